@@ -1,0 +1,12 @@
+//! Checkpoints at any micro-batch: everything that the next update depends on, written so that a crash leaves the old
+//! one or the new one.
+
+mod files;
+mod format;
+mod peft;
+mod store;
+
+pub use files::{DEATH_STATUS, Disk, Dying, Files};
+pub use format::{Content, NamedTensor, TrainerRecord, WindowRecord};
+pub use peft::{AdapterConfig, AdapterFile, to_peft};
+pub use store::{CheckpointError, Found, MANIFEST, Manifest, Store, StoreParts, files_of, folder_name, step, write_manifest};

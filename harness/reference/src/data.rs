@@ -1,0 +1,9 @@
+//! From the plan's samples to the rows of one forward: order, collation, labels.
+
+mod batch;
+mod collate;
+mod order;
+
+pub use batch::{Batch, Counts, Rows};
+pub use collate::{CollateParts, collate};
+pub use order::{OrderParts, Shard};

@@ -1,0 +1,126 @@
+//! The collator: samples to padded rows with labels. Truncation keeps the last token, so that `eos` survives.
+
+use traintrue::plan::{Data, Padding, PaddingPolicy, Side, Tokens};
+
+use super::batch::{Batch, Counts, Rows};
+
+/// The parts of the collator.
+#[derive(Clone, Copy)]
+pub struct CollateParts {
+    /// The width of a batch whose longest row has this many tokens.
+    pub width: fn(longest: usize, padding: &Padding, max_length: usize) -> usize,
+    /// Which positions of a padded row are supervised: those whose next position is a token.
+    pub supervised: fn(ids: &[u32], real: &[bool], tokens: &Tokens) -> Vec<bool>,
+    /// The index of each token within its sample, whatever the padding.
+    pub positions: fn(real: &[bool]) -> Vec<u32>,
+}
+
+impl Default for CollateParts {
+    fn default() -> Self {
+        Self { width, supervised: next_is_a_token, positions: counted_over_tokens }
+    }
+}
+
+fn width(longest: usize, padding: &Padding, max_length: usize) -> usize {
+    let width = match padding.policy {
+        PaddingPolicy::Longest => longest.max(1),
+        PaddingPolicy::MaxLength => max_length,
+    };
+    width.next_multiple_of(padding.multiple_of as usize)
+}
+
+fn next_is_a_token(_ids: &[u32], real: &[bool], _tokens: &Tokens) -> Vec<bool> {
+    (0..real.len()).map(|at| real[at] && real.get(at + 1).copied().unwrap_or(false)).collect()
+}
+
+fn counted_over_tokens(real: &[bool]) -> Vec<u32> {
+    let mut seen = 0_u32;
+    real.iter()
+        .map(|&real| {
+            seen += u32::from(real);
+            seen.saturating_sub(1)
+        })
+        .collect()
+}
+
+/// Collates some of the samples of `from` into one batch; with `contrastive`, each also gives a positive and a negative
+/// row.
+pub fn collate(
+    parts: &CollateParts,
+    data: &Data,
+    from: &[Vec<u32>],
+    padding: &Padding,
+    samples: &[u64],
+    contrastive: bool,
+) -> Batch {
+    let anchors: Vec<Vec<u32>> =
+        samples.iter().map(|&id| truncated(&from[id as usize], data.max_length as usize)).collect();
+    let rows = pad(parts, data, padding, &with_views(&anchors, contrastive));
+    let mut targets = Vec::with_capacity(anchors.len() * rows.width);
+    for row in 0..anchors.len() {
+        let span = row * rows.width..(row + 1) * rows.width;
+        let ids = &rows.ids[span.clone()];
+        let supervised = (parts.supervised)(ids, &rows.real[span], &data.tokens);
+        targets.extend((0..rows.width).map(|at| {
+            let next = ids.get(at + 1).copied().unwrap_or(data.tokens.pad);
+            supervised[at].then_some(next)
+        }));
+    }
+    let counts = Counts {
+        micro_batches: 1,
+        rows: rows.count as u64,
+        positions: (rows.count * rows.width) as u64,
+        tokens: rows.real.iter().filter(|&&real| real).count() as u64,
+        targets: targets.iter().flatten().count() as u64,
+        samples: anchors.iter().filter(|anchor| !anchor.is_empty()).count() as u64,
+    };
+    Batch { samples: samples.to_vec(), rows, targets, counts }
+}
+
+fn truncated(sample: &[u32], max_length: usize) -> Vec<u32> {
+    if sample.len() <= max_length {
+        return sample.to_vec();
+    }
+    let mut cut = sample[..max_length].to_vec();
+    cut[max_length - 1] = sample[sample.len() - 1];
+    cut
+}
+
+/// Anchors, then positives, then negatives. Both views have the anchor's length: a positive is the anchor with its text
+/// turned by one place, a negative is it backwards; the first and last token stay.
+fn with_views(anchors: &[Vec<u32>], contrastive: bool) -> Vec<Vec<u32>> {
+    let mut rows = anchors.to_vec();
+    if contrastive {
+        rows.extend(anchors.iter().map(|anchor| view(anchor, |text| text.rotate_left(text.len().min(1)))));
+        rows.extend(anchors.iter().map(|anchor| view(anchor, <[u32]>::reverse)));
+    }
+    rows
+}
+
+fn view(anchor: &[u32], turn: impl FnOnce(&mut [u32])) -> Vec<u32> {
+    let mut row = anchor.to_vec();
+    if row.len() > 2 {
+        let last = row.len() - 1;
+        turn(&mut row[1..last]);
+    }
+    row
+}
+
+fn pad(parts: &CollateParts, data: &Data, padding: &Padding, rows: &[Vec<u32>]) -> Rows {
+    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = (parts.width)(longest, padding, data.max_length as usize);
+    let mut padded = Rows { ids: Vec::new(), real: Vec::new(), positions: Vec::new(), count: rows.len(), width };
+    for row in rows {
+        let pads = width - row.len();
+        let before = if padding.side == Side::Left { pads } else { 0 };
+        let start = padded.real.len();
+        padded.ids.resize(start + before, data.tokens.pad);
+        padded.real.resize(start + before, false);
+        padded.ids.extend_from_slice(row);
+        padded.real.resize(start + before + row.len(), true);
+        padded.ids.resize(start + width, data.tokens.pad);
+        padded.real.resize(start + width, false);
+        padded.positions.extend((parts.positions)(&padded.real[start..]));
+    }
+    padded
+}

@@ -1,0 +1,73 @@
+//! Which samples stand in which micro-batch: a seeded order per epoch, dealt out to the ranks.
+
+use rand::seq::SliceRandom;
+use traintrue::plan::{Data, Train};
+
+use crate::rng;
+
+/// The parts that decide the order.
+#[derive(Clone, Copy)]
+pub struct OrderParts {
+    /// Sample ids in the order of one epoch.
+    pub epoch: fn(seed: u64, epoch: u64, data: &Data) -> Vec<u64>,
+}
+
+impl Default for OrderParts {
+    fn default() -> Self {
+        Self { epoch: seeded_by_epoch }
+    }
+}
+
+fn seeded_by_epoch(seed: u64, epoch: u64, data: &Data) -> Vec<u64> {
+    let mut ids: Vec<u64> = (0..data.samples.len() as u64).collect();
+    if data.shuffle {
+        ids.shuffle(&mut rng::order(seed, epoch));
+    }
+    ids
+}
+
+/// This rank's share of each epoch. Ranks take micro-batches in turn and stay in step: what does not fill all ranks at
+/// the end of an epoch is left out.
+pub struct Shard {
+    parts: OrderParts,
+    seed: u64,
+    rank: u64,
+    world: u64,
+    /// Micro-batches an epoch, of this rank.
+    pub micro_batches: u64,
+    drawn: Vec<(u64, Vec<u64>)>,
+}
+
+impl Shard {
+    /// The share of `train.rank` of `train.world`.
+    pub fn new(parts: OrderParts, seed: u64, data: &Data, train: &Train) -> Self {
+        let samples = data.samples.len() as u64;
+        let batches = if data.drop_last { samples / data.batch } else { samples.div_ceil(data.batch) };
+        Self {
+            parts,
+            seed,
+            rank: train.rank,
+            world: train.world,
+            micro_batches: batches / train.world,
+            drawn: Vec::new(),
+        }
+    }
+
+    /// The samples of micro-batch `index` of `epoch`.
+    pub fn samples(&mut self, data: &Data, epoch: u64, index: u64) -> &[u64] {
+        let order = self.order(data, epoch);
+        let first = ((index * self.world + self.rank) * data.batch) as usize;
+        let last = (first + data.batch as usize).min(self.drawn[order].1.len());
+        &self.drawn[order].1[first..last]
+    }
+
+    /// Two epochs are kept: a window that is carried over an epoch's end looks ahead into the next.
+    fn order(&mut self, data: &Data, epoch: u64) -> usize {
+        if let Some(found) = self.drawn.iter().position(|(drawn, _)| *drawn == epoch) {
+            return found;
+        }
+        self.drawn.retain(|(drawn, _)| drawn + 1 == epoch);
+        self.drawn.push((epoch, (self.parts.epoch)(self.seed, epoch, data)));
+        self.drawn.len() - 1
+    }
+}

@@ -1,0 +1,23 @@
+//! The model: a pre-norm causal transformer with optional low-rank adapters and a projection head.
+
+mod attention;
+mod build;
+mod cache;
+mod dropout;
+mod forward;
+mod layers;
+mod loss;
+mod parameters;
+mod pooling;
+mod precision;
+
+pub use build::{Model, Size, SizeError, adapter_scale};
+pub use cache::Cache;
+pub use dropout::Dropout;
+pub use forward::{ForwardParts, Pass, forward};
+pub use loss::{Losses, lm_by_row, losses};
+pub use parameters::{Parameter, Parameters, from_vec, to_vec};
+pub use precision::Precision;
+
+pub use attention::{fill_then_softmax, Mask};
+pub use pooling::masked_mean;

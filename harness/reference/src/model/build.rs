@@ -1,0 +1,193 @@
+//! Builds a model from a plan: which tensors it has, in which order, with which initial values.
+
+use burn::tensor::backend::Backend;
+use rand_chacha::ChaCha8Rng;
+use traintrue::plan::{Adapters, Plan};
+
+use super::parameters::{Parameter, Parameters, from_vec};
+use crate::rng;
+
+/// The extents of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the feed-forward part.
+    pub inner: usize,
+    /// Width of the projection head's output.
+    pub projection: usize,
+}
+
+/// A size that the trainer does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("plan: model.size: {0:?} is not a size of this trainer; it has tiny and small")]
+pub struct SizeError(pub String);
+
+impl Size {
+    /// A size by the plan's name for it.
+    pub fn named(name: &str) -> Result<Self, SizeError> {
+        match name {
+            "tiny" => Ok(Self { layers: 1, hidden: 8, heads: 2, inner: 16, projection: 4 }),
+            "small" => Ok(Self { layers: 2, hidden: 64, heads: 4, inner: 128, projection: 32 }),
+            other => Err(SizeError(other.to_owned())),
+        }
+    }
+}
+
+/// The places of a linear's tensors: weight `[in, out]`, bias `[out]`, and its adapter `[in, r]`, `[r, out]`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub(super) weight: usize,
+    pub(super) bias: usize,
+    pub(super) adapter: Option<(usize, usize)>,
+}
+
+/// The places of a layer norm's tensors.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    pub(super) weight: usize,
+    pub(super) bias: usize,
+}
+
+/// One transformer block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub(super) attention_norm: Norm,
+    pub(super) q: Linear,
+    pub(super) k: Linear,
+    pub(super) v: Linear,
+    pub(super) o: Linear,
+    pub(super) inner_norm: Norm,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+}
+
+/// The structure of a model: where each of its tensors stands among the parameters.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its extents.
+    pub size: Size,
+    pub(super) embedding: usize,
+    pub(super) blocks: Vec<Block>,
+    pub(super) norm: Norm,
+    pub(super) lm_head: usize,
+    /// The projection head, where the plan has one.
+    pub projection: Option<Linear>,
+    /// What an adapter's delta is multiplied by.
+    pub adapter_scale: f64,
+}
+
+/// `alpha / r`, or `alpha / sqrt(r)` when rank-stabilised (rsLoRA, arXiv 2312.03732).
+pub fn adapter_scale(adapters: &Adapters) -> f64 {
+    let r = adapters.r as f64;
+    adapters.alpha / if adapters.rs { r.sqrt() } else { r }
+}
+
+impl Model {
+    /// The model of a plan with its initial parameters.
+    pub fn build<B: Backend>(plan: &Plan, device: &B::Device) -> Result<(Self, Parameters<B>), SizeError> {
+        let size = Size::named(&plan.model.size)?;
+        let mut builder = Builder {
+            device,
+            adapters: plan.train.adapters.as_ref(),
+            base: rng::base_weights(plan.seed),
+            added: rng::added_weights(plan.seed),
+            parameters: Vec::new(),
+        };
+        let vocabulary = plan.data.tokens.vocabulary as usize;
+        let embedding = builder.base("embedding.weight", &[vocabulary, size.hidden], 0.5);
+        let blocks = (0..size.layers).map(|layer| builder.block(layer, &size)).collect();
+        let norm = builder.norm("norm", size.hidden);
+        let lm_head = builder.base("lm_head.weight", &[size.hidden, vocabulary], fan_in(size.hidden));
+        let projection = plan.train.heads.first().map(|name| builder.head(name, size.hidden, size.projection));
+        let model = Self {
+            size,
+            embedding,
+            blocks,
+            norm,
+            lm_head,
+            projection,
+            adapter_scale: plan.train.adapters.as_ref().map_or(0.0, adapter_scale),
+        };
+        Ok((model, Parameters(builder.parameters)))
+    }
+}
+
+fn fan_in(width: usize) -> f64 {
+    1.0 / (width as f64).sqrt()
+}
+
+struct Builder<'a, B: Backend> {
+    device: &'a B::Device,
+    adapters: Option<&'a Adapters>,
+    base: ChaCha8Rng,
+    added: ChaCha8Rng,
+    parameters: Vec<Parameter<B>>,
+}
+
+impl<B: Backend> Builder<'_, B> {
+    fn push(&mut self, name: String, group: &str, shape: &[usize], trainable: bool, values: Vec<f32>) -> usize {
+        let value = from_vec(values, Parameter::<B>::extents(shape), self.device);
+        self.parameters.push(Parameter { name, group: group.to_owned(), shape: shape.to_vec(), trainable, value });
+        self.parameters.len() - 1
+    }
+
+    fn base(&mut self, name: &str, shape: &[usize], deviation: f64) -> usize {
+        let values = rng::normal(&mut self.base, shape.iter().product(), deviation);
+        let trainable = self.adapters.is_none();
+        self.push(name.to_owned(), "base", shape, trainable, values)
+    }
+
+    fn constant(&mut self, name: String, width: usize, value: f32) -> usize {
+        let trainable = self.adapters.is_none();
+        self.push(name, "base", &[width], trainable, vec![value; width])
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> Norm {
+        Norm {
+            weight: self.constant(format!("{name}.weight"), width, 1.0),
+            bias: self.constant(format!("{name}.bias"), width, 0.0),
+        }
+    }
+
+    fn linear(&mut self, layer: usize, target: &str, from: usize, to: usize) -> Linear {
+        let name = format!("layers.{layer}.{target}");
+        let weight = self.base(&format!("{name}.weight"), &[from, to], fan_in(from));
+        let bias = self.constant(format!("{name}.bias"), to, 0.0);
+        let adapter = self
+            .adapters
+            .filter(|adapters| adapters.targets.iter().any(|chosen| chosen == target))
+            .map(|adapters| adapters.r as usize)
+            .map(|r| {
+                let down = rng::normal(&mut self.added, from * r, fan_in(from));
+                let a = self.push(format!("{name}.lora_a"), "adapter", &[from, r], true, down);
+                let b = self.push(format!("{name}.lora_b"), "adapter", &[r, to], true, vec![0.0; r * to]);
+                (a, b)
+            });
+        Linear { weight, bias, adapter }
+    }
+
+    fn block(&mut self, layer: usize, size: &Size) -> Block {
+        Block {
+            attention_norm: self.norm(&format!("layers.{layer}.attention_norm"), size.hidden),
+            q: self.linear(layer, "q", size.hidden, size.hidden),
+            k: self.linear(layer, "k", size.hidden, size.hidden),
+            v: self.linear(layer, "v", size.hidden, size.hidden),
+            o: self.linear(layer, "o", size.hidden, size.hidden),
+            inner_norm: self.norm(&format!("layers.{layer}.inner_norm"), size.hidden),
+            up: self.linear(layer, "up", size.hidden, size.inner),
+            down: self.linear(layer, "down", size.inner, size.hidden),
+        }
+    }
+
+    fn head(&mut self, name: &str, from: usize, to: usize) -> Linear {
+        let values = rng::normal(&mut self.added, from * to, fan_in(from));
+        let weight = self.push(format!("{name}.weight"), name, &[from, to], true, values);
+        let bias = self.push(format!("{name}.bias"), name, &[to], true, vec![0.0; to]);
+        Linear { weight, bias, adapter: None }
+    }
+}

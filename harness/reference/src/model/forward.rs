@@ -1,0 +1,146 @@
+//! The forward pass: rows in, logits of the anchors and the head's vectors out.
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use super::attention::{Mask, causal_over_tokens, masked_softmax};
+use super::build::{Block, Model};
+use super::cache::Cache;
+use super::dropout::Dropout;
+use super::layers::{gelu, linear, norm};
+use super::pooling::{mean_of_tokens, unit};
+use super::precision::Precision;
+use crate::data::Rows;
+use crate::engine::Engine;
+
+/// The parts of the forward pass.
+pub struct ForwardParts<E: Engine> {
+    /// Whether a position of a row may attend to another.
+    pub allows: fn(real: &[bool], from: usize, to: usize) -> bool,
+    /// Attention weights from scores `[rows, heads, queries, keys]`.
+    pub softmax: fn(Tensor<E, 4>, &Mask<E>) -> Tensor<E, 4>,
+    /// One vector a row from its hidden states.
+    pub pool: fn(Tensor<E, 2>, &Rows, Precision) -> Tensor<E, 2>,
+    /// Unit vectors.
+    pub unit: fn(Tensor<E, 2>, Precision) -> Tensor<E, 2>,
+    /// Whether a training forward keeps keys and values, given how many forwards there were before.
+    pub keeps_cache: fn(asked: bool, forwards_before: u64) -> bool,
+}
+
+impl<E: Engine> Default for ForwardParts<E> {
+    fn default() -> Self {
+        Self {
+            allows: causal_over_tokens,
+            softmax: masked_softmax,
+            pool: mean_of_tokens,
+            unit,
+            // Nothing in training reads a cache, from the first forward on.
+            keeps_cache: |_, _| false,
+        }
+    }
+}
+
+/// What a forward needs beside its rows.
+pub struct Pass<'a, E: Engine> {
+    /// The structure.
+    pub model: &'a Model,
+    /// The parameters, tracked where they are trained.
+    pub weights: &'a [Tensor<E, 2>],
+    /// The parts.
+    pub parts: &'a ForwardParts<E>,
+    /// Active in training.
+    pub dropout: &'a mut Dropout,
+    /// The format of the pooling path.
+    pub precision: Precision,
+    /// The device.
+    pub device: &'a E::Device,
+}
+
+/// Hidden states after the last norm, `[rows * positions, d]`, of the positions `span` of each row.
+pub fn forward<E: Engine>(
+    pass: &mut Pass<E>,
+    rows: &Rows,
+    span: Range<usize>,
+    mask: &Mask<E>,
+    mut cache: Option<&mut Cache<E>>,
+) -> Tensor<E, 2> {
+    let mut x = embed(pass, rows, span.clone());
+    x = pass.dropout.apply(x);
+    for (layer, block) in pass.model.blocks.iter().enumerate() {
+        let attended = attend(pass, block, x.clone(), layer, rows.count, span.clone(), mask, cache.as_deref_mut());
+        x = x + pass.dropout.apply(attended);
+        let inner = norm(x.clone(), &block.inner_norm, pass.weights);
+        let inner = gelu(linear(inner, &block.up, pass.weights, pass.model.adapter_scale));
+        let inner = linear(inner, &block.down, pass.weights, pass.model.adapter_scale);
+        x = x + pass.dropout.apply(inner);
+    }
+    norm(x, &pass.model.norm, pass.weights)
+}
+
+impl<E: Engine> Pass<'_, E> {
+    /// The mask of some rows.
+    pub fn mask(&self, rows: &Rows) -> Mask<E> {
+        Mask::new(rows, self.parts.allows, self.device)
+    }
+
+    /// Logits `[n, vocabulary]` of hidden states `[n, d]`.
+    pub fn logits(&self, hidden: Tensor<E, 2>) -> Tensor<E, 2> {
+        hidden.matmul(self.weights[self.model.lm_head].clone())
+    }
+
+    /// The projection head's unit vectors `[rows, projection]`, where there is a head.
+    pub fn project(&self, hidden: Tensor<E, 2>, rows: &Rows) -> Option<Tensor<E, 2>> {
+        let head = self.model.projection.as_ref()?;
+        let pooled = (self.parts.pool)(hidden, rows, self.precision);
+        let projected = self.precision.round(linear(pooled, head, self.weights, 0.0));
+        Some((self.parts.unit)(projected, self.precision))
+    }
+}
+
+fn embed<E: Engine>(pass: &Pass<E>, rows: &Rows, span: Range<usize>) -> Tensor<E, 2> {
+    let d = pass.model.size.hidden;
+    let places: Vec<usize> =
+        (0..rows.count).flat_map(|row| span.clone().map(move |at| row * rows.width + at)).collect();
+    let ids: Vec<i64> = places.iter().map(|&at| i64::from(rows.ids[at])).collect();
+    let positions: Vec<f32> = places.iter().flat_map(|&at| sinusoid(rows.positions[at], d)).collect();
+    let ids = Tensor::<E, 1, Int>::from_data(TensorData::new(ids, [places.len()]), pass.device);
+    let positions = Tensor::from_data(TensorData::new(positions, [places.len(), d]), pass.device);
+    pass.weights[pass.model.embedding].clone().select(0, ids) + positions
+}
+
+/// Sines and cosines of a position (arXiv 1706.03762, section 3.5).
+fn sinusoid(position: u32, d: usize) -> impl Iterator<Item = f32> {
+    (0..d).map(move |at| {
+        let angle = f64::from(position) / 10_000_f64.powf((at / 2 * 2) as f64 / d as f64);
+        (if at % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "a block's attention is all of these, and none of them is state")]
+fn attend<E: Engine>(
+    pass: &Pass<E>,
+    block: &Block,
+    x: Tensor<E, 2>,
+    layer: usize,
+    rows: usize,
+    span: Range<usize>,
+    mask: &Mask<E>,
+    cache: Option<&mut Cache<E>>,
+) -> Tensor<E, 2> {
+    let (heads, d) = (pass.model.size.heads, pass.model.size.hidden);
+    let scale = pass.model.adapter_scale;
+    let split = |y: Tensor<E, 2>| y.reshape([rows, span.len(), heads, d / heads]).swap_dims(1, 2);
+
+    let x = norm(x, &block.attention_norm, pass.weights);
+    let queries = split(linear(x.clone(), &block.q, pass.weights, scale));
+    let mut keys = split(linear(x.clone(), &block.k, pass.weights, scale));
+    let mut values = split(linear(x, &block.v, pass.weights, scale));
+    if let Some(cache) = cache {
+        (keys, values) = cache.extend(layer, span.start, keys, values);
+    }
+    let scores = queries.matmul(keys.swap_dims(2, 3)) / ((d / heads) as f64).sqrt();
+    let attended = (pass.parts.softmax)(scores, mask).matmul(values);
+    let attended = attended.swap_dims(1, 2).reshape([rows * span.len(), d]);
+    linear(attended, &block.o, pass.weights, scale)
+}

@@ -1,0 +1,59 @@
+//! The parts that the loop is made of. A fault is a set of wrong parts in the place of right ones.
+
+use traintrue::plan::Train;
+
+use crate::adapters::AdapterParts;
+use crate::checkpoint::StoreParts;
+use crate::data::{CollateParts, OrderParts};
+use crate::engine::{Engine, Inner};
+use crate::evaluation::EvaluationParts;
+use crate::model::ForwardParts;
+use crate::optimizer::UpdateParts;
+use crate::resume::ResumeParts;
+use crate::schedule::ScheduleParts;
+use crate::window::WindowParts;
+
+/// All parts of the trainer.
+pub struct Parts<E: Engine> {
+    /// Which samples come when.
+    pub order: OrderParts,
+    /// Samples to rows and labels.
+    pub collate: CollateParts,
+    /// The forward pass.
+    pub forward: ForwardParts<E>,
+    /// The accumulation window.
+    pub window: WindowParts<Inner<E>>,
+    /// The learning rate.
+    pub schedule: ScheduleParts,
+    /// Clipping and the optimizer's groups.
+    pub update: UpdateParts<Inner<E>>,
+    /// Evaluation.
+    pub evaluation: EvaluationParts,
+    /// What a checkpoint gives back.
+    pub resume: ResumeParts<E>,
+    /// Published adapters.
+    pub adapters: AdapterParts<Inner<E>>,
+    /// Files of a checkpoint.
+    pub store: StoreParts,
+    /// Whether activations are recomputed in the backward pass.
+    pub recomputes: fn(&Train) -> bool,
+}
+
+impl<E: Engine> Parts<E> {
+    /// The right parts.
+    pub fn textbook() -> Self {
+        Self {
+            order: OrderParts::default(),
+            collate: CollateParts::default(),
+            forward: ForwardParts::default(),
+            window: WindowParts::default(),
+            schedule: ScheduleParts::default(),
+            update: UpdateParts::default(),
+            evaluation: EvaluationParts::default(),
+            resume: ResumeParts::default(),
+            adapters: AdapterParts::default(),
+            store: StoreParts::default(),
+            recomputes: |train| train.checkpointing,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
+
+use burn::tensor::{ElementConversion, Tensor};
+use traintrue::number::Number;
+use traintrue::plan::{Plan, Probe};
+use traintrue::trace::event::{self, ProbeGradient, ProbeRow};
+
+use crate::data::{Batch, collate};
+use crate::digest::sketch;
+use crate::engine::{Engine, Inner};
+use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, lm_by_row, losses, to_vec};
+use crate::optimizer::norm;
+use crate::parts::Parts;
+use crate::recorder::SKETCHES;
+use crate::rng;
+use crate::state::State;
+
+/// Sums in the sketch of one position's logits.
+const LOGIT_SKETCHES: u64 = 2;
+
+/// Makes one probe; `at` is `start` or `end`.
+pub fn probe<E: Engine>(
+    probe: &Probe,
+    at: &str,
+    plan: &Plan,
+    parts: &Parts<E>,
+    state: &State<E>,
+    device: &E::Device,
+) -> event::Probe {
+    let padding = probe.padding.unwrap_or(plan.data.padding);
+    let contrastive = !plan.train.heads.is_empty();
+    let batch = collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
+    let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
+    let mut run = |weights: &[Tensor<E, 2>]| {
+        let mut pass = Pass {
+            model: &state.model,
+            weights,
+            parts: &parts.forward,
+            dropout: &mut dropout,
+            precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
+            device,
+        };
+        if probe.gradients {
+            return (outputs(&mut pass, &batch, probe.cached), Some(joint_loss(&mut pass, &batch).backward()));
+        }
+        (outputs(&mut pass, &batch, probe.cached), None)
+    };
+    let weights = state.parameters.leaves::<E>(probe.gradients);
+    let ((rows, cache_bytes), gradients) = run(&weights);
+    let gradients =
+        gradients.map_or_else(Vec::new, |found| sketches::<E>(&state.parameters, &weights, &found));
+    event::Probe {
+        name: probe.name.clone(),
+        at: Some(at.to_owned()),
+        rows,
+        width: Some(batch.rows.width as u64),
+        cache_bytes: Some(cache_bytes),
+        gradients,
+    }
+}
+
+/// Both losses as means over the batch.
+fn joint_loss<E: Engine>(pass: &mut Pass<E>, batch: &Batch) -> Tensor<E, 1> {
+    let losses = losses(pass, batch, 1, false);
+    let lm = losses.lm * crate::window::one_over(batch.counts.targets as f64);
+    match losses.head {
+        Some(head) => lm + head * crate::window::one_over(batch.counts.samples as f64),
+        None => lm,
+    }
+}
+
+fn outputs<E: Engine>(pass: &mut Pass<E>, batch: &Batch, cached: bool) -> (Vec<ProbeRow>, u64) {
+    let rows = &batch.rows;
+    let mask = pass.mask(rows);
+    let mut cache = cached.then(|| Cache::new(pass.model.size.layers, rows.width));
+    let d = pass.model.size.hidden;
+    let hidden = match &mut cache {
+        None => forward(pass, rows, 0..rows.width, &mask, None),
+        Some(cache) => {
+            let position = |at: usize| {
+                let hidden = forward(pass, rows, at..at + 1, &mask.part(at, at + 1), Some(cache));
+                hidden.reshape([rows.count, 1, d])
+            };
+            Tensor::cat((0..rows.width).map(position).collect(), 1).reshape([rows.count * rows.width, d])
+        }
+    };
+    let anchors = batch.targets.len();
+    let logits = pass.logits(hidden.clone().slice([0..anchors, 0..d]));
+    let losses = to_vec(lm_by_row(logits.clone(), &batch.targets, rows.width, pass.device));
+    let vectors = pass.project(hidden, rows).map(to_vec).unwrap_or_default();
+    let logits = to_vec(logits);
+    let (vocabulary, projection) = (logits.len() / anchors, vectors.len() / rows.count);
+    let row = |row: usize| {
+        let logits = &logits[row * rows.width * vocabulary..(row + 1) * rows.width * vocabulary];
+        let vector = &vectors[row * projection..(row + 1) * projection];
+        let real = &rows.real[row * rows.width..(row + 1) * rows.width];
+        let at_tokens = logits.chunks_exact(vocabulary).zip(real).filter(|(_, real)| **real);
+        ProbeRow {
+            loss: Number(f64::from(losses[row])),
+            logits: at_tokens.flat_map(|(logits, _)| sketch(logits, LOGIT_SKETCHES)).map(Number).collect(),
+            head: vector.iter().map(|&x| Number(f64::from(x))).collect(),
+            nonfinite: logits.iter().chain(vector).filter(|x| !x.is_finite()).count() as u64,
+        }
+    };
+    let rows = (0..batch.samples.len()).map(row).collect();
+    (rows, cache.map_or(0, |cache| cache.bytes()))
+}
+
+fn sketches<E: Engine>(
+    parameters: &Parameters<Inner<E>>,
+    weights: &[Tensor<E, 2>],
+    gradients: &E::Gradients,
+) -> Vec<ProbeGradient> {
+    let of = |(parameter, weight): (&crate::model::Parameter<Inner<E>>, &Tensor<E, 2>)| {
+        let gradient = weight.grad(gradients)?;
+        Some(ProbeGradient {
+            name: parameter.name.clone(),
+            shape: parameter.shape.iter().map(|&extent| extent as u64).collect(),
+            norm: Number(norm(&gradient)),
+            sketch: sketch(&to_vec(gradient), SKETCHES).into_iter().map(Number).collect(),
+        })
+    };
+    parameters.0.iter().zip(weights).filter(|(parameter, _)| parameter.trainable).filter_map(of).collect()
+}
+
+/// One number of a tensor of one element.
+pub fn scalar<E: Engine>(tensor: &Tensor<E, 1>) -> f64 {
+    tensor.clone().into_scalar().elem()
+}

@@ -1,0 +1,72 @@
+//! One explicit, serialisable random generator for initial weights, data order and dropout; never a global seed.
+//!
+//! Each use has a stream of its own under the plan's seed, so that no use moves another. Only dropout's stream has a
+//! position worth saving: weights are drawn once, and the order of an epoch is drawn afresh from the epoch's number.
+
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+const BASE: u64 = 1;
+const ADAPTERS: u64 = 2;
+const DROPOUT: u64 = 3;
+/// Epoch `e` draws its order from the stream `ORDER + e`.
+const ORDER: u64 = 1 << 32;
+
+fn stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(number);
+    rng
+}
+
+/// The stream of the base model's initial weights.
+pub fn base_weights(seed: u64) -> ChaCha8Rng {
+    stream(seed, BASE)
+}
+
+/// The stream of the initial weights of adapters and heads: apart, so that a base is the same with and without them.
+pub fn added_weights(seed: u64) -> ChaCha8Rng {
+    stream(seed, ADAPTERS)
+}
+
+/// The stream of dropout.
+pub fn dropout(seed: u64) -> ChaCha8Rng {
+    stream(seed, DROPOUT)
+}
+
+/// The stream of one epoch's data order.
+pub fn order(seed: u64, epoch: u64) -> ChaCha8Rng {
+    stream(seed, ORDER + epoch)
+}
+
+/// Where a stream stands, as a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Words drawn, high and low half: JSON numbers end at 64 bits.
+    words: [u64; 2],
+}
+
+impl Position {
+    /// Where `rng` stands.
+    pub fn of(rng: &ChaCha8Rng) -> Self {
+        let at = rng.get_word_pos();
+        Self { words: [(at >> 64) as u64, at as u64] }
+    }
+
+    /// Moves `rng` there.
+    pub fn restore(self, rng: &mut ChaCha8Rng) {
+        rng.set_word_pos((u128::from(self.words[0]) << 64) | u128::from(self.words[1]));
+    }
+}
+
+/// `count` draws from a normal distribution of this standard deviation (Box and Muller).
+pub fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {
+    let unit = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
+    (0..count)
+        .map(|_| {
+            let radius = (-2.0 * unit(rng.next_u32()).ln()).sqrt();
+            let angle = std::f64::consts::TAU * unit(rng.next_u32());
+            (deviation * radius * angle.cos()) as f32
+        })
+        .collect()
+}
