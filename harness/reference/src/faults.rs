@@ -1,4 +1,18 @@
-//! The museum of faults: known bugs, each a set of wrong parts in the place of right ones.
+//! The museum of faults: known bugs, each a set of wrong parts in the place of right ones. One file a family.
+//!
+//! What each fault must break is written in the scenario that it is planted in.
+
+mod accumulation;
+mod adapters;
+mod cache;
+mod concat;
+mod evaluation;
+mod numerics;
+mod padding;
+mod resume;
+mod schedule;
+mod seeding;
+mod store;
 
 use crate::engine::Engine;
 use crate::parts::Parts;
@@ -8,5 +22,18 @@ pub type Fault<E> = (&'static str, fn(&mut Parts<E>));
 
 /// All faults.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
-    vec![("unseeded-order", |parts| parts.order.epoch = |_, _, _| vec![])]
+    [
+        resume::table(),
+        schedule::table(),
+        padding::table(),
+        numerics::table(),
+        adapters::table(),
+        concat::table(),
+        accumulation::table(),
+        cache::table(),
+        evaluation::table(),
+        store::table(),
+        seeding::table(),
+    ]
+    .concat()
 }

@@ -11,7 +11,7 @@ mod parameters;
 mod pooling;
 mod precision;
 
-pub use build::{Model, Size, SizeError, adapter_scale};
+pub use build::{Model, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::Dropout;
 pub use forward::{ForwardParts, Pass, forward};
@@ -19,5 +19,5 @@ pub use loss::{Losses, lm_by_row, losses};
 pub use parameters::{Parameter, Parameters, from_vec, to_vec};
 pub use precision::Precision;
 
-pub use attention::{fill_then_softmax, Mask};
+pub use attention::fill_then_softmax;
 pub use pooling::masked_mean;

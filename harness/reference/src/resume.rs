@@ -25,6 +25,8 @@ pub const ADAPTER: &str = "adapter_model.safetensors";
 pub struct ResumeParts<E: Engine> {
     /// The place in the data that a checkpoint records, given where this process began.
     pub saved_cursor: fn(now: Cursor, began: Cursor) -> Cursor,
+    /// Takes everything that a checkpoint holds of a state.
+    pub capture: fn(&mut State<E>, &Plan, Cursor) -> Content,
     /// Puts the place in the data back.
     pub cursor: fn(&mut State<E>, &TrainerRecord, batch: u64),
     /// Puts the sampler's epoch back.
@@ -45,6 +47,7 @@ impl<E: Engine> Default for ResumeParts<E> {
     fn default() -> Self {
         Self {
             saved_cursor: |now, _| now,
+            capture: |state, plan, cursor| content(state, plan, cursor),
             cursor: |state, record, _| state.cursor = record.cursor,
             sampler: |state, record| state.sampler_epoch = record.sampler_epoch,
             step: |state, record| state.step = record.step,

@@ -256,7 +256,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
 
     fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
         let cursor = (self.parts.resume.saved_cursor)(self.state.cursor, self.began);
-        let content = resume::content(&self.state, self.plan, cursor);
+        let content = (self.parts.resume.capture)(&mut self.state, self.plan, cursor);
         let (path, removed) = self.store.save(folder, &content)?;
         let (step, operations) = (self.state.step, self.store.files.operations());
         self.recorder.checkpoint(CheckpointEdge::Saved, step, cursor, &path, operations, Vec::new())?;

@@ -117,6 +117,14 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The places of each adapted linear's weight and of its adapter's two matrices.
+    pub fn adapted(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let linears = self.blocks.iter().flat_map(|it| [&it.q, &it.k, &it.v, &it.o, &it.up, &it.down]);
+        linears.filter_map(|linear| linear.adapter.map(|(a, b)| (linear.weight, a, b)))
+    }
+}
+
 fn fan_in(width: usize) -> f64 {
     1.0 / (width as f64).sqrt()
 }

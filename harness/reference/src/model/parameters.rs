@@ -49,11 +49,6 @@ impl<B: Backend> Parameter<B> {
 pub struct Parameters<B: Backend>(pub Vec<Parameter<B>>);
 
 impl<B: Backend> Parameters<B> {
-    /// The place of a tensor.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|parameter| parameter.name == name)
-    }
-
     /// The tensors as the leaves of a graph; with `tracked`, gradients reach those that learn.
     pub fn leaves<E: Engine<InnerBackend = B>>(&self, tracked: bool) -> Vec<Tensor<E, 2>> {
         let leaf = |parameter: &Parameter<B>| {

@@ -1,0 +1,263 @@
+//! Judges recorded traces: by the scenario that they name, or as a free pair.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::contract::Contract;
+use crate::finding::Sheet;
+use crate::invariants::{Kind, Rule, RunEvidence, find, protocol_answers};
+use crate::judge::{Labels, Tally, Watched, command, compare, watch};
+use crate::parallel::Slots;
+use crate::plan::SCHEMA;
+use crate::runner::seconds_since;
+use crate::scenario::{Catalogue, Expectation, selects};
+use crate::trace::TraceError;
+use crate::trace::event::Run;
+use crate::verdict::{Outcome, RunReport, Summary};
+
+/// What a free pair of runs must be to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The first was cut and resumed, the other never stopped.
+    Seam,
+    /// The same plan twice.
+    Equal,
+    /// The same work in other micro-batches.
+    Partition,
+}
+
+impl Relation {
+    /// The invariant that judges it.
+    pub fn invariant(self) -> &'static str {
+        match self {
+            Self::Seam => "seam/identical",
+            Self::Equal => "determinism/repeat",
+            Self::Partition => "partition/same-update",
+        }
+    }
+}
+
+/// Judges each trace, one outcome each, and the runs that they make up by what their scenario asks for, as far as both sides
+/// of a pair are there. With `against`, all traces are the segments of one run, which is held against that trace instead.
+/// `arguments` are those of the command line, for findings. Fails on a trace that cannot be read to its end.
+pub fn check(
+    traces: &[PathBuf],
+    against: Option<(&Path, Relation)>,
+    catalogue: &Catalogue,
+    arguments: &[String],
+    slots: &Slots,
+) -> Result<RunReport, TraceError> {
+    let show = |path: &Path| path.display().to_string();
+    let command = command(arguments);
+    let labels = Labels { reproduce: &command, trace: &show };
+    let recorded: Vec<Recorded> =
+        slots.each(traces, |path| Recorded::read(path, slots)).into_iter().collect::<Result<_, _>>()?;
+    let mut tallies: Vec<Tally> = recorded.iter().map(|one| one.tally(labels)).collect();
+    match against {
+        Some((other, relation)) => {
+            let begun = Recorded::read(other, slots)?;
+            let other = Group { scenario: "", name: &begun.run.run, members: Vec::new(), traces: vec![other.into()] };
+            let run = Group::whole(&recorded);
+            tell(find(relation.invariant()), &run, Some(&other), &mut tallies);
+        }
+        None => by_scenario(&Group::all(&recorded), catalogue, &mut tallies),
+    }
+    let outcomes: Vec<Outcome> = recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally)).collect();
+    let first = recorded.first().map(|one| &one.run);
+    Ok(RunReport {
+        schema: SCHEMA,
+        trainer: first.map(|run| run.trainer.clone()).unwrap_or_default(),
+        contract: first.map_or_else(Contract::default, |run| run.contract.clone()),
+        summary: Summary::of(&outcomes),
+        outcomes,
+    })
+}
+
+/// One recorded trace.
+struct Recorded<'a> {
+    path: &'a Path,
+    run: Box<Run>,
+    watched: Watched,
+    seconds: f64,
+}
+
+impl<'a> Recorded<'a> {
+    fn read(path: &'a Path, slots: &Slots) -> Result<Self, TraceError> {
+        let _slot = slots.take();
+        let begun = Instant::now();
+        let mut watched = watch(path, false);
+        match (watched.error.take(), watched.run.take()) {
+            (None, Some(run)) => Ok(Self { path, run, watched, seconds: seconds_since(begun) }),
+            (Some(error), _) => Err(error),
+            (None, None) => Err(TraceError::NoRun { path: path.to_owned(), found: "missing".to_owned() }),
+        }
+    }
+
+    fn tally<'t>(&self, labels: Labels<'t>) -> Tally<'t> {
+        let mut tally = Tally::new(labels);
+        let mut readable = Sheet::default();
+        protocol_answers::judge(&mut readable, None, None);
+        tally.add(&protocol_answers::RULE, &self.run.run, self.path, &readable);
+        for (rule, sheet) in &self.watched.sheets {
+            tally.add(rule, &self.run.run, self.path, sheet);
+        }
+        tally
+    }
+
+    fn outcome(&self, tally: Tally) -> Outcome {
+        Outcome { seconds: self.seconds, ..tally.outcome(&self.run.scenario) }
+    }
+}
+
+/// The traces of one run.
+struct Group<'a> {
+    scenario: &'a str,
+    name: &'a str,
+    /// Their places among all traces.
+    members: Vec<usize>,
+    traces: Vec<PathBuf>,
+}
+
+impl<'a> Group<'a> {
+    fn of(recorded: &'a [Recorded], mut members: Vec<usize>) -> Self {
+        // The segment that starts afresh is the first; the others are in the order given.
+        members.sort_by_key(|&at| recorded[at].run.plan.start.is_some());
+        let run = &recorded[members[0]].run;
+        let traces = members.iter().map(|&at| recorded[at].path.to_owned()).collect();
+        Self { scenario: &run.scenario, name: &run.run, members, traces }
+    }
+
+    fn whole(recorded: &'a [Recorded]) -> Self {
+        Self::of(recorded, (0..recorded.len()).collect())
+    }
+
+    /// One a scenario and run.
+    fn all(recorded: &'a [Recorded]) -> Vec<Self> {
+        let mut groups: Vec<(&str, &str, Vec<usize>)> = Vec::new();
+        for (at, one) in recorded.iter().enumerate() {
+            let (scenario, name) = (one.run.scenario.as_str(), one.run.run.as_str());
+            match groups.iter_mut().find(|group| (group.0, group.1) == (scenario, name)) {
+                Some(group) => group.2.push(at),
+                None => groups.push((scenario, name, vec![at])),
+            }
+        }
+        groups.into_iter().map(|(_, _, members)| Self::of(recorded, members)).collect()
+    }
+
+    fn evidence(&self) -> RunEvidence {
+        RunEvidence { name: self.name.to_owned(), segments: self.traces.clone() }
+    }
+}
+
+/// Judges each run by what its scenario asks of it.
+fn by_scenario(groups: &[Group], catalogue: &Catalogue, tallies: &mut [Tally]) {
+    for run in groups {
+        let Some(scenario) = catalogue.find(run.scenario) else {
+            let note = format!("no scenario is called {:?}: judged by what must hold over every trace", run.scenario);
+            run.members.iter().for_each(|&at| tallies[at].note(&note));
+            continue;
+        };
+        let of_run = |asked: &&Expectation| selects(&asked.runs, run.name);
+        for asked in scenario.expectations.iter().filter(of_run) {
+            let against = asked.against.as_deref().and_then(|name| {
+                groups.iter().find(|other| other.scenario == run.scenario && other.name == name && name != run.name)
+            });
+            tell(find(&asked.invariant), run, against, tallies);
+        }
+    }
+}
+
+/// Judges one run by one invariant, where what it needs is there, and tells it in the outcome of the trace that broke it, or
+/// of the run's last.
+fn tell(rule: Option<&'static Rule>, run: &Group, against: Option<&Group>, tallies: &mut [Tally]) {
+    let Some(rule) = rule else { return };
+    let complete = match rule.kind {
+        Kind::Run(_) => run.members.len() > 1,
+        Kind::Pair(_) => against.is_some(),
+        Kind::Trace(_) | Kind::Process => false,
+    };
+    if !complete {
+        return;
+    }
+    let evidence = run.evidence();
+    let sheet = compare(rule, &evidence, against.map(Group::evidence).as_ref());
+    let segment = sheet.broken.as_ref().map_or(run.members.len() - 1, |broken| broken.segment);
+    if let Some(&at) = run.members.get(segment) {
+        tallies[at].asked(rule, &evidence, &sheet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Plan, example};
+    use crate::trace::event::{End, EndReason};
+    use crate::trace::{Event, TraceWriter};
+    use crate::verdict::Verdict;
+
+    /// A trace of `run` that says nothing but its plan and its end.
+    fn recorded(folder: &Path, scenario: &str, run: &str) -> PathBuf {
+        let path = folder.join(format!("{run}.jsonl"));
+        let opening = Run {
+            schema: 1,
+            trainer: "fake 1".into(),
+            device: "none".into(),
+            scenario: scenario.into(),
+            run: run.into(),
+            plan: Plan { stop: None, ..example() },
+            contract: Contract::default(),
+        };
+        let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
+        writer.write(&Event::Run(Box::new(opening))).unwrap();
+        writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
+        path
+    }
+
+    fn judged(traces: &[PathBuf], against: Option<(&Path, Relation)>) -> RunReport {
+        let catalogue = Catalogue::load(None).unwrap();
+        let arguments = ["check".to_owned(), "a trace.jsonl".to_owned()];
+        check(traces, against, &catalogue, &arguments, &Slots::new(2)).unwrap()
+    }
+
+    #[test]
+    fn each_trace_has_an_outcome_and_a_pair_is_judged_where_both_sides_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [once, again] = ["once", "again"].map(|run| recorded(folder.path(), "determinism", run));
+        let mentions = |report: &RunReport, at: usize| {
+            let outcome = &report.outcomes[at];
+            let said = outcome.reason.iter().chain(&outcome.notes).any(|it| it.contains("determinism/repeat"));
+            said || outcome.compared.contains_key("determinism/repeat")
+        };
+        let both = judged(&[again.clone(), once.clone()], None);
+        assert_eq!((both.outcomes.len(), both.trainer.as_str()), (2, "fake 1"));
+        assert!(mentions(&both, 0) && !mentions(&both, 1));
+        assert!(!mentions(&judged(&[again], None), 0));
+    }
+
+    #[test]
+    fn a_trace_of_an_unknown_scenario_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = judged(&[recorded(folder.path(), "mine", "once")], None);
+        assert!(report.outcomes[0].notes[0].starts_with("no scenario is called \"mine\""));
+    }
+
+    #[test]
+    fn a_trace_that_ends_too_soon_is_broken_with_the_command_that_shows_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let once = recorded(folder.path(), "mine", "once");
+        let report = judged(std::slice::from_ref(&once), Some((&once, Relation::Seam)));
+        // Nothing was trained: the plan asks for four updates.
+        assert_eq!(report.outcomes[0].verdict, Verdict::Broken);
+        assert_eq!(report.outcomes[0].findings[0].reproduce, "traintrue check 'a trace.jsonl'");
+    }
+
+    #[test]
+    fn a_file_that_is_no_trace_is_one_clear_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        std::fs::write(&path, "{\"event\":\"epoch\",\"epoch\":0,\"edge\":\"begin\"}\n").unwrap();
+        let catalogue = Catalogue::load(None).unwrap();
+        let error = check(&[path], None, &catalogue, &[], &Slots::new(1)).unwrap_err().to_string();
+        assert!(error.ends_with("log.jsonl: the first event is epoch, expected run with schema 1"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! The contract: the conventions a trainer declares once.
+//!
+//! Trainers differ legitimately. A verdict is relative to the contract, and every report prints the contract
+//! beside the verdict, so that no bug is declared away unseen.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to a window that is still open when an epoch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tail {
+    /// It becomes an update of its own, smaller than the others.
+    Flush,
+    /// Its gradients are thrown away.
+    Drop,
+    /// It stays open, and the next epoch's first micro-batches complete it.
+    Carry,
+}
+
+/// What the summed loss of a window is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normaliser {
+    /// The supervised tokens of the whole window: a window equals one large batch.
+    Tokens,
+    /// Each micro-batch's own mean, averaged over the window's micro-batches.
+    MicroBatches,
+}
+
+/// Whether the gradient of a window is a mean or a sum over what the normaliser counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gradients {
+    /// Divided by what the normaliser counts.
+    Mean,
+    /// Not divided.
+    Sum,
+}
+
+/// The learning rate of the first update under a warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirstLr {
+    /// Update `s` uses the multiplier of `s - 1`: the first update of a warm-up moves nothing (PyTorch's order).
+    Zero,
+    /// Update `s` uses the multiplier of `s`.
+    Nonzero,
+}
+
+/// The declared conventions of one trainer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// The window still open at an epoch's end.
+    pub tail: Tail,
+    /// What a window's loss is divided by.
+    pub normaliser: Normaliser,
+    /// Mean or sum.
+    pub gradients: Gradients,
+    /// The first learning rate under warm-up.
+    pub first_lr: FirstLr,
+    /// Rows that one sample takes in one forward: 3 where anchor, positive and negative are concatenated.
+    pub rows_per_sample: u64,
+    /// Whether the same plan gives the same bits twice on one machine.
+    pub deterministic: bool,
+}
+
+impl Default for Contract {
+    fn default() -> Self {
+        Self {
+            tail: Tail::Flush,
+            normaliser: Normaliser::Tokens,
+            gradients: Gradients::Mean,
+            first_lr: FirstLr::Nonzero,
+            rows_per_sample: 1,
+            deterministic: true,
+        }
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tail = match self.tail {
+            Tail::Flush => "flush",
+            Tail::Drop => "drop",
+            Tail::Carry => "carry",
+        };
+        let normaliser = match self.normaliser {
+            Normaliser::Tokens => "tokens",
+            Normaliser::MicroBatches => "micro-batches",
+        };
+        let gradients = match self.gradients {
+            Gradients::Mean => "mean",
+            Gradients::Sum => "sum",
+        };
+        let first = match self.first_lr {
+            FirstLr::Zero => "zero",
+            FirstLr::Nonzero => "nonzero",
+        };
+        let repeat = if self.deterministic { "deterministic" } else { "not deterministic" };
+        write!(
+            f,
+            "tail {tail}, {gradients} over {normaliser}, first lr {first}, {} row{} a sample, {repeat}",
+            self.rows_per_sample,
+            if self.rows_per_sample == 1 { "" } else { "s" },
+        )
+    }
+}
+
+/// The answer of a trainer to `describe`: one line of JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The schema of plan and trace that the trainer speaks.
+    pub schema: u32,
+    /// Name and version.
+    pub trainer: String,
+    /// What the trainer can do; a scenario that needs more is not judged.
+    pub capabilities: Vec<String>,
+    /// The conventions the verdicts are relative to.
+    pub contract: Contract,
+}
+
+/// The conventions a plan asks for in place of the trainer's own; what a trainer cannot change it leaves,
+/// and declares in its `run` line what it really did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// See [`Contract::tail`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Tail>,
+    /// See [`Contract::normaliser`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normaliser: Option<Normaliser>,
+    /// See [`Contract::gradients`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<Gradients>,
+    /// See [`Contract::first_lr`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_lr: Option<FirstLr>,
+}
+
+impl Asked {
+    /// The contract `own`, with what was asked for in its place.
+    pub fn over(&self, own: Contract) -> Contract {
+        Contract {
+            tail: self.tail.unwrap_or(own.tail),
+            normaliser: self.normaliser.unwrap_or(own.normaliser),
+            gradients: self.gradients.unwrap_or(own.gradients),
+            first_lr: self.first_lr.unwrap_or(own.first_lr),
+            ..own
+        }
+    }
+}

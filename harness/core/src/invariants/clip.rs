@@ -1,0 +1,86 @@
+//! `clip/global-norm`: gradients are clipped by their global norm, once an update.
+
+use super::{Kind, Rule, Watch};
+use crate::finding::{Difference, Sheet};
+use crate::number::Number;
+use crate::trace::event::Update;
+use crate::trace::{Event, Line};
+
+/// Relative: trainers add 1e-6 to the norm that they divide by, and sum in f32.
+const TOLERANCE: f64 = 1e-3;
+
+pub(super) static RULE: Rule = Rule {
+    name: "clip/global-norm",
+    says: "the gradients given to the optimizer have the global norm, or the clip where that is smaller",
+    verifies: "clipped_norm is min(grad_norm, clip), or grad_norm where the plan does not clip, within a thousandth.",
+    does_not_verify: "The direction of the clipped gradient (partition/same-update), and norms that are not finite \
+                      (finite/everywhere).",
+    kind: Kind::Trace(|opening| {
+        Box::new(Clip {
+            limit: opening.plan.train.clip,
+        })
+    }),
+};
+
+struct Clip {
+    limit: Option<f64>,
+}
+
+impl Clip {
+    fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        let (Some(before), Some(after)) = (it.grad_norm, it.clipped_norm) else {
+            return sheet.missing("grad_norm and clipped_norm");
+        };
+        if !before.is_finite() || !after.is_finite() {
+            return;
+        }
+        let expected = self.limit.map_or(before.0, |limit| before.0.min(limit));
+        sheet.check(
+            (after.0 - expected).abs() <= TOLERANCE * expected.abs(),
+            line,
+            || Difference {
+                expected: format!("clipped_norm {}", Number(expected)),
+                actual: format!("{after} of {before}"),
+                component: "clipper",
+                cause: match self.limit {
+                    None => "the plan does not clip, and the gradients were scaled".into(),
+                    Some(_) if after.0 > expected => "the gradients were not clipped as one".into(),
+                    Some(_) => "the gradients were scaled down further than to the global norm's clip".into(),
+                },
+            },
+        );
+    }
+}
+
+impl Watch for Clip {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        if let Event::Update(it) = &line.event {
+            self.update(it, line, sheet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::invariants::testing::*;
+
+    #[test]
+    fn a_healthy_trace_holds() {
+        holds(&judge(RULE.name, &whole()));
+    }
+
+    #[rstest]
+    // Update 1 has norm 0.9 and update 4 has 1.2; the clip is 1.
+    #[case::not_clipped(4, 1.2, "not clipped as one")]
+    #[case::clipped_too_far(4, 0.7, "further than")]
+    #[case::clipped_below_the_limit(1, 0.5, "further than")]
+    fn a_wrong_norm_breaks(#[case] step: u64, #[case] norm: f64, #[case] cause: &str) {
+        let mut events = whole();
+        update_at(&mut events, step).clipped_norm = Some(Number(norm));
+        let found = breaks(judge(RULE.name, &events), "clipper");
+        assert!(found.contains(cause), "{found}");
+    }
+}

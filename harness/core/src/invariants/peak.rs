@@ -1,0 +1,81 @@
+//! `checkpointing/lower-peak`: recomputing activations lowers the memory peak of the first forward and backward.
+
+use super::stream::Stream;
+use super::{Kind, Rule, RunEvidence};
+use crate::finding::{Difference, Sheet};
+use crate::plan::Boundary;
+use crate::trace::{Event, Line, TraceError};
+
+pub(super) static RULE: Rule = Rule {
+    name: "checkpointing/lower-peak",
+    says: "with activation checkpointing the first forward and backward peak lower than without",
+    verifies: "heap_peak_bytes at the first forward of the run is below that of the run without checkpointing.",
+    does_not_verify: "By how much, and memory that the process's own heap does not hold.",
+    kind: Kind::Pair(judge),
+};
+
+const LANE: &str = "heap_peak_bytes";
+
+fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let (Some((line, peak)), Some((_, other))) = (first_peak(run)?, first_peak(against)?) else {
+        sheet.missing("heap_peak_bytes at the first forward");
+        return Ok(());
+    };
+    sheet.check(peak < other, &line, || Difference {
+        expected: format!("a peak below {other} bytes"),
+        actual: format!("{peak} bytes"),
+        component: "checkpointing",
+        cause:
+            "activations are kept, or a key-value cache is allocated, although checkpointing was asked for"
+                .into(),
+    });
+    Ok(())
+}
+
+fn first_peak(run: &RunEvidence) -> Result<Option<(Line, u64)>, TraceError> {
+    let here = |event: &Event| matches!(event, Event::Memory(it) if it.at == Boundary::Forward);
+    let line = Stream::of(&run.segments).next_where(here)?;
+    Ok(line.and_then(|line| match &line.event {
+        Event::Memory(it) => it
+            .lanes
+            .get(LANE)
+            .copied()
+            .flatten()
+            .map(|peak| (line.clone(), peak)),
+        _ => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::*;
+
+    fn peaking(lane: &str, bytes: u64) -> Vec<Event> {
+        let mut events = whole();
+        events.insert(1, memory(lane, bytes));
+        events
+    }
+
+    #[test]
+    fn a_lower_peak_holds_and_one_that_is_not_lower_breaks() {
+        holds(&judge_runs(
+            RULE.name,
+            &[peaking(LANE, 900)],
+            &[peaking(LANE, 1000)],
+        ));
+        breaks(
+            judge_runs(RULE.name, &[peaking(LANE, 1000)], &[peaking(LANE, 1000)]),
+            "checkpointing",
+        );
+    }
+
+    #[test]
+    fn a_trace_without_the_lane_cannot_be_judged() {
+        assert!(
+            judge_runs(RULE.name, &[peaking("rss_bytes", 1)], &[peaking(LANE, 2)])
+                .missing
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Where a trace takes training up.
+
+use std::fmt;
+
+use crate::plan::{Plan, Restore};
+use crate::trace::Event;
+use crate::trace::event::{CheckpointEdge, Cursor};
+
+/// The place of a trace's first micro-batch, as far as its lines have said.
+///
+/// A fresh run, and one that takes only weights, begins at the first micro-batch. A resumed one begins where its
+/// loaded state stands, or, where it writes none, the checkpoint that it loaded.
+pub(super) struct Beginning {
+    resumed: bool,
+    cursor: Option<Cursor>,
+}
+
+impl Beginning {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let resumed = plan
+            .start
+            .as_ref()
+            .is_some_and(|start| start.what == Restore::Everything);
+        let cursor = (!resumed).then_some(Cursor {
+            epoch: 0,
+            micro_batches: 0,
+        });
+        Self { resumed, cursor }
+    }
+
+    pub(super) fn see(&mut self, event: &Event) {
+        if !self.resumed {
+            return;
+        }
+        match event {
+            Event::Checkpoint(it) if it.edge == CheckpointEdge::Loaded => {
+                self.cursor = Some(Cursor {
+                    epoch: it.epoch,
+                    micro_batches: it.micro_batches,
+                });
+            }
+            Event::State(it) if it.at == "loaded" && it.cursor.is_some() => self.cursor = it.cursor,
+            _ => {}
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+}
+
+/// A micro-batch's place in words.
+pub(super) struct Place {
+    pub(super) epoch: u64,
+    pub(super) index: u64,
+}
+
+impl From<Cursor> for Place {
+    fn from(cursor: Cursor) -> Self {
+        Self {
+            epoch: cursor.epoch,
+            index: cursor.micro_batches,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {}, micro-batch {}", self.epoch, self.index)
+    }
+}

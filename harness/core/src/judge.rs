@@ -1,0 +1,188 @@
+//! Judges what runs left: every trace by the invariants over traces, and runs and pairs by those that the scenario asks for.
+
+mod tally;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+use crate::finding::Sheet;
+use crate::invariants::{self, Kind, Rule, RunEvidence, protocol_answers};
+use crate::parallel::Slots;
+use crate::runner::{Evidence, RunRecord};
+use crate::scenario::{Expectation, Scenario, selects};
+use crate::verdict::Outcome;
+
+pub(crate) use tally::command;
+pub use tally::{Labels, Tally};
+pub use watch::{Watched, watch};
+
+/// Invariants that compare the bits of two trainings: a trainer that is not deterministic is not judged by them.
+const BITWISE: [&str; 5] = [
+    "seam/identical",
+    "purity/same-trajectory",
+    "determinism/repeat",
+    "checkpoint/old-or-new",
+    "checkpoint/damage-is-seen",
+];
+
+/// What is judged.
+pub struct Case<'a> {
+    /// What must hold.
+    pub scenario: &'a Scenario,
+    /// What the runs left.
+    pub evidence: &'a Evidence,
+    /// Whether the trainer declares that it is deterministic.
+    pub deterministic: bool,
+    /// Whether only some of the scenario's runs were made: what is asked of the others is then left out.
+    pub partial: bool,
+    /// How findings are labelled.
+    pub labels: Labels<'a>,
+}
+
+/// The traces of one run, each read once.
+struct Read<'a> {
+    record: &'a RunRecord,
+    watched: Vec<(PathBuf, Watched)>,
+}
+
+/// Judges one scenario; `seconds` is left to the caller, who knows when it began.
+pub fn judge(case: &Case, slots: &Slots) -> Outcome {
+    let mut tally = Tally::new(case.labels);
+    for reason in &case.evidence.unjudged {
+        tally.cannot_judge(reason.clone());
+    }
+    let read = read(&case.evidence.runs, slots);
+    for run in &read {
+        answers(run, &mut tally);
+        for (trace, watched) in &run.watched {
+            for (rule, sheet) in &watched.sheets {
+                tally.add(rule, &run.record.evidence.name, trace, sheet);
+            }
+        }
+    }
+    for (rule, result) in expectations(case, &read, slots) {
+        match result {
+            Ok(asked) => asked.into_iter().for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
+            Err(reason) => tally.cannot_judge(reason),
+        }
+    }
+    let traces: usize = read.iter().map(|run| run.watched.len()).sum();
+    tally.count("runs", read.len() as u64);
+    tally.count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
+    tally.count("processes", traces as u64);
+    tally.outcome(&case.scenario.id)
+}
+
+/// Reads every trace once, side by side; runs that share their first segment share its reading.
+fn read<'a>(runs: &'a [RunRecord], slots: &Slots) -> Vec<Read<'a>> {
+    let mut work: Vec<(usize, &Path, bool)> = Vec::new();
+    for (at, run) in runs.iter().enumerate() {
+        for (trace, ending) in run.evidence.segments.iter().zip(&run.endings) {
+            if !work.iter().any(|(_, path, _)| path == trace) {
+                work.push((at, trace, ending.died));
+            }
+        }
+    }
+    let mut read: Vec<Read> = runs.iter().map(|record| Read { record, watched: Vec::new() }).collect();
+    let watched = slots.each(&work, |&(_, trace, died)| {
+        let _slot = slots.take();
+        watch(trace, died)
+    });
+    for ((at, trace, _), watched) in work.into_iter().zip(watched) {
+        read[at].watched.push((trace.to_owned(), watched));
+    }
+    read
+}
+
+/// `protocol/answers`: a process that did not do what it was meant to, or wrote something else than a trace.
+fn answers(run: &Read, tally: &mut Tally) {
+    for (trace, watched) in &run.watched {
+        let segments = &run.record.evidence.segments;
+        let ending = segments.iter().position(|it| it == trace).and_then(|at| run.record.endings.get(at));
+        let mut sheet = Sheet::default();
+        protocol_answers::judge(&mut sheet, ending, watched.error.as_ref());
+        tally.add(&protocol_answers::RULE, &run.record.evidence.name, trace, &sheet);
+    }
+}
+
+type Asked<'a> = Result<Vec<(&'a RunRecord, Sheet)>, String>;
+
+/// What the scenario asks of each run, side by side.
+fn expectations<'a>(case: &Case, read: &[Read<'a>], slots: &Slots) -> Vec<(&'static Rule, Asked<'a>)> {
+    let asked: Vec<(&'static Rule, &Expectation)> = case
+        .scenario
+        .expectations
+        .iter()
+        .filter_map(|asked| Some((invariants::find(&asked.invariant)?, asked)))
+        .collect();
+    slots.each(&asked, |(rule, asked)| expectation(case, rule, asked, read, slots)).into_iter().flatten().collect()
+}
+
+fn expectation<'a>(
+    case: &Case,
+    rule: &'static Rule,
+    asked: &Expectation,
+    read: &[Read<'a>],
+    slots: &Slots,
+) -> Option<(&'static Rule, Asked<'a>)> {
+    let judged = |run: &&Read| {
+        let name = run.record.evidence.name.as_str();
+        selects(&asked.runs, name) && asked.against.as_deref() != Some(name)
+    };
+    let runs: Vec<&Read> = read.iter().filter(judged).collect();
+    let against = asked.against.as_deref().map(|name| read.iter().find(|run| run.record.evidence.name == name));
+    if runs.is_empty() || matches!(against, Some(None)) {
+        let reason = format!("{}: no run to judge", rule.name);
+        // What could not be run at all has said so already.
+        let silent = case.partial || !case.evidence.unjudged.is_empty();
+        return (!silent).then_some((rule, Err(reason)));
+    }
+    if !case.deterministic && BITWISE.contains(&rule.name) {
+        return Some((rule, Err(format!("{}: the trainer declares that it is not deterministic", rule.name))));
+    }
+    let sheets = slots.each(&runs, |run| {
+        let _slot = slots.take();
+        let usable = |run: &Read| run.record.as_meant() && run.watched.iter().all(|(_, it)| it.error.is_none());
+        let against = against.flatten();
+        // A process that failed has broken `protocol/answers`: nothing more can be learnt from its traces.
+        if !usable(run) || against.is_some_and(|against| !usable(against)) {
+            return None;
+        }
+        Some((run.record, sheet_of(rule, run, against.map(|against| &against.record.evidence))))
+    });
+    Some((rule, Ok(sheets.into_iter().flatten().collect())))
+}
+
+/// An invariant over one run, or over a run and the one it is held against; one over traces says only how much it compared.
+fn sheet_of(rule: &Rule, run: &Read, against: Option<&RunEvidence>) -> Sheet {
+    if let Kind::Run(_) | Kind::Pair(_) = rule.kind {
+        return compare(rule, &run.record.evidence, against);
+    }
+    let mut sheet = Sheet::default();
+    let sheets = run.watched.iter().flat_map(|(_, watched)| &watched.sheets);
+    for (_, it) in sheets.filter(|(it, _)| it.name == rule.name) {
+        sheet.compared += it.compared;
+        sheet.missing = sheet.missing.or_else(|| it.missing.clone());
+    }
+    sheet
+}
+
+/// An invariant over one run, or over a run and the one it is held against.
+pub(crate) fn compare(rule: &Rule, run: &RunEvidence, against: Option<&RunEvidence>) -> Sheet {
+    let mut sheet = Sheet::default();
+    let result = match (&rule.kind, against) {
+        (Kind::Run(judge), _) => judge(run, &mut sheet),
+        (Kind::Pair(judge), Some(against)) => judge(run, against, &mut sheet),
+        (Kind::Pair(_) | Kind::Trace(_) | Kind::Process, _) => {
+            sheet.cannot("the scenario names no run to hold it against");
+            Ok(())
+        }
+    };
+    if let Err(error) = result {
+        sheet.cannot(&error.to_string());
+    }
+    sheet
+}
+
+#[cfg(test)]
+mod tests;

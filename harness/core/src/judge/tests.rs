@@ -1,0 +1,139 @@
+//! From what runs leave to an outcome: traces written by hand, judged by the real judge.
+
+use super::*;
+use crate::contract::Contract;
+use crate::plan::{Plan, example};
+use crate::program::Ending;
+use crate::runner::SegmentEnding;
+use crate::trace::event::{End, EndReason, Run};
+use crate::trace::{Event, TraceWriter};
+use crate::verdict::Verdict;
+use std::fs;
+
+const SCENARIO: &str = r#"
+schema = 1
+id = "example"
+title = "t"
+class = "c"
+bug = "b"
+cost = "c"
+[plan]
+seed = 1
+model = { size = "tiny" }
+[plan.data]
+samples = 6
+piece_bytes = 16
+batch = 2
+epochs = 1
+shuffle = false
+padding = { policy = "longest", side = "right", multiple_of = 1 }
+max_length = 32
+[plan.train]
+accumulation = 2
+optimizer = { name = "adamw", lr = 1e-3, betas = [0.9, 0.999], eps = 1e-8, decay = 0.0 }
+schedule = { name = "constant", warmup = 0 }
+[[runs]]
+name = "once"
+[[runs]]
+name = "again"
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    evidence: Evidence,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), evidence: Evidence::default() }
+    }
+
+    /// A run with one process.
+    fn run(mut self, name: &str, trace: &[u8], ending: Ending) -> Self {
+        let path = self.folder.path().join(format!("{name}.jsonl"));
+        fs::write(&path, trace).unwrap();
+        let as_meant = ending == Ending::Done;
+        self.evidence.runs.push(RunRecord {
+            evidence: RunEvidence { name: name.into(), segments: vec![path] },
+            endings: vec![SegmentEnding { ending, died: false, as_meant }],
+        });
+        self
+    }
+
+    fn judge(&self, holds: &str, deterministic: bool) -> Outcome {
+        let scenario = Scenario::parse(Path::new("example.toml"), &format!("{SCENARIO}{holds}")).unwrap();
+        let labels = Labels {
+            reproduce: "traintrue run example",
+            trace: &|path| path.file_name().unwrap().to_string_lossy().into_owned(),
+        };
+        let case = Case { scenario: &scenario, evidence: &self.evidence, deterministic, partial: false, labels };
+        judge(&case, &Slots::new(2))
+    }
+}
+
+/// A trace that says nothing but its plan and its end.
+fn trace(name: &str) -> Vec<u8> {
+    let run = Run {
+        schema: 1,
+        trainer: "fake 1".into(),
+        device: "none".into(),
+        scenario: "example".into(),
+        run: name.into(),
+        plan: Plan { stop: None, ..example() },
+        contract: Contract::default(),
+    };
+    let mut text = Vec::new();
+    let mut writer = TraceWriter::new(&mut text);
+    writer.write(&Event::Run(Box::new(run))).unwrap();
+    writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
+    text
+}
+
+const REPEAT: &str = "[[holds]]\ninvariant = \"determinism/repeat\"\nruns = \"again\"\nagainst = \"once\"\n";
+
+#[test]
+fn a_process_that_fails_breaks_protocol_answers_and_nothing_is_learnt_from_its_pair() {
+    let failed = Ending::Failed {
+        code: Some(1),
+        status: "exit status: 1".into(),
+        complaint: "no such layer: q".into(),
+    };
+    let bench = Bench::new().run("once", &trace("once"), Ending::Done).run("again", &trace("again"), failed);
+    let outcome = bench.judge(REPEAT, true);
+    assert_eq!(outcome.verdict, Verdict::Broken);
+    let first = &outcome.findings[0];
+    assert_eq!((first.invariant.as_str(), first.run.as_str()), ("protocol/answers", "again"));
+    assert_eq!(first.actual, "exit status: 1");
+    assert!(first.cause.ends_with("its standard error ends: no such layer: q"));
+    assert!(!outcome.compared.contains_key("determinism/repeat"));
+}
+
+#[test]
+fn garbage_on_standard_output_is_named_with_its_line() {
+    let mut garbage = trace("once");
+    garbage.extend(b"Epoch 1 done!\n");
+    let outcome = Bench::new().run("once", &garbage, Ending::Done).judge("", true);
+    let finding = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
+    assert_eq!((finding.line, finding.trace.as_str()), (3, "once.jsonl"));
+    assert!(finding.actual.contains("once.jsonl:3: not an event"), "{}", finding.actual);
+}
+
+#[test]
+fn a_trainer_that_is_not_deterministic_is_never_judged_by_bits() {
+    let bench = Bench::new().run("once", &trace("once"), Ending::Done).run("again", &trace("again"), Ending::Done);
+    let outcome = bench.judge(REPEAT, false);
+    let reasons = outcome.reason.iter().chain(&outcome.notes).cloned().collect::<String>();
+    assert!(!outcome.compared.contains_key("determinism/repeat"));
+    assert!(
+        outcome.verdict == Verdict::Broken || reasons.contains("declares that it is not deterministic"),
+        "{reasons}"
+    );
+}
+
+#[test]
+fn an_invariant_that_was_asked_for_and_found_no_run_is_not_judged() {
+    let outcome = Bench::new().judge(REPEAT, true);
+    assert_eq!(outcome.verdict, Verdict::NotJudged);
+    assert_eq!(outcome.reason.as_deref(), Some("determinism/repeat: no run to judge"));
+    assert_eq!(Bench::new().judge("", true).reason.as_deref(), Some("nothing was compared"));
+}

@@ -1,0 +1,221 @@
+//! A trainer behind a command: a plan on its standard input, a trace on its standard output, one fresh process a run.
+//!
+//! ```text
+//! $ python my_trainer.py describe
+//! {"schema":1,"trainer":"my-trainer 2.1","capabilities":["resume"],"contract":{…}}
+//!
+//! $ python my_trainer.py run < plan.json
+//! {"event":"run","schema":1,…}
+//! {"event":"micro_batch",…}
+//! {"event":"end","reason":"done"}
+//! ```
+
+mod process;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::contract::Description;
+use crate::plan::{Plan, SCHEMA};
+use process::{Limits, Stop, attend};
+
+/// A trace that grows beyond this is cut off and its trainer killed: it would fill the disk.
+pub const TRACE_LIMIT_BYTES: u64 = 8 << 30;
+
+/// `describe` answers one line.
+const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What is shown of a trainer's standard error.
+const COMPLAINT_BYTES: usize = 600;
+
+/// The two commands of a trainer.
+#[derive(Clone, Debug)]
+pub struct Program {
+    describe: Vec<OsString>,
+    run: Vec<OsString>,
+}
+
+/// One process to run.
+#[derive(Debug)]
+pub struct Errand<'a> {
+    /// What it is told.
+    pub plan: &'a Plan,
+    /// Added to its environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// The file that gets its standard output.
+    pub trace: &'a Path,
+    /// The file that gets its standard error.
+    pub complaints: &'a Path,
+    /// It is killed when it takes longer.
+    pub timeout: Duration,
+    /// It is killed at this age, on purpose.
+    pub kill_after: Option<Duration>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With exit status 0.
+    Done,
+    /// With another status or by a signal.
+    Failed {
+        /// The exit status; a signal has none.
+        code: Option<i32>,
+        /// The status in words.
+        status: String,
+        /// The end of its standard error.
+        complaint: String,
+    },
+    /// Killed on purpose.
+    Killed,
+    /// Killed, for it took too long.
+    TimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// Killed, for its trace grew too long.
+    TooLong {
+        /// The limit.
+        limit_bytes: u64,
+    },
+}
+
+/// A process that came to an end.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How.
+    pub ending: Ending,
+    /// After how long.
+    pub wall: Duration,
+}
+
+/// A trainer that cannot be asked for anything.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum ProgramError {
+    #[error("--trainer: {command:?} is not a command: its quotes do not match or it is empty")]
+    NotACommand { command: String },
+    #[error("the trainer {command:?} cannot be started: {source}")]
+    Start { command: String, source: io::Error },
+    #[error("{command:?} {problem}; expected one line of JSON and exit status 0 within {seconds} s")]
+    Describe { command: String, problem: String, seconds: u64 },
+    #[error("{command:?} answered something else than a description: {source}; it began {answer:?}")]
+    Garbage { command: String, answer: String, source: serde_json::Error },
+    #[error("{command:?} speaks schema {found}, this command speaks schema {SCHEMA}")]
+    Schema { command: String, found: u32 },
+    #[error("{path}: cannot write what the trainer says: {source}", path = .path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl Program {
+    /// A trainer with two different commands.
+    pub fn new(describe: Vec<OsString>, run: Vec<OsString>) -> Self {
+        Self { describe, run }
+    }
+
+    /// A trainer that takes `describe` or `run` as its last argument; `command` is split as a shell would.
+    pub fn parse(command: &str) -> Result<Self, ProgramError> {
+        let words = shlex::split(command).filter(|words| !words.is_empty());
+        let words = words.ok_or_else(|| ProgramError::NotACommand { command: command.to_owned() })?;
+        let with = |verb: &str| words.iter().map(OsString::from).chain([OsString::from(verb)]).collect();
+        Ok(Self::new(with("describe"), with("run")))
+    }
+
+    /// The same trainer, with more arguments when it runs.
+    pub fn with_arguments(&self, arguments: &[&str]) -> Self {
+        let mut program = self.clone();
+        program.run.extend(arguments.iter().map(OsString::from));
+        program
+    }
+
+    /// Asks what the trainer is and can do.
+    pub fn describe(&self, timeout: Duration) -> Result<Description, ProgramError> {
+        let shown = shown(&self.describe);
+        let start = |source| ProgramError::Start { command: shown.clone(), source };
+        let file = tempfile::NamedTempFile::new().map_err(start)?;
+        let output = file.reopen().map_err(start)?;
+        let limits = Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES };
+        let mut command = command(&self.describe);
+        command.stderr(Stdio::null());
+        let (stop, _) = attend(command, Vec::new(), output, limits).map_err(start)?;
+        let problem = match stop {
+            Stop::Exited(status) if status.success() => None,
+            Stop::Exited(status) => Some(format!("ended with {status}")),
+            Stop::TimedOut | Stop::Killed => Some("did not end".to_owned()),
+            Stop::TooLong => Some("did not end its answer".to_owned()),
+        };
+        if let Some(problem) = problem {
+            return Err(ProgramError::Describe { command: shown, problem, seconds: timeout.as_secs() });
+        }
+        let answer = std::fs::read(file.path()).map_err(start)?;
+        understand(shown, &String::from_utf8_lossy(&answer))
+    }
+
+    /// Runs one plan to its end, or to the process's. Fails where the process cannot be started or its output not be kept.
+    pub fn run(&self, errand: &Errand) -> Result<Ended, ProgramError> {
+        let start = |source| ProgramError::Start { command: shown(&self.run), source };
+        let create = |path: &Path| {
+            File::create(path).map_err(|source| ProgramError::Write { path: path.to_owned(), source })
+        };
+        let (trace, complaints) = (create(errand.trace)?, create(errand.complaints)?);
+        let mut command = command(&self.run);
+        command.stderr(complaints).envs(errand.environment.iter().map(|(key, value)| (key, value)));
+        let plan = serde_json::to_vec(errand.plan).map_err(|error| start(error.into()))?;
+        let limits =
+            Limits { timeout: errand.timeout, kill_after: errand.kill_after, output_bytes: TRACE_LIMIT_BYTES };
+        let (stop, wall) = attend(command, plan, trace, limits).map_err(start)?;
+        let ending = match stop {
+            Stop::Exited(status) if status.success() => Ending::Done,
+            Stop::Exited(status) => Ending::Failed {
+                code: status.code(),
+                status: status.to_string(),
+                complaint: complaint(errand.complaints),
+            },
+            Stop::Killed => Ending::Killed,
+            Stop::TimedOut => Ending::TimedOut { after: errand.timeout },
+            Stop::TooLong => Ending::TooLong { limit_bytes: TRACE_LIMIT_BYTES },
+        };
+        Ok(Ended { ending, wall })
+    }
+}
+
+fn command(words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn shown(words: &[OsString]) -> String {
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn understand(command: String, answer: &str) -> Result<Description, ProgramError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let garbage = |source| ProgramError::Garbage {
+        command: command.clone(),
+        answer: answer.chars().take(80).collect(),
+        source,
+    };
+    let version: Version = serde_json::from_str(answer).map_err(garbage)?;
+    if version.schema != SCHEMA {
+        return Err(ProgramError::Schema { command, found: version.schema });
+    }
+    serde_json::from_str(answer).map_err(garbage)
+}
+
+/// The end of what a process wrote to its standard error, on one line.
+fn complaint(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(COMPLAINT_BYTES)..]).into_owned();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,161 @@
+//! Attends to one child process: feeds it, keeps what it says, and sees to it that it ends.
+//!
+//! It never hangs and leaves no zombie: a child that takes too long, says too much or leaves others behind that hold its
+//! output is killed with its whole process group, and waited for.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a child may run and how much it may say.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// It is killed when it takes longer.
+    pub timeout: Duration,
+    /// It is killed at this age, on purpose.
+    pub kill_after: Option<Duration>,
+    /// It is killed when its output grows beyond this.
+    pub output_bytes: u64,
+}
+
+/// Why a child runs no more.
+#[derive(Debug)]
+pub enum Stop {
+    /// By itself.
+    Exited(ExitStatus),
+    /// On purpose.
+    Killed,
+    /// It took too long.
+    TimedOut,
+    /// It said too much.
+    TooLong,
+}
+
+/// How what a child says came to its end.
+enum Copied {
+    Whole,
+    TooLong,
+    Failed(io::Error),
+}
+
+/// A child that closed its output is about to exit; one that did not is looked at seldom.
+const SOON: Duration = Duration::from_micros(300);
+const SELDOM: Duration = Duration::from_millis(50);
+
+/// How long others that hold a dead child's output may go on.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Runs `command` with `input` on its standard input and its standard output into `output`.
+pub fn attend(
+    mut command: Command,
+    input: Vec<u8>,
+    output: impl Write + Send + 'static,
+    limits: Limits,
+) -> io::Result<(Stop, Duration)> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let begun = Instant::now();
+    let mut child = Attended(command.spawn()?);
+    if let Some(mut stdin) = child.0.stdin.take() {
+        // A child need not read its plan; the thread ends with the pipe.
+        thread::spawn(move || stdin.write_all(&input));
+    }
+    let copied = keep(&mut child.0, output, limits.output_bytes)?;
+    let mut open = true;
+    let stop = loop {
+        if let Some(status) = child.0.try_wait()? {
+            break Stop::Exited(status);
+        }
+        let age = begun.elapsed();
+        if limits.kill_after.is_some_and(|at| age >= at) {
+            break Stop::Killed;
+        }
+        if age >= limits.timeout {
+            break Stop::TimedOut;
+        }
+        let end = limits.kill_after.unwrap_or(limits.timeout).min(limits.timeout);
+        let pause = end.saturating_sub(age).min(if open { SELDOM } else { SOON });
+        if !open {
+            thread::sleep(pause);
+            continue;
+        }
+        match copied.recv_timeout(pause) {
+            Ok(Copied::Whole) | Err(RecvTimeoutError::Disconnected) => open = false,
+            Ok(Copied::TooLong) => break Stop::TooLong,
+            Ok(Copied::Failed(error)) => return Err(error),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
+    let wall = begun.elapsed();
+    if !matches!(stop, Stop::Exited(_)) {
+        child.end();
+    }
+    match drain(&child, &copied, open) {
+        Some(Copied::TooLong) => Ok((Stop::TooLong, wall)),
+        Some(Copied::Failed(error)) => Err(error),
+        _ => Ok((stop, wall)),
+    }
+}
+
+/// Copies what the child says on a thread of its own, up to `limit_bytes`.
+fn keep(child: &mut Child, mut to: impl Write + Send + 'static, limit_bytes: u64) -> io::Result<Receiver<Copied>> {
+    let from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let copied = match io::copy(&mut from.take(limit_bytes + 1), &mut to) {
+            Ok(bytes) if bytes > limit_bytes => Copied::TooLong,
+            Ok(_) => Copied::Whole,
+            Err(error) => Copied::Failed(error),
+        };
+        // Nobody listens any more where the grace was over.
+        let _ = sender.send(copied);
+    });
+    Ok(receiver)
+}
+
+/// Waits for the rest of what a dead child said; others that still hold its output are killed.
+fn drain(child: &Attended, copied: &Receiver<Copied>, open: bool) -> Option<Copied> {
+    if !open {
+        return None;
+    }
+    copied.recv_timeout(GRACE).ok().or_else(|| {
+        child.kill_group();
+        copied.recv_timeout(GRACE).ok()
+    })
+}
+
+/// A child that does not outlive its attendant.
+struct Attended(Child);
+
+impl Attended {
+    fn end(&mut self) {
+        self.kill_group();
+        // Both fail only where the child is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    #[cfg(unix)]
+    fn kill_group(&self) {
+        use rustix::process::{Pid, Signal, kill_process_group};
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // Fails only where nobody is left in the group.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn kill_group(&self) {}
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            self.end();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the reports look like, as snapshots.
+
+use super::*;
+use crate::contract::Contract;
+use crate::finding::{At, Finding};
+use crate::scenario::Catalogue;
+use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Share, Summary, Verdict};
+use std::collections::BTreeMap;
+
+fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    counts.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+}
+
+fn finding() -> Finding {
+    Finding {
+        invariant: "seam/identical".into(),
+        component: "boundary".into(),
+        run: "cut-1603".into(),
+        line: 1812,
+        at: At { event: "update".into(), step: Some(201), ..At::default() },
+        expected: "an update of 8 micro-batches after index 1607".into(),
+        actual: "an update of 5 micro-batches after index 1607".into(),
+        cause: "the partial window was lost: 3 micro-batches never reach an update".into(),
+        reproduce: "traintrue run resume-mid-window --fault partial-window-lost".into(),
+        trace: "cut-1603.2.jsonl".into(),
+    }
+}
+
+fn report() -> RunReport {
+    let held = Outcome {
+        scenario: "resume-mid-window".into(),
+        verdict: Verdict::Held,
+        reason: None,
+        compared: counts(&[("seam/identical", 9000), ("window/closes-as-declared", 128)]),
+        counted: counts(&[("runs", 20), ("cuts", 19), ("updates", 1341)]),
+        notes: vec!["the corpus is too short: it was repeated 2 times, in order".into()],
+        findings: Vec::new(),
+        seconds: 12.34,
+    };
+    let broken = Outcome {
+        scenario: "resume".into(),
+        verdict: Verdict::Broken,
+        findings: vec![finding(); 6],
+        notes: Vec::new(),
+        ..held.clone()
+    };
+    let padded = Outcome {
+        scenario: "padding".into(),
+        compared: counts(&[("batch/as-planned", 1)]),
+        counted: counts(&[("runs", 1), ("tokens", 60), ("positions", 80)]),
+        notes: Vec::new(),
+        ..held.clone()
+    };
+    let unjudged = Outcome::not_judged("torn-checkpoint", "no file-faults".into());
+    let outcomes = vec![held, broken, padded, unjudged];
+    let summary = Summary::of(&outcomes);
+    RunReport { schema: 1, trainer: "fake 1".into(), contract: Contract::default(), outcomes, summary }
+}
+
+fn matrix() -> FaultReport {
+    let caught = FaultOutcome {
+        fault: "partial-window-lost".into(),
+        class: "resume".into(),
+        scenario: "resume-mid-window".into(),
+        verdict: Fate::Caught,
+        expected: vec!["seam/identical".into()],
+        may: Vec::new(),
+        broke: vec!["seam/identical".into(), "window/closes-as-declared".into()],
+        component: "boundary".into(),
+        random: Some(Share { caught: 2, tried: 3 }),
+    };
+    let missed = FaultOutcome {
+        fault: "adapter-merged".into(),
+        verdict: Fate::Missed,
+        may: vec!["reload/same-outputs".into()],
+        broke: Vec::new(),
+        component: String::new(),
+        random: None,
+        ..caught.clone()
+    };
+    let summary = counts(&[("caught", 1), ("missed", 1)]);
+    FaultReport { schema: 1, baseline: Verdict::Held, faults: vec![caught, missed], summary }
+}
+
+#[test]
+fn a_person_sees_a_line_a_scenario_and_a_block_a_finding() {
+    insta::assert_snapshot!(text::run(&report(), Paint::Plain));
+}
+
+#[test]
+fn a_person_sees_a_line_a_fault() {
+    insta::assert_snapshot!(text::faults(&matrix(), &["adapter-merged: not in the golden matrix".into()], Paint::Plain));
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let coloured = text::run(&report(), Paint::Colour);
+    assert!(coloured.contains("\u{1b}[32m✓ held"));
+    let mut plain = coloured;
+    for code in ["32", "31", "33", "2", "1", "0"] {
+        plain = plain.replace(&format!("\u{1b}[{code}m"), "");
+    }
+    assert_eq!(plain, text::run(&report(), Paint::Plain));
+}
+
+#[test]
+fn continuous_integration_sees_cases_failures_and_reasons() {
+    insta::with_settings!({filters => vec![(r#" uuid="[^"]*""#, ""), (r#" timestamp="[^"]*""#, "")]}, {
+        insta::assert_snapshot!(junit::run(&report()).unwrap());
+        insta::assert_snapshot!(junit::faults(&matrix()).unwrap());
+    });
+}
+
+#[test]
+fn a_program_sees_one_document_with_the_published_fields() {
+    let document: serde_json::Value = serde_json::from_str(&json::document(&report()).unwrap()).unwrap();
+    let fields = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&document), ["contract", "outcomes", "schema", "summary", "trainer"]);
+    assert_eq!(document["summary"], serde_json::json!({"held": 2, "broken": 1, "not_judged": 1}));
+    assert_eq!(document["outcomes"][3]["verdict"], "not-judged");
+    assert_eq!(document["outcomes"][0]["reason"], serde_json::Value::Null);
+    let finding = &document["outcomes"][1]["findings"][0];
+    assert_eq!(finding["at"], serde_json::json!({"event": "update", "step": 201}));
+    let faults: serde_json::Value = serde_json::from_str(&json::document(&matrix()).unwrap()).unwrap();
+    assert_eq!(fields(&faults), ["baseline", "faults", "schema", "summary"]);
+    assert_eq!(faults["faults"][0]["random"], serde_json::json!({"caught": 2, "tried": 3}));
+}
+
+#[test]
+fn a_scenario_a_fault_and_an_invariant_are_explained_in_full() {
+    let catalogue = Catalogue::load(None).unwrap();
+    for name in ["determinism", "unseeded-order", "protocol/answers"] {
+        insta::assert_snapshot!(explain::explain(&catalogue, name).unwrap());
+    }
+    insta::assert_snapshot!(explain::explain(&catalogue, "determinismus").unwrap_err());
+}
+
+#[test]
+fn the_list_names_every_scenario_fault_and_invariant() {
+    let listing = list::list(&Catalogue::load(None).unwrap());
+    let text = list::text(&listing);
+    let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants);
+    assert!(all.into_iter().all(|entry| text.contains(&entry.id) && !entry.says.is_empty()));
+}

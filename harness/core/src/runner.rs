@@ -1,0 +1,222 @@
+//! Runs a scenario's plans, a fresh process each, and keeps what they leave. It judges nothing.
+
+mod damage;
+mod deaths;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::invariants::RunEvidence;
+use crate::parallel::Slots;
+use crate::program::{Ended, Ending, Errand, Program, ProgramError};
+use crate::scenario::{ConcreteRun, DIED, Dies, Segment};
+use crate::trace::event::{Checkpoint, CheckpointEdge};
+use crate::trace::{Event, TraceReader};
+use crate::verdict::Outcome;
+
+/// Something that happened while scenarios were run and judged.
+#[derive(Clone, Copy, Debug)]
+pub enum Happening<'a> {
+    /// A run came to its end.
+    Ran {
+        /// The scenario.
+        scenario: &'a str,
+        /// The run.
+        run: &'a str,
+    },
+    /// A scenario was judged.
+    Judged(&'a Outcome),
+    /// A planted fault was tried.
+    Tried {
+        /// The fault.
+        fault: &'a str,
+    },
+}
+
+/// Whoever wants to know how far things are.
+pub trait Observer: Sync {
+    /// Something happened.
+    fn see(&self, happening: Happening<'_>);
+}
+
+/// Runs plans with one trainer.
+pub struct Runner<'a> {
+    /// The trainer.
+    pub program: &'a Program,
+    /// What it can do.
+    pub capabilities: &'a [String],
+    /// How long one process may take.
+    pub timeout: Duration,
+    /// How many processes run at one time.
+    pub slots: &'a Slots,
+    /// Told of every run.
+    pub observer: &'a dyn Observer,
+}
+
+/// What the runs of one scenario left.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// One a run, in order.
+    pub runs: Vec<RunRecord>,
+    /// Why some runs could not be made.
+    pub unjudged: Vec<String>,
+}
+
+/// What one run left.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// Its traces.
+    pub evidence: RunEvidence,
+    /// How each of its processes ended.
+    pub endings: Vec<SegmentEnding>,
+}
+
+/// How one process ended.
+#[derive(Clone, Debug)]
+pub struct SegmentEnding {
+    /// How.
+    pub ending: Ending,
+    /// Whether it died because it was meant to.
+    pub died: bool,
+    /// Whether it did what it was meant to: end, or die.
+    pub as_meant: bool,
+}
+
+impl SegmentEnding {
+    /// True where the process was killed because it took too long.
+    pub fn timed_out(&self) -> bool {
+        matches!(self.ending, Ending::TimedOut { .. })
+    }
+}
+
+/// The machine, not the trainer, stands in the way.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum RunnerError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("{path}: cannot write: {source}", path = .path.display())]
+    Folder { path: PathBuf, source: io::Error },
+}
+
+impl Runner<'_> {
+    /// Makes every run; the traces go to the folder `traces`.
+    pub fn run(&self, scenario: &str, runs: &[ConcreteRun], traces: &Path) -> Result<Evidence, RunnerError> {
+        create(traces)?;
+        Evidence::join(self.slots.each(runs, |run| self.one(scenario, run, traces)))
+    }
+
+    fn one(&self, scenario: &str, run: &ConcreteRun, traces: &Path) -> Result<Evidence, RunnerError> {
+        let evidence = match run.deaths {
+            Some(deaths) => self.deaths(scenario, run, deaths, traces)?,
+            None => self.follow(run, traces, RunRecord::new(&run.name))?,
+        };
+        self.observer.see(Happening::Ran { scenario, run: &run.name });
+        Ok(evidence)
+    }
+
+    /// Goes on with a run from the segment after those that `record` has, up to its end or to the first that goes wrong.
+    fn follow(&self, run: &ConcreteRun, traces: &Path, mut record: RunRecord) -> Result<Evidence, RunnerError> {
+        create(&run.checkpoints)?;
+        let mut unjudged = Vec::new();
+        for (at, segment) in run.segments.iter().enumerate().skip(record.endings.len()) {
+            if let Some(damage) = &segment.damage {
+                let newest = record.evidence.segments.last().and_then(|trace| last_saved(trace));
+                if let Err(problem) = damage::damage(newest.as_ref(), damage) {
+                    unjudged.push(format!("{}: {problem}", run.name));
+                    break;
+                }
+            }
+            let trace = traces.join(trace_name(run, at));
+            let (_, ending) = self.segment(segment, &trace)?;
+            let goes_on = ending.as_meant;
+            record.evidence.segments.push(trace);
+            record.endings.push(ending);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(Evidence { runs: vec![record], unjudged })
+    }
+
+    fn segment(&self, segment: &Segment, trace: &Path) -> Result<(Duration, SegmentEnding), RunnerError> {
+        let kill_after = match segment.dies {
+            Some(Dies::Killed { after }) => Some(after),
+            _ => None,
+        };
+        let _slot = self.slots.take();
+        let Ended { ending, wall } = self.program.run(&Errand {
+            plan: &segment.plan,
+            environment: segment.dies.map(Dies::environment).unwrap_or_default(),
+            trace,
+            complaints: &trace.with_extension("stderr"),
+            timeout: self.timeout,
+            kill_after,
+        })?;
+        let died = match segment.dies {
+            None => false,
+            Some(Dies::Killed { .. }) => ending == Ending::Killed,
+            Some(Dies::BeforeOperation { .. }) => matches!(ending, Ending::Failed { code: Some(DIED), .. }),
+        };
+        // A moment may come too late; an operation that the living process made may not.
+        let may_live = !matches!(segment.dies, Some(Dies::BeforeOperation { .. }));
+        let as_meant = died || (may_live && ending == Ending::Done);
+        Ok((wall, SegmentEnding { ending, died, as_meant }))
+    }
+}
+
+impl Evidence {
+    fn join(parts: Vec<Result<Self, RunnerError>>) -> Result<Self, RunnerError> {
+        let mut whole = Self::default();
+        for part in parts {
+            let part = part?;
+            whole.runs.extend(part.runs);
+            whole.unjudged.extend(part.unjudged);
+        }
+        Ok(whole)
+    }
+}
+
+impl RunRecord {
+    /// True where each process did what it was meant to.
+    pub fn as_meant(&self) -> bool {
+        self.endings.iter().all(|ending| ending.as_meant)
+    }
+
+    fn new(name: &str) -> Self {
+        let evidence = RunEvidence { name: name.to_owned(), segments: Vec::new() };
+        Self { evidence, endings: Vec::new() }
+    }
+}
+
+/// `RUN.jsonl`, or `RUN.SEGMENT.jsonl` where there are several.
+fn trace_name(run: &ConcreteRun, at: usize) -> String {
+    match run.segments.len() {
+        1 => format!("{}.jsonl", run.name),
+        _ => format!("{}.{}.jsonl", run.name, at + 1),
+    }
+}
+
+/// The last checkpoint that a trace says was saved.
+fn last_saved(trace: &Path) -> Option<Checkpoint> {
+    let lines = TraceReader::open(trace).ok()?.map_while(Result::ok);
+    let saved = lines.filter_map(|line| match line.event {
+        Event::Checkpoint(it) if it.edge == CheckpointEdge::Saved => Some(it),
+        _ => None,
+    });
+    saved.last()
+}
+
+fn create(folder: &Path) -> Result<(), RunnerError> {
+    fs::create_dir_all(folder).map_err(|source| RunnerError::Folder { path: folder.to_owned(), source })
+}
+
+/// The time since `begun`, in seconds to the millisecond.
+pub(crate) fn seconds_since(begun: Instant) -> f64 {
+    (begun.elapsed().as_secs_f64() * 1e3).round() / 1e3
+}
+
+#[cfg(all(test, unix))]
+mod tests;

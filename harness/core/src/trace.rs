@@ -1,0 +1,9 @@
+//! The trace: what happened, in order.
+
+pub mod event;
+mod read;
+mod write;
+
+pub use event::Event;
+pub use read::{LINE_LIMIT_BYTES, Line, TraceError, TraceReader};
+pub use write::TraceWriter;

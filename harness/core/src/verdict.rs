@@ -1,0 +1,177 @@
+//! Verdicts: `broken` over `not judged` over `held`.
+//!
+//! Not judged has a reason and is never a pass; an invariant that compared nothing is not judged.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Contract;
+use crate::finding::Finding;
+
+/// What a scenario came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every comparison holds.
+    Held,
+    /// Something could not be compared.
+    NotJudged,
+    /// A comparison failed.
+    Broken,
+}
+
+/// One scenario, or one recorded trace, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The scenario's id.
+    pub scenario: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it was not judged.
+    pub reason: Option<String>,
+    /// Comparisons made, by invariant.
+    pub compared: BTreeMap<String, u64>,
+    /// What was counted on the way: runs, updates, micro-batches, positions, tokens.
+    #[serde(default)]
+    pub counted: BTreeMap<String, u64>,
+    /// What a reader should know: a repeated corpus, a bound that was used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// One a broken invariant and run.
+    pub findings: Vec<Finding>,
+    /// Wall time of its runs and its judging.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// A scenario that could not even be run, and why.
+    pub fn not_judged(scenario: &str, reason: String) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            verdict: Verdict::NotJudged,
+            reason: Some(reason),
+            compared: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            notes: Vec::new(),
+            findings: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+}
+
+/// The document of `run` and `check`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The version of this document.
+    pub schema: u32,
+    /// Name and version of the trainer.
+    pub trainer: String,
+    /// The conventions that the verdicts are relative to.
+    pub contract: Contract,
+    /// One a scenario, in order.
+    pub outcomes: Vec<Outcome>,
+    /// How many of each verdict.
+    pub summary: Summary,
+}
+
+/// How many of each verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Summary {
+    pub held: u64,
+    pub broken: u64,
+    pub not_judged: u64,
+}
+
+impl Summary {
+    /// Counts the verdicts of `outcomes`.
+    pub fn of(outcomes: &[Outcome]) -> Self {
+        let mut summary = Self::default();
+        for outcome in outcomes {
+            match outcome.verdict {
+                Verdict::Held => summary.held += 1,
+                Verdict::NotJudged => summary.not_judged += 1,
+                Verdict::Broken => summary.broken += 1,
+            }
+        }
+        summary
+    }
+}
+
+/// What happened to one planted fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Every invariant that must break did, and nothing outside `must` and `may`.
+    Caught,
+    /// An invariant that must break held.
+    Missed,
+    /// Something broke that is on neither list.
+    Noisy,
+    /// Its traces are those of the clean trainer.
+    Unviable,
+    /// It did not end in time.
+    Timeout,
+}
+
+impl Fate {
+    /// Every fate, the good one first.
+    pub const ALL: [Self; 5] = [Self::Caught, Self::Missed, Self::Noisy, Self::Unviable, Self::Timeout];
+
+    /// Its name, as reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caught => "caught",
+            Self::Missed => "missed",
+            Self::Noisy => "noisy",
+            Self::Unviable => "unviable",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// A row of the kill matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultOutcome {
+    /// The fault's id.
+    pub fault: String,
+    /// The bug class: its scenario's.
+    pub class: String,
+    /// The scenario it was tried on.
+    pub scenario: String,
+    /// What came of it.
+    pub verdict: Fate,
+    /// Invariants that must break.
+    pub expected: Vec<String>,
+    /// Invariants that may.
+    pub may: Vec<String>,
+    /// Invariants that broke.
+    pub broke: Vec<String>,
+    /// The component that the findings of the must invariants name.
+    pub component: String,
+    /// Random plans on which it was caught, of those tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<Share>,
+}
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Share {
+    pub caught: u64,
+    pub tried: u64,
+}
+
+/// The document of `faults`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The version of this document.
+    pub schema: u32,
+    /// The verdict over the clean trainer.
+    pub baseline: Verdict,
+    /// The matrix.
+    pub faults: Vec<FaultOutcome>,
+    /// How many of each fate.
+    pub summary: BTreeMap<String, u64>,
+}

@@ -1,0 +1,15 @@
+//! Faults of the key-value cache and of gradient checkpointing.
+
+use super::Fault;
+use crate::engine::Engine;
+
+/// The faults of this family.
+pub fn table<E: Engine>() -> Vec<Fault<E>> {
+    vec![
+        ("cache-off-after-the-first-forward", |parts| {
+            parts.forward.keeps_cache = |asked, forwards_before| asked && forwards_before == 0;
+        }),
+        ("cache-kept-in-training", |parts| parts.forward.keeps_cache = |asked, _| asked),
+        ("checkpointing-silently-off", |parts| parts.recomputes = |_| false),
+    ]
+}

@@ -1,0 +1,44 @@
+//! Faults of a resume: what was saved is not put back, or put back in the wrong unit.
+
+use traintrue::contract::Tail;
+use traintrue::trace::event::Cursor;
+
+use super::Fault;
+use crate::engine::Engine;
+use crate::window::Place;
+
+/// The faults of this family.
+pub fn table<E: Engine>() -> Vec<Fault<E>> {
+    vec![
+        ("boundary-from-batch-index", |parts| {
+            parts.window.closes = every_kth_index;
+            parts.resume.window = |_, _| {};
+        }),
+        ("counter-restarted", |parts| parts.resume.window = |_, _| {}),
+        ("skip-in-samples", |parts| {
+            parts.resume.cursor = |state, record, batch| {
+                let Cursor { epoch, micro_batches } = record.cursor;
+                state.cursor = Cursor { epoch, micro_batches: micro_batches / batch };
+            };
+        }),
+        ("second-resume-loses-offset", |parts| parts.resume.saved_cursor = since_the_last_load),
+        ("epoch-0-order-replayed", |parts| parts.resume.sampler = |state, _| state.sampler_epoch = 0),
+        ("rng-not-restored", |parts| parts.resume.rng = |_, _| {}),
+        ("moments-not-restored", |parts| parts.resume.moments = |_, _| {}),
+        ("schedule-not-restored", |parts| parts.resume.schedule = |_, _| {}),
+        ("step-off-by-one", |parts| parts.resume.step = |state, record| state.step = record.step + 1),
+    ]
+}
+
+/// `(batch_idx + 1) % accumulation == 0`, as report 5 had it.
+fn every_kth_index(place: &Place) -> bool {
+    let tail = place.contract.tail == Tail::Flush && place.ends_epoch();
+    (place.index + 1).is_multiple_of(place.train.accumulation) || tail
+}
+
+fn since_the_last_load(now: Cursor, began: Cursor) -> Cursor {
+    if now.epoch != began.epoch {
+        return now;
+    }
+    Cursor { epoch: now.epoch, micro_batches: now.micro_batches - began.micro_batches }
+}
