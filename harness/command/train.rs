@@ -54,7 +54,10 @@ pub fn train(args: &TrainArgs) -> Done {
         None => traintrue_reference::train(&request, &mut io::stdout().lock())?,
         Some(path) => {
             let open = File::create(path);
-            let mut file = open.map_err(|source| TrainIoError::Trace { path: path.clone(), source })?;
+            let mut file = open.map_err(|source| TrainIoError::Trace {
+                path: path.clone(),
+                source,
+            })?;
             traintrue_reference::train(&request, &mut file)?;
             file.flush()?;
         }
@@ -80,11 +83,16 @@ fn read(path: Option<&PathBuf>) -> Result<String, TrainIoError> {
 /// The death that the harness asks for; it is in the environment, for the plan is that of a process that lives.
 fn death() -> Result<Option<Death>, TrainIoError> {
     let name = "TRAINTRUE_DIE_BEFORE_OPERATION";
-    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
     let value = value.to_string_lossy().into_owned();
     let Some(before_operation) = value.parse().ok().filter(|&number: &u64| number > 0) else {
         return Err(TrainIoError::Death { name, value });
     };
     let loses_unsynced = std::env::var_os("TRAINTRUE_LOSE_UNSYNCED").is_some();
-    Ok(Some(Death { before_operation, loses_unsynced }))
+    Ok(Some(Death {
+        before_operation,
+        loses_unsynced,
+    }))
 }

@@ -62,13 +62,22 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
     }
     for (rule, result) in expectations(case, &read, slots) {
         match result {
-            Ok(asked) => asked.into_iter().for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
+            Ok(asked) => asked
+                .into_iter()
+                .for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
             Err(reason) => tally.cannot_judge(reason),
         }
     }
     let traces: usize = read.iter().map(|run| run.watched.len()).sum();
     tally.count("runs", read.len() as u64);
-    tally.count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
+    tally.count(
+        "cuts",
+        case.evidence
+            .runs
+            .iter()
+            .map(|run| run.endings.len().saturating_sub(1) as u64)
+            .sum(),
+    );
     tally.count("processes", traces as u64);
     tally.outcome(&case.scenario.id)
 }
@@ -83,7 +92,13 @@ fn read<'a>(runs: &'a [RunRecord], slots: &Slots) -> Vec<Read<'a>> {
             }
         }
     }
-    let mut read: Vec<Read> = runs.iter().map(|record| Read { record, watched: Vec::new() }).collect();
+    let mut read: Vec<Read> = runs
+        .iter()
+        .map(|record| Read {
+            record,
+            watched: Vec::new(),
+        })
+        .collect();
     let watched = slots.each(&work, |&(_, trace, died)| {
         let _slot = slots.take();
         watch(trace, died)
@@ -98,7 +113,10 @@ fn read<'a>(runs: &'a [RunRecord], slots: &Slots) -> Vec<Read<'a>> {
 fn answers(run: &Read, tally: &mut Tally) {
     for (trace, watched) in &run.watched {
         let segments = &run.record.evidence.segments;
-        let ending = segments.iter().position(|it| it == trace).and_then(|at| run.record.endings.get(at));
+        let ending = segments
+            .iter()
+            .position(|it| it == trace)
+            .and_then(|at| run.record.endings.get(at));
         let mut sheet = Sheet::default();
         protocol_answers::judge(&mut sheet, ending, watched.error.as_ref());
         tally.add(&protocol_answers::RULE, &run.record.evidence.name, trace, &sheet);
@@ -115,7 +133,13 @@ fn expectations<'a>(case: &Case, read: &[Read<'a>], slots: &Slots) -> Vec<(&'sta
         .iter()
         .filter_map(|asked| Some((invariants::find(&asked.invariant)?, asked)))
         .collect();
-    slots.each(&asked, |(rule, asked)| expectation(case, rule, asked, read, slots)).into_iter().flatten().collect()
+    slots
+        .each(&asked, |(rule, asked)| {
+            expectation(case, rule, asked, read, slots)
+        })
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn expectation<'a>(
@@ -130,7 +154,10 @@ fn expectation<'a>(
         selects(&asked.runs, name) && asked.against.as_deref() != Some(name)
     };
     let runs: Vec<&Read> = read.iter().filter(judged).collect();
-    let against = asked.against.as_deref().map(|name| read.iter().find(|run| run.record.evidence.name == name));
+    let against = asked
+        .against
+        .as_deref()
+        .map(|name| read.iter().find(|run| run.record.evidence.name == name));
     if runs.is_empty() || matches!(against, Some(None)) {
         let reason = format!("{}: no run to judge", rule.name);
         // What could not be run at all has said so already.
@@ -138,17 +165,27 @@ fn expectation<'a>(
         return (!silent).then_some((rule, Err(reason)));
     }
     if !case.deterministic && BITWISE.contains(&rule.name) {
-        return Some((rule, Err(format!("{}: the trainer declares that it is not deterministic", rule.name))));
+        return Some((
+            rule,
+            Err(format!(
+                "{}: the trainer declares that it is not deterministic",
+                rule.name
+            )),
+        ));
     }
     let sheets = slots.each(&runs, |run| {
         let _slot = slots.take();
-        let usable = |run: &Read| run.record.as_meant() && run.watched.iter().all(|(_, it)| it.error.is_none());
+        let usable =
+            |run: &Read| run.record.as_meant() && run.watched.iter().all(|(_, it)| it.error.is_none());
         let against = against.flatten();
         // A process that failed has broken `protocol/answers`: nothing more can be learnt from its traces.
         if !usable(run) || against.is_some_and(|against| !usable(against)) {
             return None;
         }
-        Some((run.record, sheet_of(rule, run, against.map(|against| &against.record.evidence))))
+        Some((
+            run.record,
+            sheet_of(rule, run, against.map(|against| &against.record.evidence)),
+        ))
     });
     Some((rule, Ok(sheets.into_iter().flatten().collect())))
 }

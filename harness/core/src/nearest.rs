@@ -2,9 +2,11 @@
 
 /// At most three of `names`, the likeliest first; none that shares nothing with `wanted`.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    const LEAST_LIKENESS: f64 = 0.6;
-    let mut ranked: Vec<(f64, &str)> =
-        names.into_iter().map(|name| (strsim::jaro_winkler(wanted, name), name)).collect();
+    const LEAST_LIKENESS: f64 = 0.7;
+    let mut ranked: Vec<(f64, &str)> = names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .collect();
     ranked.retain(|(likeness, _)| *likeness >= LEAST_LIKENESS);
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     ranked.dedup_by_key(|(_, name)| *name);
@@ -25,7 +27,12 @@ mod tests {
 
     #[test]
     fn the_likeliest_names_come_first_and_strangers_not_at_all() {
-        let names = ["resume-mid-window", "resume-twice", "scheduler-steps", "torn-checkpoint"];
+        let names = [
+            "resume-mid-window",
+            "resume-twice",
+            "scheduler-steps",
+            "torn-checkpoint",
+        ];
         assert_eq!(nearest("resum", names), ["resume-twice", "resume-mid-window"]);
         assert_eq!(nearest("zzz", names), [""; 0]);
         assert_eq!(hint("torn", names), "; nearest: torn-checkpoint");

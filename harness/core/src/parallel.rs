@@ -21,13 +21,20 @@ impl Slots {
     /// `jobs` slots; at least one.
     pub fn new(jobs: usize) -> Self {
         let jobs = jobs.max(1);
-        Self { jobs, free: Mutex::new(jobs), freed: Condvar::new() }
+        Self {
+            jobs,
+            free: Mutex::new(jobs),
+            freed: Condvar::new(),
+        }
     }
 
     /// Waits for a slot. Whoever holds one must not wait for another.
     pub fn take(&self) -> Slot<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
         Slot(self)
     }
@@ -47,7 +54,9 @@ impl Slots {
             }
         });
         // A thread that panicked has unwound through the scope: every place is filled here.
-        done.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+        done.into_iter()
+            .filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect()
     }
 }
 
@@ -70,7 +79,10 @@ mod tests {
     #[test]
     fn results_keep_the_order_of_the_items() {
         let items: Vec<u64> = (0..100).collect();
-        assert_eq!(Slots::new(7).each(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert_eq!(
+            Slots::new(7).each(&items, |item| item * 2),
+            items.iter().map(|item| item * 2).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -113,17 +113,29 @@ impl Runner<'_> {
             Some(deaths) => self.deaths(scenario, run, deaths, traces)?,
             None => self.follow(run, traces, RunRecord::new(&run.name))?,
         };
-        self.observer.see(Happening::Ran { scenario, run: &run.name });
+        self.observer.see(Happening::Ran {
+            scenario,
+            run: &run.name,
+        });
         Ok(evidence)
     }
 
     /// Goes on with a run from the segment after those that `record` has, up to its end or to the first that goes wrong.
-    fn follow(&self, run: &ConcreteRun, traces: &Path, mut record: RunRecord) -> Result<Evidence, RunnerError> {
+    fn follow(
+        &self,
+        run: &ConcreteRun,
+        traces: &Path,
+        mut record: RunRecord,
+    ) -> Result<Evidence, RunnerError> {
         create(&run.checkpoints)?;
         let mut unjudged = Vec::new();
         for (at, segment) in run.segments.iter().enumerate().skip(record.endings.len()) {
             if let Some(damage) = &segment.damage {
-                let newest = record.evidence.segments.last().and_then(|trace| last_saved(trace));
+                let newest = record
+                    .evidence
+                    .segments
+                    .last()
+                    .and_then(|trace| last_saved(trace));
                 if let Err(problem) = damage::damage(newest.as_ref(), damage) {
                     unjudged.push(format!("{}: {problem}", run.name));
                     break;
@@ -138,7 +150,10 @@ impl Runner<'_> {
                 break;
             }
         }
-        Ok(Evidence { runs: vec![record], unjudged })
+        Ok(Evidence {
+            runs: vec![record],
+            unjudged,
+        })
     }
 
     fn segment(&self, segment: &Segment, trace: &Path) -> Result<(Duration, SegmentEnding), RunnerError> {
@@ -163,7 +178,14 @@ impl Runner<'_> {
         // A moment may come too late; an operation that the living process made may not.
         let may_live = !matches!(segment.dies, Some(Dies::BeforeOperation { .. }));
         let as_meant = died || (may_live && ending == Ending::Done);
-        Ok((wall, SegmentEnding { ending, died, as_meant }))
+        Ok((
+            wall,
+            SegmentEnding {
+                ending,
+                died,
+                as_meant,
+            },
+        ))
     }
 }
 
@@ -186,8 +208,14 @@ impl RunRecord {
     }
 
     fn new(name: &str) -> Self {
-        let evidence = RunEvidence { name: name.to_owned(), segments: Vec::new() };
-        Self { evidence, endings: Vec::new() }
+        let evidence = RunEvidence {
+            name: name.to_owned(),
+            segments: Vec::new(),
+        };
+        Self {
+            evidence,
+            endings: Vec::new(),
+        }
     }
 }
 
@@ -210,7 +238,10 @@ fn last_saved(trace: &Path) -> Option<Checkpoint> {
 }
 
 fn create(folder: &Path) -> Result<(), RunnerError> {
-    fs::create_dir_all(folder).map_err(|source| RunnerError::Folder { path: folder.to_owned(), source })
+    fs::create_dir_all(folder).map_err(|source| RunnerError::Folder {
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 /// The time since `begun`, in seconds to the millisecond.
@@ -218,5 +249,6 @@ pub(crate) fn seconds_since(begun: Instant) -> f64 {
     (begun.elapsed().as_secs_f64() * 1e3).round() / 1e3
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

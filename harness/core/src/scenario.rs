@@ -11,7 +11,8 @@ pub use catalogue::{Catalogue, CatalogueError};
 pub use corpus::{Corpus, CorpusError, TOKENS};
 pub use expand::{ConcreteRun, DIED, Dies, ExpandError, Expansion, Segment, expand, selects};
 pub use file::{
-    Cut, Damage, DamageKind, Deaths, EachCut, Expectation, PlannedFault, RunSpec, Scenario, ScenarioError, Thread,
+    Cut, Damage, DamageKind, Deaths, EachCut, Expectation, PlannedFault, RunSpec, Scenario, ScenarioError,
+    Thread,
 };
 pub use randomise::randomised;
 

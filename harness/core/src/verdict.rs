@@ -117,7 +117,13 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, the good one first.
-    pub const ALL: [Self; 5] = [Self::Caught, Self::Missed, Self::Noisy, Self::Unviable, Self::Timeout];
+    pub const ALL: [Self; 5] = [
+        Self::Caught,
+        Self::Missed,
+        Self::Noisy,
+        Self::Unviable,
+        Self::Timeout,
+    ];
 
     /// Its name, as reports have it.
     pub fn name(self) -> &'static str {

@@ -126,9 +126,6 @@ impl<'a, W: Write> Recorder<'a, W> {
             applied: true,
             digest: Some(trained_digest(state)),
         }))?;
-        if self.plan.state_every.is_some_and(|every| state.step.is_multiple_of(every)) {
-            self.state(state, "update")?;
-        }
         self.memory(Boundary::Update, state.step)
     }
 

@@ -80,6 +80,9 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     }
 
     fn epochs(&mut self) -> Result<EndReason, TrainError> {
+        if self.plan.start.is_some() && self.is_at_stop() {
+            return Ok(EndReason::Stopped);
+        }
         while self.next_epoch_if_done() {
             if self.state.cursor.micro_batches == 0 {
                 self.recorder.epoch(self.state.cursor.epoch, Edge::Begin, self.state.step)?;
@@ -227,6 +230,9 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
 
         let due = |every: Option<u64>| every.is_some_and(|every| self.state.step.is_multiple_of(every));
         let (evaluation_due, save_due) = (due(self.plan.evaluate_every), due(self.plan.save_every));
+        if due(self.plan.state_every) {
+            self.recorder.state(&self.state, "update")?;
+        }
         if evaluation_due {
             self.evaluate()?;
         }

@@ -114,11 +114,6 @@ impl Start {
         let Some(reference) = reference else {
             return sheet.missing(&format!("state at step {} of the uninterrupted run", loaded.step));
         };
-        // A state is written before the evaluation that may follow its update, a checkpoint after it.
-        let reference = State {
-            best: loaded.best,
-            ..reference
-        };
         if let Some(differs) = fields::compare_states(loaded, &reference, self.counts(), true, sheet) {
             self.check(false, sheet, || {
                 let expected = format!(
@@ -235,9 +230,20 @@ fn reference(
             return Ok(Some(state));
         }
     }
-    find_state(Stream::of(&against.segments), |state| {
-        state.at == "update" && state.step == loaded.step
-    })
+    let updated = |state: &State| state.at == "update" && state.step == loaded.step;
+    let state = find_state(Stream::of(&against.segments), updated)?;
+    Ok(state.map(|state| after_update(state, loaded, counts)))
+}
+
+/// The state that is there to save when an update is over. A trainer may write its own while the update's gradients can
+/// still be measured, and before the evaluation that follows it.
+fn after_update(state: State, loaded: &State, counts: Counts) -> State {
+    State {
+        window: state.cursor.map(|cursor| counts.open_window(cursor)),
+        window_digest: loaded.window_digest.clone(),
+        best: loaded.best,
+        ..state
+    }
 }
 
 fn find_state(mut stream: Stream, wanted: impl Fn(&State) -> bool) -> Result<Option<State>, TraceError> {

@@ -8,7 +8,9 @@ use crate::trace::{Event, TraceReader};
 /// cannot be read to its end has the digest of what can be.
 pub fn fingerprint(trace: &Path) -> String {
     let mut hasher = blake3::Hasher::new();
-    let Ok(lines) = TraceReader::open(trace) else { return String::new() };
+    let Ok(lines) = TraceReader::open(trace) else {
+        return String::new();
+    };
     for line in lines.map_while(Result::ok) {
         let event = match line.event {
             Event::Run(_) | Event::Memory(_) => continue,

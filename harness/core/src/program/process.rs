@@ -101,7 +101,11 @@ pub fn attend(
 }
 
 /// Copies what the child says on a thread of its own, up to `limit_bytes`.
-fn keep(child: &mut Child, mut to: impl Write + Send + 'static, limit_bytes: u64) -> io::Result<Receiver<Copied>> {
+fn keep(
+    child: &mut Child,
+    mut to: impl Write + Send + 'static,
+    limit_bytes: u64,
+) -> io::Result<Receiver<Copied>> {
     let from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (sender, receiver) = channel();
     thread::spawn(move || {

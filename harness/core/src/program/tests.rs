@@ -45,7 +45,10 @@ impl Fake {
 
 #[test]
 fn the_plan_goes_in_and_the_trace_comes_out() {
-    let fake = fake(&format!("echo '{DESCRIPTION}'"), "cat; echo; echo $TRAINTRUE_DIE_BEFORE_OPERATION");
+    let fake = fake(
+        &format!("echo '{DESCRIPTION}'"),
+        "cat; echo; echo $TRAINTRUE_DIE_BEFORE_OPERATION",
+    );
     assert_eq!(fake.describe().unwrap().trainer, "fake 1");
     let (ended, trace) = fake.run(10.0, None);
     assert_eq!(ended.ending, Ending::Done);
@@ -94,9 +97,15 @@ fn a_killed_trainer_takes_its_children_with_it() {
 #[case("exit 4", "ended with exit status: 4; expected one line of JSON")]
 #[case("sleep 60", "did not end; expected one line of JSON")]
 #[case("cat /dev/zero", "did not end its answer; expected one line of JSON")]
-#[case("echo hello", "answered something else than a description: expected value at line 1 column 1; it began \"hello\\n\"")]
+#[case(
+    "echo hello",
+    "answered something else than a description: expected value at line 1 column 1; it began \"hello\\n\""
+)]
 #[case("echo '{\"schema\":9}'", "speaks schema 9, this command speaks schema 1")]
-#[case("echo '{\"schema\":1}'", "answered something else than a description: missing field `trainer`")]
+#[case(
+    "echo '{\"schema\":1}'",
+    "answered something else than a description: missing field `trainer`"
+)]
 fn a_trainer_that_does_not_describe_itself_is_one_clear_error(#[case] describe: &str, #[case] message: &str) {
     let error = fake(describe, "").describe().unwrap_err().to_string();
     let (_, said) = error.split_once("trainer.sh describe\" ").unwrap();
@@ -104,7 +113,10 @@ fn a_trainer_that_does_not_describe_itself_is_one_clear_error(#[case] describe: 
 }
 
 #[rstest]
-#[case("/no/such/trainer", "the trainer \"/no/such/trainer describe\" cannot be started: No such file")]
+#[case(
+    "/no/such/trainer",
+    "the trainer \"/no/such/trainer describe\" cannot be started: No such file"
+)]
 #[case("", "--trainer: \"\" is not a command")]
 #[case("python 'my", "--trainer: \"python 'my\" is not a command")]
 fn a_trainer_that_cannot_be_started_is_one_clear_error(#[case] command: &str, #[case] message: &str) {

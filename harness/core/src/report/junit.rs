@@ -10,27 +10,33 @@ use crate::verdict::{Fate, FaultReport, Outcome, RunReport, Verdict};
 
 /// The report of `run` and `check`.
 pub fn run(report: &RunReport) -> Result<String, SerializeError> {
-    suite(&report.trainer, report.outcomes.iter().map(|outcome| {
-        let mut case = TestCase::new(&outcome.scenario, status(outcome));
-        case.set_time(Duration::from_secs_f64(outcome.seconds.max(0.0)));
-        case
-    }))
+    suite(
+        &report.trainer,
+        report.outcomes.iter().map(|outcome| {
+            let mut case = TestCase::new(&outcome.scenario, status(outcome));
+            case.set_time(Duration::from_secs_f64(outcome.seconds.max(0.0)));
+            case
+        }),
+    )
 }
 
 /// The report of `faults`: a fault is a test case, which fails unless it was caught.
 pub fn faults(report: &FaultReport) -> Result<String, SerializeError> {
-    suite("faults", report.faults.iter().map(|fault| {
-        let status = match fault.verdict {
-            Fate::Caught => TestCaseStatus::success(),
-            fate => {
-                let (must, broke) = (fault.expected.join(", "), fault.broke.join(", "));
-                failure(fate.name(), format!("must break: {must}\nbroke: {broke}"))
-            }
-        };
-        let mut case = TestCase::new(&fault.fault, status);
-        case.set_classname(&fault.scenario);
-        case
-    }))
+    suite(
+        "faults",
+        report.faults.iter().map(|fault| {
+            let status = match fault.verdict {
+                Fate::Caught => TestCaseStatus::success(),
+                fate => {
+                    let (must, broke) = (fault.expected.join(", "), fault.broke.join(", "));
+                    failure(fate.name(), format!("must break: {must}\nbroke: {broke}"))
+                }
+            };
+            let mut case = TestCase::new(&fault.fault, status);
+            case.set_classname(&fault.scenario);
+            case
+        }),
+    )
 }
 
 fn suite(name: &str, cases: impl Iterator<Item = TestCase>) -> Result<String, SerializeError> {
@@ -51,7 +57,13 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
         }
         Verdict::Broken => {
             let lines: Vec<String> = outcome.findings.iter().map(text::line).collect();
-            failure(outcome.findings.first().map_or("broken", |finding| &finding.invariant), lines.join("\n"))
+            failure(
+                outcome
+                    .findings
+                    .first()
+                    .map_or("broken", |finding| &finding.invariant),
+                lines.join("\n"),
+            )
         }
     }
 }

@@ -50,10 +50,24 @@ pub fn list(catalogue: &Catalogue) -> Listing {
     let all = catalogue.all();
     Listing {
         schema: SCHEMA,
-        scenarios: all.iter().map(|it| entry(&it.id, &it.title, None, Some(&it.class))).collect(),
-        faults: catalogue.faults().map(|(of, it)| entry(&it.id, &it.what, Some(&of.id), None)).collect(),
-        invariants: RULES.iter().map(|it| entry(it.name, it.says, None, None)).collect(),
-        classes: all.iter().map(|it| it.class.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+        scenarios: all
+            .iter()
+            .map(|it| entry(&it.id, &it.title, None, Some(&it.class)))
+            .collect(),
+        faults: catalogue
+            .faults()
+            .map(|(of, it)| entry(&it.id, &it.what, Some(&of.id), None))
+            .collect(),
+        invariants: RULES
+            .iter()
+            .map(|it| entry(it.name, it.says, None, None))
+            .collect(),
+        classes: all
+            .iter()
+            .map(|it| it.class.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -8,7 +8,10 @@ use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Share,
 use std::collections::BTreeMap;
 
 fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
-    counts.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+    counts
+        .iter()
+        .map(|(name, count)| (name.to_string(), *count))
+        .collect()
 }
 
 fn finding() -> Finding {
@@ -17,7 +20,11 @@ fn finding() -> Finding {
         component: "boundary".into(),
         run: "cut-1603".into(),
         line: 1812,
-        at: At { event: "update".into(), step: Some(201), ..At::default() },
+        at: At {
+            event: "update".into(),
+            step: Some(201),
+            ..At::default()
+        },
         expected: "an update of 8 micro-batches after index 1607".into(),
         actual: "an update of 5 micro-batches after index 1607".into(),
         cause: "the partial window was lost: 3 micro-batches never reach an update".into(),
@@ -54,7 +61,13 @@ fn report() -> RunReport {
     let unjudged = Outcome::not_judged("torn-checkpoint", "no file-faults".into());
     let outcomes = vec![held, broken, padded, unjudged];
     let summary = Summary::of(&outcomes);
-    RunReport { schema: 1, trainer: "fake 1".into(), contract: Contract::default(), outcomes, summary }
+    RunReport {
+        schema: 1,
+        trainer: "fake 1".into(),
+        contract: Contract::default(),
+        outcomes,
+        summary,
+    }
 }
 
 fn matrix() -> FaultReport {
@@ -79,7 +92,12 @@ fn matrix() -> FaultReport {
         ..caught.clone()
     };
     let summary = counts(&[("caught", 1), ("missed", 1)]);
-    FaultReport { schema: 1, baseline: Verdict::Held, faults: vec![caught, missed], summary }
+    FaultReport {
+        schema: 1,
+        baseline: Verdict::Held,
+        faults: vec![caught, missed],
+        summary,
+    }
 }
 
 #[test]
@@ -89,7 +107,11 @@ fn a_person_sees_a_line_a_scenario_and_a_block_a_finding() {
 
 #[test]
 fn a_person_sees_a_line_a_fault() {
-    insta::assert_snapshot!(text::faults(&matrix(), &["adapter-merged: not in the golden matrix".into()], Paint::Plain));
+    insta::assert_snapshot!(text::faults(
+        &matrix(),
+        &["adapter-merged: not in the golden matrix".into()],
+        Paint::Plain
+    ));
 }
 
 #[test]
@@ -115,30 +137,57 @@ fn continuous_integration_sees_cases_failures_and_reasons() {
 fn a_program_sees_one_document_with_the_published_fields() {
     let document: serde_json::Value = serde_json::from_str(&json::document(&report()).unwrap()).unwrap();
     let fields = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(fields(&document), ["contract", "outcomes", "schema", "summary", "trainer"]);
-    assert_eq!(document["summary"], serde_json::json!({"held": 2, "broken": 1, "not_judged": 1}));
+    assert_eq!(
+        fields(&document),
+        ["contract", "outcomes", "schema", "summary", "trainer"]
+    );
+    assert_eq!(
+        document["summary"],
+        serde_json::json!({"held": 2, "broken": 1, "not_judged": 1})
+    );
     assert_eq!(document["outcomes"][3]["verdict"], "not-judged");
     assert_eq!(document["outcomes"][0]["reason"], serde_json::Value::Null);
     let finding = &document["outcomes"][1]["findings"][0];
     assert_eq!(finding["at"], serde_json::json!({"event": "update", "step": 201}));
     let faults: serde_json::Value = serde_json::from_str(&json::document(&matrix()).unwrap()).unwrap();
     assert_eq!(fields(&faults), ["baseline", "faults", "schema", "summary"]);
-    assert_eq!(faults["faults"][0]["random"], serde_json::json!({"caught": 2, "tried": 3}));
+    assert_eq!(
+        faults["faults"][0]["random"],
+        serde_json::json!({"caught": 2, "tried": 3})
+    );
+}
+
+/// The shipped scenarios and one that no edit of theirs changes.
+fn catalogue() -> Catalogue {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("tea-break.toml"),
+        include_str!("tests/tea-break.toml"),
+    )
+    .unwrap();
+    Catalogue::load(Some(folder.path())).unwrap()
 }
 
 #[test]
 fn a_scenario_a_fault_and_an_invariant_are_explained_in_full() {
-    let catalogue = Catalogue::load(None).unwrap();
-    for name in ["determinism", "unseeded-order", "protocol/answers"] {
+    let catalogue = catalogue();
+    for name in ["tea-break", "cold-tea", "protocol/answers"] {
         insta::assert_snapshot!(explain::explain(&catalogue, name).unwrap());
     }
-    insta::assert_snapshot!(explain::explain(&catalogue, "determinismus").unwrap_err());
+    insta::assert_snapshot!(explain::explain(&catalogue, "tea-brake").unwrap_err());
 }
 
 #[test]
 fn the_list_names_every_scenario_fault_and_invariant() {
-    let listing = list::list(&Catalogue::load(None).unwrap());
+    let listing = list::list(&catalogue());
     let text = list::text(&listing);
-    let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants);
-    assert!(all.into_iter().all(|entry| text.contains(&entry.id) && !entry.says.is_empty()));
+    let all = listing
+        .scenarios
+        .iter()
+        .chain(&listing.faults)
+        .chain(&listing.invariants);
+    assert!(
+        all.into_iter()
+            .all(|entry| text.contains(&entry.id) && !entry.says.is_empty())
+    );
 }
