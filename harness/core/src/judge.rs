@@ -25,6 +25,9 @@ const BITWISE: [&str; 5] = [
     "checkpoint/damage-is-seen",
 ];
 
+/// Invariants over what a start finds: a last process that failed to start is theirs to judge.
+const OF_A_START: [&str; 2] = ["checkpoint/old-or-new", "checkpoint/damage-is-seen"];
+
 /// What is judged.
 pub struct Case<'a> {
     /// What must hold.
@@ -175,11 +178,12 @@ fn expectation<'a>(
     }
     let sheets = slots.each(&runs, |run| {
         let _slot = slots.take();
-        let usable =
-            |run: &Read| run.record.as_meant() && run.watched.iter().all(|(_, it)| it.error.is_none());
+        let readable = |run: &Read| run.watched.iter().all(|(_, it)| it.error.is_none());
+        let usable = |run: &Read| run.record.as_meant() && readable(run);
+        let failed_start = OF_A_START.contains(&rule.name) && run.record.complete && readable(run);
         let against = against.flatten();
-        // A process that failed has broken `protocol/answers`: nothing more can be learnt from its traces.
-        if !usable(run) || against.is_some_and(|against| !usable(against)) {
+        // Any other process that failed has broken `protocol/answers`: nothing more can be learnt from its traces.
+        if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
             return None;
         }
         Some((

@@ -71,6 +71,8 @@ pub struct RunRecord {
     pub evidence: RunEvidence,
     /// How each of its processes ended.
     pub endings: Vec<SegmentEnding>,
+    /// Whether its last process was reached.
+    pub complete: bool,
 }
 
 /// How one process ended.
@@ -146,6 +148,7 @@ impl Runner<'_> {
             let goes_on = ending.as_meant;
             record.evidence.segments.push(trace);
             record.endings.push(ending);
+            record.complete = record.endings.len() == run.segments.len();
             if !goes_on {
                 break;
             }
@@ -215,6 +218,7 @@ impl RunRecord {
         Self {
             evidence,
             endings: Vec::new(),
+            complete: false,
         }
     }
 }

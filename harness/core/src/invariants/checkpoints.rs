@@ -53,6 +53,7 @@ impl Start {
         let Some(opening) = stream.run()? else {
             return Ok(None);
         };
+        let opening_line = Line { number: 1, event: Event::Run(Box::new(opening.clone())) };
         let mut damaged = Vec::new();
         while let Some(line) = stream.next()? {
             let loaded = match &line.event {
@@ -72,7 +73,7 @@ impl Start {
                 loaded,
             }));
         }
-        Ok(None)
+        Ok(Some(Self { segment: earlier.len(), opening, damaged, line: opening_line, loaded: None }))
     }
 
     fn counts(&self) -> Counts {

@@ -1,23 +1,26 @@
 //! `loss/scaled-as-declared`: the gradient of an update has the size that the contract gives it.
 //!
-//! Two runs that regroup the same samples agree even where both are divided by nine; this is the check in absolute terms.
+//! Two runs that regroup the same samples agree even where both are divided by nine, or where neither clears its
+//! gradients; this is the check in absolute terms.
 
 use super::{Kind, Opening, Rule, Watch};
 use crate::bound;
 use crate::contract::{Gradients, Normaliser};
 use crate::finding::{Difference, Sheet};
 use crate::plan::{Dtype, Probe as Asked};
-use crate::trace::event::{MicroBatch, Probe, State};
+use crate::trace::event::{MicroBatch, Probe, State, Update};
 use crate::trace::{Event, Line};
 
 pub(super) static RULE: Rule = Rule {
     name: "loss/scaled-as-declared",
-    says: "the first update's gradient is that of the mean loss over its samples",
-    verifies: "A probe named `window:…` takes the gradient of the mean losses over the first window's samples in one \
-               forward, outside the loop. The norm of each tensor's gradient at the first update is the same, within \
-               the bound of the number format: a loss divided once too often, or not at all, shows by its factor.",
-    does_not_verify: "Later updates, and contracts that sum or that average micro-batches. It trusts the probe: a \
-                      trainer that scales the probe's loss as wrongly as its own is not seen.",
+    says: "an update's gradient is that of the mean loss over its samples, and of nothing else",
+    verifies: "A probe named `window:…` takes the gradient of the mean losses over a window's samples in one forward, \
+               outside the loop. At the update of just these samples the norm of each tensor's gradient is the same, \
+               within the bound of the number format. A loss divided once too often shows by its factor, and gradients \
+               left over from an earlier window by what they add.",
+    does_not_verify: "Updates after the parameters have moved: the first is judged, and those after it for as long as the \
+                      rate was 0. Contracts that sum or that average micro-batches. It trusts the probe: a trainer that \
+                      scales the probe's loss as wrongly as its own is not seen.",
     kind: Kind::Trace(|opening| Box::new(LossScale::new(opening))),
 };
 
@@ -26,10 +29,13 @@ struct LossScale {
     asked: Vec<Asked>,
     rows_per_sample: u64,
     applies: bool,
-    probe: Option<Probe>,
+    probes: Vec<Probe>,
     samples: Vec<u64>,
     positions: u64,
-    first_window: bool,
+    /// The update that closed the window in `samples`.
+    updated: Option<u64>,
+    /// Whether an update before that one has moved the parameters, and whether it has itself.
+    moved: (bool, bool),
 }
 
 impl LossScale {
@@ -41,23 +47,26 @@ impl LossScale {
             dtype: opening.plan.train.dtype,
             asked: opening.plan.probes.clone(),
             rows_per_sample: contract.rows_per_sample,
-            probe: None,
+            probes: Vec::new(),
             samples: Vec::new(),
             positions: 0,
-            first_window: true,
+            updated: None,
+            moved: (false, false),
         }
     }
 
     fn micro_batch(&mut self, seen: &MicroBatch) {
+        if self.updated.take().is_some() {
+            self.samples.clear();
+            self.positions = 0;
+        }
         self.samples.extend(seen.samples.iter().flatten());
         self.positions += seen.rows.unwrap_or(0) * seen.width.unwrap_or(0);
     }
 
+    /// The state after an update has the norms of its gradients.
     fn state(&self, line: &Line, state: &State, sheet: &mut Sheet) {
-        let Some(probe) = &self.probe else { return };
-        if !self.is_of_the_window(probe) {
-            return sheet.missing("probe of the first window's samples");
-        }
+        let Some(probe) = self.probes.iter().find(|probe| self.is_of_the_window(probe)) else { return };
         let own = self.rows_per_sample * self.samples.len() as u64 * probe.width.unwrap_or(0);
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
@@ -72,24 +81,34 @@ impl LossScale {
             sheet.check((actual.0 - expected.norm.0).abs() <= allowed, line, || Difference {
                 expected: format!("{} within {allowed:.1e} as the gradient norm of {}", expected.norm, expected.name),
                 actual: actual.to_string(),
-                component: "normaliser",
-                cause: format!(
-                    "the loss is scaled by {:.4} of what the contract says",
-                    actual.0 / expected.norm.0
-                ),
+                component: if state.step == 1 { "normaliser" } else { "window" },
+                cause: cause(state.step, actual.0 / expected.norm.0),
             });
         }
     }
 
     fn is_of_the_window(&self, probe: &Probe) -> bool {
         let asked = self.asked.iter().find(|asked| asked.name == probe.name);
-        let sorted = |ids: &[u64]| {
-            let mut ids = ids.to_vec();
-            ids.sort_unstable();
-            ids
-        };
         asked.is_some_and(|asked| sorted(&asked.samples) == sorted(&self.samples))
     }
+
+    fn update(&mut self, update: &Update) {
+        self.updated = Some(update.step);
+        self.moved = (self.moved.0 || self.moved.1, update.applied && update.lr.iter().any(|lr| lr.0 != 0.0));
+    }
+}
+
+fn sorted(ids: &[u64]) -> Vec<u64> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids
+}
+
+fn cause(step: u64, factor: f64) -> String {
+    if step == 1 {
+        return format!("the loss is scaled by {factor:.4} of what the contract says");
+    }
+    format!("the gradient is {factor:.4} of the window's own: something of an earlier window is left in it, or it is mis-scaled")
 }
 
 impl Watch for LossScale {
@@ -99,12 +118,67 @@ impl Watch for LossScale {
         }
         match &line.event {
             Event::Probe(probe) if probe.name.starts_with("window:") && probe.at.as_deref() == Some("start") => {
-                self.probe = Some((**probe).clone());
+                self.probes.push((**probe).clone());
             }
-            Event::MicroBatch(seen) if self.first_window && self.probe.is_some() => self.micro_batch(seen),
-            Event::Update(_) => self.first_window = false,
-            Event::State(state) if state.at == "update" && state.step == 1 => self.state(line, state, sheet),
+            Event::MicroBatch(seen) if !self.probes.is_empty() && !self.moved.0 => self.micro_batch(seen),
+            Event::Update(update) => self.update(update),
+            Event::State(state) if state.at == "update" && self.updated == Some(state.step) && !self.moved.0 => {
+                self.state(line, state, sheet);
+            }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::*;
+    use crate::number::Number;
+    use crate::trace::event::ProbeGradient;
+
+    /// A whole run whose first window was probed, its first update's gradient norms `factor` times the probe's.
+    fn probed(factor: f64) -> Vec<Event> {
+        let mut events = whole();
+        let mut window = Vec::new();
+        for event in &events {
+            match event {
+                Event::MicroBatch(seen) => window.extend(seen.samples.clone().unwrap_or_default()),
+                Event::Update(_) => break,
+                _ => {}
+            }
+        }
+        let state = state_at(&mut events, "update");
+        let gradients = state.tensors.iter().map(|tensor| ProbeGradient {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            norm: tensor.grad_norm.map_or(Number(0.0), |norm| Number(norm.0 / factor)),
+            sketch: Vec::new(),
+        });
+        let probe = Probe {
+            name: "window:1".into(),
+            at: Some("start".into()),
+            rows: Vec::new(),
+            width: Some(4),
+            cache_bytes: None,
+            gradients: gradients.collect(),
+        };
+        if let Event::Run(run) = &mut events[0] {
+            run.plan.train.dropout = 0.0;
+            let asked = run.plan.probes[0].clone();
+            run.plan.probes.push(Asked { name: "window:1".into(), samples: window, ..asked });
+        }
+        events.insert(1, Event::Probe(Box::new(probe)));
+        events
+    }
+
+    #[test]
+    fn a_gradient_of_the_probes_size_holds() {
+        holds(&judge(RULE.name, &probed(1.0)));
+    }
+
+    #[test]
+    fn a_gradient_that_is_divided_once_more_breaks() {
+        breaks(judge(RULE.name, &probed(1.0 / 3.0)), "normaliser");
     }
 }

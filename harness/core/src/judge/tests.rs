@@ -66,6 +66,7 @@ impl Bench {
                 died: false,
                 as_meant,
             }],
+            complete: true,
         });
         self
     }

@@ -53,6 +53,7 @@ impl Runner<'_> {
             let record = RunRecord {
                 evidence,
                 endings: vec![ending],
+                complete: false,
             };
             return Ok(Evidence {
                 runs: vec![record],

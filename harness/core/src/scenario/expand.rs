@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::corpus::{Corpus, TOKENS};
 use super::file::{Cut, Damage, Deaths, PlanSpec, RunSpec, Scenario};
-use crate::plan::{Data, Plan, PlanError, SCHEMA, Start, Stop};
+use crate::plan::{Data, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
 
 /// A scenario, ready to run.
 #[derive(Clone, Debug)]
@@ -169,7 +169,9 @@ fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Opti
     });
     let evaluation = cut.ids.split_off(data.samples as usize);
     for &id in &data.empty {
-        cut.ids[id as usize].clear();
+        if let Some(sample) = cut.ids.get_mut(id as usize) {
+            sample.clear();
+        }
     }
     let data = Data {
         samples: cut.ids,
@@ -197,11 +199,26 @@ fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Opti
         save_to: None,
         state_every: spec.state_every,
         sample_memory: spec.sample_memory.clone(),
-        probes: spec.probes.clone(),
+        probes: spec.probes.iter().cloned().chain(window_probes(spec)).collect(),
         contract: spec.contract.clone(),
         trace: None,
     };
     (plan, note)
+}
+
+/// A probe of each of the first windows, as they are where nothing shuffles.
+fn window_probes(spec: &PlanSpec) -> impl Iterator<Item = Probe> {
+    let window = spec.data.batch * spec.train.accumulation;
+    let samples = spec.data.samples;
+    (0..spec.window_probes).map(move |number| Probe {
+        name: format!("window:{}", number + 1),
+        at: ProbeAt::Start,
+        samples: (number * window..((number + 1) * window).min(samples)).collect(),
+        padding: None,
+        dtype: None,
+        cached: false,
+        gradients: true,
+    })
 }
 
 /// A process up to each cut, and one to the run's end. A run with deaths has one more: the second dies, and the third begins

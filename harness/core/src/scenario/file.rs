@@ -219,6 +219,9 @@ pub struct PlanSpec {
     /// As in a plan.
     #[serde(default)]
     pub probes: Vec<Probe>,
+    /// So many of the first windows get a probe with gradients, `window:1` and on: their samples where nothing shuffles.
+    #[serde(default)]
+    pub window_probes: u64,
     /// As in a plan.
     #[serde(default)]
     pub contract: Asked,

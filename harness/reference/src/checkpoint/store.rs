@@ -115,7 +115,8 @@ impl Store {
     }
 }
 
-fn save_atomically(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
+/// The textbook save: all of it under a temporary name, synced, then renamed.
+pub fn save_atomically(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let name = folder_name(content.record.cursor);
     let (temporary, path) = (root.join(format!("{TEMPORARY}{name}")), root.join(&name));
     if temporary.exists() {

@@ -1,9 +1,12 @@
 //! Faults of the checkpoint store: a crash at the wrong moment leaves neither the old checkpoint nor the new one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Fault;
-use crate::checkpoint::{CheckpointError, Content, Files, MANIFEST, files_of, folder_name, step, write_manifest};
+use crate::checkpoint::{
+    CheckpointError, Content, Files, MANIFEST, files_of, folder_name, save_atomically, step, write_manifest,
+};
 use crate::engine::Engine;
 
 /// The faults of this family.
@@ -20,8 +23,8 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
 fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join("latest");
     step("make a folder", &path, files.create_folder(&path))?;
-    write_files(files, &path, content, true)?;
-    manifest(files, &path, content, true)?;
+    write_files(files, &path, content)?;
+    manifest(files, &path, content)?;
     Ok(path)
 }
 
@@ -29,45 +32,54 @@ fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<Pat
 fn manifest_first(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join(folder_name(content.record.cursor));
     step("make a folder", &path, files.create_folder(&path))?;
-    manifest(files, &path, content, true)?;
-    write_files(files, &path, content, true)?;
+    manifest(files, &path, content)?;
+    write_files(files, &path, content)?;
     Ok(path)
 }
 
-/// Everything in order, and nothing brought to the disk before the name is.
+/// The textbook save over a file layer that never brings a file to the disk.
 fn without_sync(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
-    let name = folder_name(content.record.cursor);
-    let (temporary, path) = (root.join(format!(".writing-{name}")), root.join(name));
-    step("make a folder", &temporary, files.create_folder(&temporary))?;
-    write_files(files, &temporary, content, false)?;
-    manifest(files, &temporary, content, false)?;
-    step("rename", &temporary, files.rename(&temporary, &path))?;
-    Ok(path)
+    save_atomically(&mut NeverSynced(files), root, content)
 }
 
-fn write_files(
-    files: &mut dyn Files,
-    folder: &Path,
-    content: &Content,
-    synced: bool,
-) -> Result<(), CheckpointError> {
+struct NeverSynced<'a>(&'a mut dyn Files);
+
+impl Files for NeverSynced<'_> {
+    fn create_folder(&mut self, path: &Path) -> io::Result<()> {
+        self.0.create_folder(path)
+    }
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(path, bytes)
+    }
+    fn sync(&mut self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn sync_folder(&mut self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
+        self.0.remove_folder(path)
+    }
+    fn operations(&self) -> u64 {
+        self.0.operations()
+    }
+}
+
+/// Every file and its sync, in the order of their names.
+fn write_files(files: &mut dyn Files, folder: &Path, content: &Content) -> Result<(), CheckpointError> {
     for (name, bytes) in files_of(folder, content)? {
         let file = folder.join(name);
         step("write", &file, files.write(&file, &bytes))?;
-        if synced {
-            step("sync", &file, files.sync(&file))?;
-        }
+        step("sync", &file, files.sync(&file))?;
     }
     Ok(())
 }
 
-fn manifest(
-    files: &mut dyn Files,
-    folder: &Path,
-    content: &Content,
-    synced: bool,
-) -> Result<(), CheckpointError> {
+fn manifest(files: &mut dyn Files, folder: &Path, content: &Content) -> Result<(), CheckpointError> {
     write_manifest(files, folder, content)?;
     let file = folder.join(MANIFEST);
-    if synced { step("sync", &file, files.sync(&file)) } else { Ok(()) }
+    step("sync", &file, files.sync(&file))
 }
