@@ -33,10 +33,7 @@ pub fn accept(args: &AcceptArgs) -> Done {
         write(&args.golden, &matrix.report.faults)?;
         eprintln!("{}: written", args.golden.display());
     } else {
-        eprintln!(
-            "{}: left as it is, for not every fault was caught",
-            args.golden.display()
-        );
+        eprintln!("{}: left as it is, for not every fault was caught", args.golden.display());
     }
     Ok(exit)
 }

@@ -196,11 +196,8 @@ impl Bench {
 /// The reference trainer: this very program.
 pub fn reference(device: &str, fault: Option<&str>) -> io::Result<Program> {
     let own = std::env::current_exe()?.into_os_string();
-    let words = |words: &[&str]| {
-        std::iter::once(own.clone())
-            .chain(words.iter().map(OsString::from))
-            .collect()
-    };
+    let words =
+        |words: &[&str]| std::iter::once(own.clone()).chain(words.iter().map(OsString::from)).collect();
     let clean = Program::new(words(&["describe"]), words(&["train", "--device", device]));
     Ok(match fault {
         Some(fault) => clean.with_arguments(&["--fault", fault]),
@@ -214,18 +211,12 @@ fn known_fault(name: &str) -> Result<(), BenchError> {
         return Ok(());
     }
     let hint = nearest::hint(name, known);
-    Err(BenchError::Fault {
-        name: name.to_owned(),
-        hint,
-    })
+    Err(BenchError::Fault { name: name.to_owned(), hint })
 }
 
 /// The folder, made where it is missing, as an absolute path: processes elsewhere write into it.
 fn folder(path: &Path) -> Result<PathBuf, BenchError> {
-    let failed = |source| BenchError::Folder {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| BenchError::Folder { path: path.to_owned(), source };
     std::fs::create_dir_all(path).map_err(failed)?;
     path.canonicalize().map_err(failed)
 }

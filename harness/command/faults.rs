@@ -39,21 +39,11 @@ pub struct FaultsArgs {
 pub fn faults(args: &FaultsArgs) -> Done {
     let bench = args.bench.open(None, None, None)?;
     let scenarios = with_faults(&bench, &args.bench.filters, args.fault.as_deref())?;
-    let matrix = matrix(
-        &bench,
-        &args.bench.device,
-        &scenarios,
-        args.random_plans,
-        args.fault.as_deref(),
-    )?;
+    let matrix = matrix(&bench, &args.bench.device, &scenarios, args.random_plans, args.fault.as_deref())?;
     let report = &matrix.report;
     let whole = args.bench.filters.is_empty() && args.fault.is_none();
     let compared = report.baseline != Verdict::Broken && args.golden.exists();
-    let differences = if compared {
-        compare(&args.golden, &report.faults, whole)?
-    } else {
-        Vec::new()
-    };
+    let differences = if compared { compare(&args.golden, &report.faults, whole)? } else { Vec::new() };
     bench.keep("faults.json", &json::document(report)?)?;
     bench.keep("junit.xml", &junit::faults(report)?)?;
     output::write(&match args.format {
@@ -64,11 +54,7 @@ pub fn faults(args: &FaultsArgs) -> Done {
         Format::Json => json::document(report)?,
         Format::Junit => junit::faults(report)?,
     })?;
-    let golden = if differences.is_empty() {
-        Exit::Held
-    } else {
-        Exit::Broken
-    };
+    let golden = if differences.is_empty() { Exit::Held } else { Exit::Broken };
     Ok(Exit::of_faults(report).worst(golden))
 }
 
@@ -86,12 +72,7 @@ pub fn matrix(
     let faults: usize = scenarios.iter().map(|scenario| scenario.faults.len()).sum();
     let length = only.map_or(faults, |_| 1) + scenarios.len();
     let progress = Progress::new(length as u64);
-    let lab = Lab {
-        suite: bench.suite(&progress),
-        faulty: &faulty,
-        random_plans,
-        only,
-    };
+    let lab = Lab { suite: bench.suite(&progress), faulty: &faulty, random_plans, only };
     Ok(lab.run(scenarios)?)
 }
 
@@ -107,11 +88,7 @@ fn with_faults(
         if scenarios.is_empty() {
             let known = bench.catalogue.faults().map(|(_, it)| it.id.as_str());
             let hint = nearest::hint(fault, known);
-            return Err(BenchError::Fault {
-                name: fault.to_owned(),
-                hint,
-            }
-            .into());
+            return Err(BenchError::Fault { name: fault.to_owned(), hint }.into());
         }
     }
     Ok(scenarios)

@@ -28,11 +28,7 @@ pub enum ListFormat {
 /// Colour where a person sees it and has not declined it.
 pub fn paint() -> Paint {
     let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !declined {
-        Paint::Colour
-    } else {
-        Paint::Plain
-    }
+    if io::stdout().is_terminal() && !declined { Paint::Colour } else { Paint::Plain }
 }
 
 /// Writes `text`; whoever stops reading early has read enough.

@@ -47,10 +47,7 @@ impl Observer for Progress {
                     Verdict::Broken => "broken",
                     Verdict::NotJudged => "not judged",
                 };
-                self.done(&format!(
-                    "{}: {verdict}, {:.1} s",
-                    outcome.scenario, outcome.seconds
-                ));
+                self.done(&format!("{}: {verdict}, {:.1} s", outcome.scenario, outcome.seconds));
             }
             Happening::Tried { fault } => self.done(&format!("{fault}: tried")),
         }

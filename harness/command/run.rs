@@ -29,9 +29,7 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &RunArgs) -> Done {
-    let bench = args
-        .bench
-        .open(args.trainer.as_deref(), args.fault.as_deref(), args.seed)?;
+    let bench = args.bench.open(args.trainer.as_deref(), args.fault.as_deref(), args.seed)?;
     let scenarios = bench.scenarios(&args.bench.filters, args.seed)?;
     let report = {
         let progress = Progress::new(scenarios.len() as u64);

@@ -54,10 +54,7 @@ pub fn train(args: &TrainArgs) -> Done {
         None => traintrue_reference::train(&request, &mut io::stdout().lock())?,
         Some(path) => {
             let open = File::create(path);
-            let mut file = open.map_err(|source| TrainIoError::Trace {
-                path: path.clone(),
-                source,
-            })?;
+            let mut file = open.map_err(|source| TrainIoError::Trace { path: path.clone(), source })?;
             traintrue_reference::train(&request, &mut file)?;
             file.flush()?;
         }
@@ -91,8 +88,5 @@ fn death() -> Result<Option<Death>, TrainIoError> {
         return Err(TrainIoError::Death { name, value });
     };
     let loses_unsynced = std::env::var_os("TRAINTRUE_LOSE_UNSYNCED").is_some();
-    Ok(Some(Death {
-        before_operation,
-        loses_unsynced,
-    }))
+    Ok(Some(Death { before_operation, loses_unsynced }))
 }

@@ -11,19 +11,12 @@ use crate::trace::event::Cursor;
 pub fn batches(data: &Data) -> u64 {
     let samples = data.samples.len() as u64;
     let batch = data.batch.max(1);
-    if data.drop_last {
-        samples / batch
-    } else {
-        samples.div_ceil(batch)
-    }
+    if data.drop_last { samples / batch } else { samples.div_ceil(batch) }
 }
 
 /// Tokens of a training sample after truncation; 0 for an id that the plan does not have.
 pub fn length(data: &Data, id: u64) -> u64 {
-    let tokens = usize::try_from(id)
-        .ok()
-        .and_then(|id| data.samples.get(id))
-        .map_or(0, Vec::len);
+    let tokens = usize::try_from(id).ok().and_then(|id| data.samples.get(id)).map_or(0, Vec::len);
     (tokens as u64).min(data.max_length)
 }
 
@@ -58,10 +51,7 @@ impl Counts {
 
     /// Updates of a whole run. Under `carry` a window still open when training ends is never applied.
     pub fn updates_total(&self) -> u64 {
-        self.updates_at(Cursor {
-            epoch: self.epochs,
-            micro_batches: 0,
-        })
+        self.updates_at(Cursor { epoch: self.epochs, micro_batches: 0 })
     }
 
     /// Updates done where the cursor stands; an epoch's edge is after its tail.
@@ -89,10 +79,7 @@ impl Counts {
         if at.micro_batches < self.micro_batches.max(1) {
             at
         } else {
-            Cursor {
-                epoch: at.epoch + 1,
-                micro_batches: 0,
-            }
+            Cursor { epoch: at.epoch + 1, micro_batches: 0 }
         }
     }
 }
@@ -123,9 +110,7 @@ impl Rates {
             peak: plan.train.optimizer.lr,
             form: schedule.name,
             warmup: schedule.warmup,
-            total: schedule
-                .updates
-                .unwrap_or_else(|| Counts::of(plan, contract).updates_total()),
+            total: schedule.updates.unwrap_or_else(|| Counts::of(plan, contract).updates_total()),
             first: contract.first_lr,
         }
     }
@@ -168,13 +153,7 @@ mod tests {
         plan.data.epochs = epochs;
         plan.train.accumulation = k;
         plan.train.world = world;
-        Counts::of(
-            &plan,
-            &Contract {
-                tail,
-                ..Contract::default()
-            },
-        )
+        Counts::of(&plan, &Contract { tail, ..Contract::default() })
     }
 
     #[rstest]
@@ -250,13 +229,7 @@ mod tests {
         #[case] step: u64,
         #[case] expected: f64,
     ) {
-        let rates = Rates {
-            peak: 1.0,
-            form,
-            warmup: 10,
-            total: 110,
-            first,
-        };
+        let rates = Rates { peak: 1.0, form, warmup: 10, total: 110, first };
         assert!((rates.at(step) - expected).abs() < 1e-12, "{}", rates.at(step));
     }
 
@@ -290,13 +263,8 @@ mod tests {
 
     #[test]
     fn a_schedule_that_is_all_warm_up_does_not_divide_by_zero() {
-        let rates = Rates {
-            peak: 1.0,
-            form: ScheduleName::Linear,
-            warmup: 10,
-            total: 10,
-            first: FirstLr::Nonzero,
-        };
+        let rates =
+            Rates { peak: 1.0, form: ScheduleName::Linear, warmup: 10, total: 10, first: FirstLr::Nonzero };
         assert_eq!([rates.at(10), rates.at(11)], [1.0, 0.0]);
     }
 }

@@ -48,10 +48,7 @@ pub fn between(n: u64, dtype: Dtype) -> f64 {
 /// Terms that an element of a gradient is summed over: `positions` of the window, and each tensor's largest extent,
 /// forward and backward.
 pub fn gradient_terms<'a>(positions: u64, shapes: impl Iterator<Item = &'a [u64]>) -> u64 {
-    positions
-        + 2 * shapes
-            .map(|shape| shape.iter().copied().max().unwrap_or(0))
-            .sum::<u64>()
+    positions + 2 * shapes.map(|shape| shape.iter().copied().max().unwrap_or(0)).sum::<u64>()
 }
 
 /// Terms that an output of a forward is summed over, where the widths of two forwards are known and their tensors are
@@ -109,10 +106,7 @@ mod tests {
         #[case] expected: f64,
     ) {
         let actual = between(n, dtype);
-        assert!(
-            actual == expected || (actual / expected - 1.0).abs() < 1e-3,
-            "{actual}"
-        );
+        assert!(actual == expected || (actual / expected - 1.0).abs() < 1e-3, "{actual}");
     }
 
     #[test]

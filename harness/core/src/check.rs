@@ -49,34 +49,22 @@ pub fn check(
 ) -> Result<RunReport, TraceError> {
     let show = |path: &Path| path.display().to_string();
     let command = command(arguments);
-    let labels = Labels {
-        reproduce: &command,
-        trace: &show,
-    };
-    let recorded: Vec<Recorded> = slots
-        .each(traces, |path| Recorded::read(path, slots))
-        .into_iter()
-        .collect::<Result<_, _>>()?;
+    let labels = Labels { reproduce: &command, trace: &show };
+    let recorded: Vec<Recorded> =
+        slots.each(traces, |path| Recorded::read(path, slots)).into_iter().collect::<Result<_, _>>()?;
     let mut tallies: Vec<Tally> = recorded.iter().map(|one| one.tally(labels)).collect();
     match against {
         Some((other, relation)) => {
             let begun = Recorded::read(other, slots)?;
-            let other = Group {
-                scenario: "",
-                name: &begun.run.run,
-                members: Vec::new(),
-                traces: vec![other.into()],
-            };
+            let other =
+                Group { scenario: "", name: &begun.run.run, members: Vec::new(), traces: vec![other.into()] };
             let run = Group::whole(&recorded);
             tell(find(relation.invariant()), &run, Some(&other), &mut tallies);
         }
         None => by_scenario(&Group::all(&recorded), catalogue, &mut tallies),
     }
-    let outcomes: Vec<Outcome> = recorded
-        .iter()
-        .zip(tallies)
-        .map(|(one, tally)| one.outcome(tally))
-        .collect();
+    let outcomes: Vec<Outcome> =
+        recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally)).collect();
     let first = recorded.first().map(|one| &one.run);
     Ok(RunReport {
         schema: SCHEMA,
@@ -101,17 +89,9 @@ impl<'a> Recorded<'a> {
         let begun = Instant::now();
         let mut watched = watch(path, false);
         match (watched.error.take(), watched.run.take()) {
-            (None, Some(run)) => Ok(Self {
-                path,
-                run,
-                watched,
-                seconds: seconds_since(begun),
-            }),
+            (None, Some(run)) => Ok(Self { path, run, watched, seconds: seconds_since(begun) }),
             (Some(error), _) => Err(error),
-            (None, None) => Err(TraceError::NoRun {
-                path: path.to_owned(),
-                found: "missing".to_owned(),
-            }),
+            (None, None) => Err(TraceError::NoRun { path: path.to_owned(), found: "missing".to_owned() }),
         }
     }
 
@@ -127,10 +107,7 @@ impl<'a> Recorded<'a> {
     }
 
     fn outcome(&self, tally: Tally) -> Outcome {
-        Outcome {
-            seconds: self.seconds,
-            ..tally.outcome(&self.run.scenario)
-        }
+        Outcome { seconds: self.seconds, ..tally.outcome(&self.run.scenario) }
     }
 }
 
@@ -149,12 +126,7 @@ impl<'a> Group<'a> {
         members.sort_by_key(|&at| recorded[at].run.plan.start.is_some());
         let run = &recorded[members[0]].run;
         let traces = members.iter().map(|&at| recorded[at].path.to_owned()).collect();
-        Self {
-            scenario: &run.scenario,
-            name: &run.run,
-            members,
-            traces,
-        }
+        Self { scenario: &run.scenario, name: &run.run, members, traces }
     }
 
     fn whole(recorded: &'a [Recorded]) -> Self {
@@ -166,25 +138,16 @@ impl<'a> Group<'a> {
         let mut groups: Vec<(&str, &str, Vec<usize>)> = Vec::new();
         for (at, one) in recorded.iter().enumerate() {
             let (scenario, name) = (one.run.scenario.as_str(), one.run.run.as_str());
-            match groups
-                .iter_mut()
-                .find(|group| (group.0, group.1) == (scenario, name))
-            {
+            match groups.iter_mut().find(|group| (group.0, group.1) == (scenario, name)) {
                 Some(group) => group.2.push(at),
                 None => groups.push((scenario, name, vec![at])),
             }
         }
-        groups
-            .into_iter()
-            .map(|(_, _, members)| Self::of(recorded, members))
-            .collect()
+        groups.into_iter().map(|(_, _, members)| Self::of(recorded, members)).collect()
     }
 
     fn evidence(&self) -> RunEvidence {
-        RunEvidence {
-            name: self.name.to_owned(),
-            segments: self.traces.clone(),
-        }
+        RunEvidence { name: self.name.to_owned(), segments: self.traces.clone() }
     }
 }
 
@@ -225,10 +188,7 @@ fn tell(rule: Option<&'static Rule>, run: &Group, against: Option<&Group>, talli
     }
     let evidence = run.evidence();
     let sheet = compare(rule, &evidence, against.map(Group::evidence).as_ref());
-    let segment = sheet
-        .broken
-        .as_ref()
-        .map_or(run.members.len() - 1, |broken| broken.segment);
+    let segment = sheet.broken.as_ref().map_or(run.members.len() - 1, |broken| broken.segment);
     if let Some(&at) = run.members.get(segment) {
         tallies[at].asked(rule, &evidence, &sheet);
     }
@@ -251,20 +211,12 @@ mod tests {
             device: "none".into(),
             scenario: scenario.into(),
             run: run.into(),
-            plan: Plan {
-                stop: None,
-                ..example()
-            },
+            plan: Plan { stop: None, ..example() },
             contract: Contract::default(),
         };
         let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
         writer.write(&Event::Run(Box::new(opening))).unwrap();
-        writer
-            .write(&Event::End(End {
-                reason: EndReason::Done,
-                message: None,
-            }))
-            .unwrap();
+        writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
         path
     }
 
@@ -280,11 +232,8 @@ mod tests {
         let [once, again] = ["once", "again"].map(|run| recorded(folder.path(), "determinism", run));
         let mentions = |report: &RunReport, at: usize| {
             let outcome = &report.outcomes[at];
-            let said = outcome
-                .reason
-                .iter()
-                .chain(&outcome.notes)
-                .any(|it| it.contains("determinism/repeat"));
+            let said =
+                outcome.reason.iter().chain(&outcome.notes).any(|it| it.contains("determinism/repeat"));
             said || outcome.compared.contains_key("determinism/repeat")
         };
         let both = judged(&[again.clone(), once.clone()], None);
@@ -307,10 +256,7 @@ mod tests {
         let report = judged(std::slice::from_ref(&once), Some((&once, Relation::Seam)));
         // Nothing was trained: the plan asks for four updates.
         assert_eq!(report.outcomes[0].verdict, Verdict::Broken);
-        assert_eq!(
-            report.outcomes[0].findings[0].reproduce,
-            "traintrue check 'a trace.jsonl'"
-        );
+        assert_eq!(report.outcomes[0].findings[0].reproduce, "traintrue check 'a trace.jsonl'");
     }
 
     #[test]
@@ -319,9 +265,7 @@ mod tests {
         let path = folder.path().join("log.jsonl");
         std::fs::write(&path, "{\"event\":\"epoch\",\"epoch\":0,\"edge\":\"begin\"}\n").unwrap();
         let catalogue = Catalogue::load(None).unwrap();
-        let error = check(&[path], None, &catalogue, &[], &Slots::new(1))
-            .unwrap_err()
-            .to_string();
+        let error = check(&[path], None, &catalogue, &[], &Slots::new(1)).unwrap_err().to_string();
         assert!(
             error.ends_with("log.jsonl: the first event is epoch, expected run with schema 1"),
             "{error}"

@@ -65,13 +65,7 @@ mod tests {
 
     #[test]
     fn the_worst_wins_in_the_order_2_4_1_3_0() {
-        let order = [
-            Exit::Request,
-            Exit::Baseline,
-            Exit::Broken,
-            Exit::NotJudged,
-            Exit::Held,
-        ];
+        let order = [Exit::Request, Exit::Baseline, Exit::Broken, Exit::NotJudged, Exit::Held];
         assert_eq!(order.map(Exit::code), [2, 4, 1, 3, 0]);
         for (at, worse) in order.into_iter().enumerate() {
             for better in &order[at..] {

@@ -35,12 +35,7 @@ impl At {
             Event::Checkpoint(it) => (Some(it.step), Some(it.epoch), None),
             _ => (None, None, None),
         };
-        Self {
-            event: event.name().to_owned(),
-            step,
-            epoch,
-            index,
-        }
+        Self { event: event.name().to_owned(), step, epoch, index }
     }
 }
 
@@ -119,12 +114,7 @@ impl Sheet {
     ) -> bool {
         self.compared += 1;
         if !holds && self.broken.is_none() {
-            let Difference {
-                expected,
-                actual,
-                component,
-                cause,
-            } = describe();
+            let Difference { expected, actual, component, cause } = describe();
             self.broken = Some(Broken {
                 segment,
                 line: line.number,
@@ -140,8 +130,7 @@ impl Sheet {
 
     /// Notes a field that the trace does not have.
     pub fn missing(&mut self, what: &str) {
-        self.missing
-            .get_or_insert_with(|| format!("no {what} in the trace"));
+        self.missing.get_or_insert_with(|| format!("no {what} in the trace"));
     }
 
     /// Notes why something that is in the trace cannot be compared.

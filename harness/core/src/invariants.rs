@@ -30,10 +30,10 @@ mod schedule;
 mod seam;
 mod steps;
 mod stream;
-mod trainable;
-mod window;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trainable;
+mod window;
 
 use std::path::PathBuf;
 

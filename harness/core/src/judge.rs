@@ -65,22 +65,14 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
     }
     for (rule, result) in expectations(case, &read, slots) {
         match result {
-            Ok(asked) => asked
-                .into_iter()
-                .for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
+            Ok(asked) => asked.into_iter().for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
             Err(reason) => tally.cannot_judge(reason),
         }
     }
     let traces: usize = read.iter().map(|run| run.watched.len()).sum();
     tally.count("runs", read.len() as u64);
-    tally.count(
-        "cuts",
-        case.evidence
-            .runs
-            .iter()
-            .map(|run| run.endings.len().saturating_sub(1) as u64)
-            .sum(),
-    );
+    tally
+        .count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
     tally.count("processes", traces as u64);
     tally.outcome(&case.scenario.id)
 }
@@ -95,13 +87,7 @@ fn read<'a>(runs: &'a [RunRecord], slots: &Slots) -> Vec<Read<'a>> {
             }
         }
     }
-    let mut read: Vec<Read> = runs
-        .iter()
-        .map(|record| Read {
-            record,
-            watched: Vec::new(),
-        })
-        .collect();
+    let mut read: Vec<Read> = runs.iter().map(|record| Read { record, watched: Vec::new() }).collect();
     let watched = slots.each(&work, |&(_, trace, died)| {
         let _slot = slots.take();
         watch(trace, died)
@@ -116,10 +102,7 @@ fn read<'a>(runs: &'a [RunRecord], slots: &Slots) -> Vec<Read<'a>> {
 fn answers(run: &Read, tally: &mut Tally) {
     for (trace, watched) in &run.watched {
         let segments = &run.record.evidence.segments;
-        let ending = segments
-            .iter()
-            .position(|it| it == trace)
-            .and_then(|at| run.record.endings.get(at));
+        let ending = segments.iter().position(|it| it == trace).and_then(|at| run.record.endings.get(at));
         let mut sheet = Sheet::default();
         protocol_answers::judge(&mut sheet, ending, watched.error.as_ref());
         tally.add(&protocol_answers::RULE, &run.record.evidence.name, trace, &sheet);
@@ -137,9 +120,7 @@ fn expectations<'a>(case: &Case, read: &[Read<'a>], slots: &Slots) -> Vec<(&'sta
         .filter_map(|asked| Some((invariants::find(&asked.invariant)?, asked)))
         .collect();
     slots
-        .each(&asked, |(rule, asked)| {
-            expectation(case, rule, asked, read, slots)
-        })
+        .each(&asked, |(rule, asked)| expectation(case, rule, asked, read, slots))
         .into_iter()
         .flatten()
         .collect()
@@ -157,10 +138,8 @@ fn expectation<'a>(
         selects(&asked.runs, name) && asked.against.as_deref() != Some(name)
     };
     let runs: Vec<&Read> = read.iter().filter(judged).collect();
-    let against = asked
-        .against
-        .as_deref()
-        .map(|name| read.iter().find(|run| run.record.evidence.name == name));
+    let against =
+        asked.against.as_deref().map(|name| read.iter().find(|run| run.record.evidence.name == name));
     if runs.is_empty() || matches!(against, Some(None)) {
         let reason = format!("{}: no run to judge", rule.name);
         // What could not be run at all has said so already.
@@ -170,10 +149,7 @@ fn expectation<'a>(
     if !case.deterministic && BITWISE.contains(&rule.name) {
         return Some((
             rule,
-            Err(format!(
-                "{}: the trainer declares that it is not deterministic",
-                rule.name
-            )),
+            Err(format!("{}: the trainer declares that it is not deterministic", rule.name)),
         ));
     }
     let sheets = slots.each(&runs, |run| {
@@ -186,10 +162,7 @@ fn expectation<'a>(
         if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
             return None;
         }
-        Some((
-            run.record,
-            sheet_of(rule, run, against.map(|against| &against.record.evidence)),
-        ))
+        Some((run.record, sheet_of(rule, run, against.map(|against| &against.record.evidence))))
     });
     Some((rule, Ok(sheets.into_iter().flatten().collect())))
 }

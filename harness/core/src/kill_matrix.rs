@@ -56,32 +56,18 @@ impl Lab<'_> {
             Ok(examined)
         });
         let clean = clean.into_iter().collect::<Result<Vec<_>, SuiteError>>()?;
-        let baseline = clean
-            .iter()
-            .map(|it| it.outcome.verdict)
-            .max()
-            .unwrap_or(Verdict::NotJudged);
+        let baseline = clean.iter().map(|it| it.outcome.verdict).max().unwrap_or(Verdict::NotJudged);
         let faults = match baseline {
             Verdict::Broken => Vec::new(),
             _ => self.faults(scenarios, &clean)?,
         };
-        let mut summary: BTreeMap<String, u64> = Fate::ALL
-            .into_iter()
-            .map(|fate| (fate.name().to_owned(), 0))
-            .collect();
+        let mut summary: BTreeMap<String, u64> =
+            Fate::ALL.into_iter().map(|fate| (fate.name().to_owned(), 0)).collect();
         for fault in &faults {
             *summary.entry(fault.verdict.name().to_owned()).or_default() += 1;
         }
-        let report = FaultReport {
-            schema: SCHEMA,
-            baseline,
-            faults,
-            summary,
-        };
-        Ok(Matrix {
-            report,
-            baseline: clean.into_iter().map(|it| it.outcome).collect(),
-        })
+        let report = FaultReport { schema: SCHEMA, baseline, faults, summary };
+        Ok(Matrix { report, baseline: clean.into_iter().map(|it| it.outcome).collect() })
     }
 
     fn faults(&self, scenarios: &[Scenario], clean: &[Examined]) -> Result<Vec<FaultOutcome>, SuiteError> {
@@ -91,46 +77,24 @@ impl Lab<'_> {
             if clean.outcome.verdict != Verdict::Held {
                 continue;
             }
-            let faults = scenario
-                .faults
-                .iter()
-                .filter(|fault| self.only.is_none_or(|only| fault.id == only));
-            trials.extend(faults.map(|fault| Trial {
-                scenario,
-                fault,
-                clean: &clean.seen,
-            }));
+            let faults = scenario.faults.iter().filter(|fault| self.only.is_none_or(|only| fault.id == only));
+            trials.extend(faults.map(|fault| Trial { scenario, fault, clean: &clean.seen }));
         }
-        self.suite
-            .runner
-            .slots
-            .each(&trials, |trial| self.try_fault(trial))
-            .into_iter()
-            .collect()
+        self.suite.runner.slots.each(&trials, |trial| self.try_fault(trial)).into_iter().collect()
     }
 
     fn try_fault(&self, trial: &Trial) -> Result<FaultOutcome, SuiteError> {
-        let Trial {
-            scenario,
-            fault,
-            clean,
-        } = trial;
+        let Trial { scenario, fault, clean } = trial;
         let examined = self.examine(scenario, fault, &fault.id)?;
         let broke = broken(&examined.outcome);
-        let component = examined
-            .outcome
-            .findings
-            .iter()
-            .find(|finding| fault.must.contains(&finding.invariant));
+        let component =
+            examined.outcome.findings.iter().find(|finding| fault.must.contains(&finding.invariant));
         let verdict = match fate(fault, &broke, examined.timed_out) {
             Fate::Missed if unchanged(&examined.seen, clean) => Fate::Unviable,
             fate => fate,
         };
         let random = self.random(scenario, fault)?;
-        self.suite
-            .runner
-            .observer
-            .see(Happening::Tried { fault: &fault.id });
+        self.suite.runner.observer.see(Happening::Tried { fault: &fault.id });
         Ok(FaultOutcome {
             fault: fault.id.clone(),
             class: scenario.class.clone(),
@@ -139,9 +103,7 @@ impl Lab<'_> {
             expected: fault.must.clone(),
             may: fault.may.clone(),
             broke: broke.into_iter().collect(),
-            component: component
-                .map(|finding| finding.component.clone())
-                .unwrap_or_default(),
+            component: component.map(|finding| finding.component.clone()).unwrap_or_default(),
             random,
         })
     }
@@ -151,10 +113,7 @@ impl Lab<'_> {
         if self.random_plans == 0 {
             return Ok(None);
         }
-        let mut share = Share {
-            caught: 0,
-            tried: self.random_plans,
-        };
+        let mut share = Share { caught: 0, tried: self.random_plans };
         for seed in 1..=self.random_plans {
             let scenario = randomised(scenario, seed);
             let Some(fault) = scenario.faults.iter().find(|it| it.id == fault.id) else {
@@ -169,10 +128,7 @@ impl Lab<'_> {
 
     fn examine(&self, scenario: &Scenario, fault: &PlannedFault, name: &str) -> Result<Examined, SuiteError> {
         let program = (self.faulty)(&fault.id);
-        let runner = Runner {
-            program: &program,
-            ..self.suite.runner
-        };
+        let runner = Runner { program: &program, ..self.suite.runner };
         let suite = Suite { runner, ..self.suite };
         let wanted = self.wanted(scenario, fault)?;
         suite.examine(scenario, name, &wanted, Some(fingerprint::fingerprint))
@@ -185,11 +141,8 @@ impl Lab<'_> {
         }
         let expansion = expand(scenario, self.suite.corpus, Path::new(""))?;
         let names: Vec<&str> = expansion.runs.iter().map(|run| run.name.as_str()).collect();
-        let mut wanted: BTreeSet<&str> = names
-            .iter()
-            .copied()
-            .filter(|name| fault.runs.iter().any(|it| selects(it, name)))
-            .collect();
+        let mut wanted: BTreeSet<&str> =
+            names.iter().copied().filter(|name| fault.runs.iter().any(|it| selects(it, name))).collect();
         let named = wanted.clone();
         for asked in &scenario.expectations {
             if named.iter().any(|name| selects(&asked.runs, name)) {
@@ -201,11 +154,7 @@ impl Lab<'_> {
 }
 
 fn broken(outcome: &Outcome) -> BTreeSet<String> {
-    outcome
-        .findings
-        .iter()
-        .map(|finding| finding.invariant.clone())
-        .collect()
+    outcome.findings.iter().map(|finding| finding.invariant.clone()).collect()
 }
 
 fn fate(fault: &PlannedFault, broke: &BTreeSet<String>, timed_out: bool) -> Fate {
@@ -223,9 +172,7 @@ fn fate(fault: &PlannedFault, broke: &BTreeSet<String>, timed_out: bool) -> Fate
 
 /// True where every trace of the faulty trainer is one of the clean trainer.
 fn unchanged(faulty: &BTreeMap<String, String>, clean: &BTreeMap<String, String>) -> bool {
-    faulty
-        .iter()
-        .all(|(name, fingerprint)| clean.get(name) == Some(fingerprint))
+    faulty.iter().all(|(name, fingerprint)| clean.get(name) == Some(fingerprint))
 }
 
 #[cfg(test)]
@@ -253,13 +200,6 @@ mod tests {
             may: vec!["c/3".into()],
             runs: Vec::new(),
         };
-        assert_eq!(
-            fate(
-                &fault,
-                &broke.iter().map(|name| name.to_string()).collect(),
-                timed_out
-            ),
-            expected
-        );
+        assert_eq!(fate(&fault, &broke.iter().map(|name| name.to_string()).collect(), timed_out), expected);
     }
 }

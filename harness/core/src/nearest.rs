@@ -8,12 +8,7 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Ve
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     ranked.dedup_by_key(|(_, name)| *name);
     let least = ranked.first().map_or(0.0, |(best, _)| best * ABOUT_AS_LIKELY);
-    ranked
-        .into_iter()
-        .filter(|(it, _)| *it > 0.0 && *it >= least)
-        .take(3)
-        .map(|(_, name)| name)
-        .collect()
+    ranked.into_iter().filter(|(it, _)| *it > 0.0 && *it >= least).take(3).map(|(_, name)| name).collect()
 }
 
 /// [`nearest`] as the end of a message: `; nearest: a, b`, or nothing.
@@ -30,12 +25,7 @@ mod tests {
 
     #[test]
     fn the_likeliest_names_come_first_and_strangers_not_at_all() {
-        let names = [
-            "resume-mid-window",
-            "resume-twice",
-            "scheduler-steps",
-            "torn-checkpoint",
-        ];
+        let names = ["resume-mid-window", "resume-twice", "scheduler-steps", "torn-checkpoint"];
         assert_eq!(nearest("resum", names), ["resume-twice", "resume-mid-window"]);
         assert_eq!(nearest("zzz", names), [""; 0]);
         assert!(!nearest("no-such", names).is_empty());

@@ -21,20 +21,13 @@ impl Slots {
     /// `jobs` slots; at least one.
     pub fn new(jobs: usize) -> Self {
         let jobs = jobs.max(1);
-        Self {
-            jobs,
-            free: Mutex::new(jobs),
-            freed: Condvar::new(),
-        }
+        Self { jobs, free: Mutex::new(jobs), freed: Condvar::new() }
     }
 
     /// Waits for a slot. Whoever holds one must not wait for another.
     pub fn take(&self) -> Slot<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .freed
-            .wait_while(free, |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
         Slot(self)
     }

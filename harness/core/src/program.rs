@@ -102,17 +102,9 @@ pub enum ProgramError {
     #[error("the trainer {command:?} cannot be started: {source}")]
     Start { command: String, source: io::Error },
     #[error("{command:?} {problem}; expected one line of JSON and exit status 0 within {seconds} s")]
-    Describe {
-        command: String,
-        problem: String,
-        seconds: u64,
-    },
+    Describe { command: String, problem: String, seconds: u64 },
     #[error("{command:?} answered something else than a description: {source}; it began {answer:?}")]
-    Garbage {
-        command: String,
-        answer: String,
-        source: serde_json::Error,
-    },
+    Garbage { command: String, answer: String, source: serde_json::Error },
     #[error("{command:?} speaks schema {found}, this command speaks schema {SCHEMA}")]
     Schema { command: String, found: u32 },
     #[error("{path}: cannot write what the trainer says: {source}", path = .path.display())]
@@ -128,16 +120,8 @@ impl Program {
     /// A trainer that takes `describe` or `run` as its last argument; `command` is split as a shell would.
     pub fn parse(command: &str) -> Result<Self, ProgramError> {
         let words = shlex::split(command).filter(|words| !words.is_empty());
-        let words = words.ok_or_else(|| ProgramError::NotACommand {
-            command: command.to_owned(),
-        })?;
-        let with = |verb: &str| {
-            words
-                .iter()
-                .map(OsString::from)
-                .chain([OsString::from(verb)])
-                .collect()
-        };
+        let words = words.ok_or_else(|| ProgramError::NotACommand { command: command.to_owned() })?;
+        let with = |verb: &str| words.iter().map(OsString::from).chain([OsString::from(verb)]).collect();
         Ok(Self::new(with("describe"), with("run")))
     }
 
@@ -151,17 +135,10 @@ impl Program {
     /// Asks what the trainer is and can do.
     pub fn describe(&self, timeout: Duration) -> Result<Description, ProgramError> {
         let shown = shown(&self.describe);
-        let start = |source| ProgramError::Start {
-            command: shown.clone(),
-            source,
-        };
+        let start = |source| ProgramError::Start { command: shown.clone(), source };
         let file = tempfile::NamedTempFile::new().map_err(start)?;
         let output = file.reopen().map_err(start)?;
-        let limits = Limits {
-            timeout,
-            kill_after: None,
-            output_bytes: ANSWER_LIMIT_BYTES,
-        };
+        let limits = Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES };
         let mut command = command(&self.describe);
         command.stderr(Stdio::null());
         let (stop, _) = attend(command, Vec::new(), output, limits).map_err(start)?;
@@ -172,11 +149,7 @@ impl Program {
             Stop::TooLong => Some("did not end its answer".to_owned()),
         };
         if let Some(problem) = problem {
-            return Err(ProgramError::Describe {
-                command: shown,
-                problem,
-                seconds: timeout.as_secs(),
-            });
+            return Err(ProgramError::Describe { command: shown, problem, seconds: timeout.as_secs() });
         }
         let answer = std::fs::read(file.path()).map_err(start)?;
         understand(shown, &String::from_utf8_lossy(&answer))
@@ -184,21 +157,13 @@ impl Program {
 
     /// Runs one plan to its end, or to the process's. Fails where the process cannot be started or its output not be kept.
     pub fn run(&self, errand: &Errand) -> Result<Ended, ProgramError> {
-        let start = |source| ProgramError::Start {
-            command: shown(&self.run),
-            source,
-        };
+        let start = |source| ProgramError::Start { command: shown(&self.run), source };
         let create = |path: &Path| {
-            File::create(path).map_err(|source| ProgramError::Write {
-                path: path.to_owned(),
-                source,
-            })
+            File::create(path).map_err(|source| ProgramError::Write { path: path.to_owned(), source })
         };
         let (trace, complaints) = (create(errand.trace)?, create(errand.complaints)?);
         let mut command = command(&self.run);
-        command
-            .stderr(complaints)
-            .envs(errand.environment.iter().map(|(key, value)| (key, value)));
+        command.stderr(complaints).envs(errand.environment.iter().map(|(key, value)| (key, value)));
         let plan = serde_json::to_vec(errand.plan).map_err(|error| start(error.into()))?;
         let limits = Limits {
             timeout: errand.timeout,
@@ -214,12 +179,8 @@ impl Program {
                 complaint: complaint(errand.complaints),
             },
             Stop::Killed => Ending::Killed,
-            Stop::TimedOut => Ending::TimedOut {
-                after: errand.timeout,
-            },
-            Stop::TooLong => Ending::TooLong {
-                limit_bytes: TRACE_LIMIT_BYTES,
-            },
+            Stop::TimedOut => Ending::TimedOut { after: errand.timeout },
+            Stop::TooLong => Ending::TooLong { limit_bytes: TRACE_LIMIT_BYTES },
         };
         Ok(Ended { ending, wall })
     }
@@ -232,11 +193,7 @@ fn command(words: &[OsString]) -> Command {
 }
 
 fn shown(words: &[OsString]) -> String {
-    words
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn understand(command: String, answer: &str) -> Result<Description, ProgramError> {
@@ -251,10 +208,7 @@ fn understand(command: String, answer: &str) -> Result<Description, ProgramError
     };
     let version: Version = serde_json::from_str(answer).map_err(garbage)?;
     if version.schema != SCHEMA {
-        return Err(ProgramError::Schema {
-            command,
-            found: version.schema,
-        });
+        return Err(ProgramError::Schema { command, found: version.schema });
     }
     serde_json::from_str(answer).map_err(garbage)
 }

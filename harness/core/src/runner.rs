@@ -115,10 +115,7 @@ impl Runner<'_> {
             Some(deaths) => self.deaths(scenario, run, deaths, traces)?,
             None => self.follow(run, traces, RunRecord::new(&run.name))?,
         };
-        self.observer.see(Happening::Ran {
-            scenario,
-            run: &run.name,
-        });
+        self.observer.see(Happening::Ran { scenario, run: &run.name });
         Ok(evidence)
     }
 
@@ -133,11 +130,7 @@ impl Runner<'_> {
         let mut unjudged = Vec::new();
         for (at, segment) in run.segments.iter().enumerate().skip(record.endings.len()) {
             if let Some(damage) = &segment.damage {
-                let newest = record
-                    .evidence
-                    .segments
-                    .last()
-                    .and_then(|trace| last_saved(trace));
+                let newest = record.evidence.segments.last().and_then(|trace| last_saved(trace));
                 if let Err(problem) = damage::damage(newest.as_ref(), damage) {
                     unjudged.push(format!("{}: {problem}", run.name));
                     break;
@@ -153,10 +146,7 @@ impl Runner<'_> {
                 break;
             }
         }
-        Ok(Evidence {
-            runs: vec![record],
-            unjudged,
-        })
+        Ok(Evidence { runs: vec![record], unjudged })
     }
 
     fn segment(&self, segment: &Segment, trace: &Path) -> Result<(Duration, SegmentEnding), RunnerError> {
@@ -181,14 +171,7 @@ impl Runner<'_> {
         // A moment may come too late; an operation that the living process made may not.
         let may_live = !matches!(segment.dies, Some(Dies::BeforeOperation { .. }));
         let as_meant = died || (may_live && ending == Ending::Done);
-        Ok((
-            wall,
-            SegmentEnding {
-                ending,
-                died,
-                as_meant,
-            },
-        ))
+        Ok((wall, SegmentEnding { ending, died, as_meant }))
     }
 }
 
@@ -211,15 +194,8 @@ impl RunRecord {
     }
 
     fn new(name: &str) -> Self {
-        let evidence = RunEvidence {
-            name: name.to_owned(),
-            segments: Vec::new(),
-        };
-        Self {
-            evidence,
-            endings: Vec::new(),
-            complete: false,
-        }
+        let evidence = RunEvidence { name: name.to_owned(), segments: Vec::new() };
+        Self { evidence, endings: Vec::new(), complete: false }
     }
 }
 
@@ -242,10 +218,7 @@ fn last_saved(trace: &Path) -> Option<Checkpoint> {
 }
 
 fn create(folder: &Path) -> Result<(), RunnerError> {
-    fs::create_dir_all(folder).map_err(|source| RunnerError::Folder {
-        path: folder.to_owned(),
-        source,
-    })
+    fs::create_dir_all(folder).map_err(|source| RunnerError::Folder { path: folder.to_owned(), source })
 }
 
 /// The time since `begun`, in seconds to the millisecond.

@@ -63,16 +63,8 @@ impl Suite<'_> {
         });
         let outcomes = outcomes.into_iter().collect::<Result<Vec<_>, SuiteError>>()?;
         let summary = Summary::of(&outcomes);
-        let Description {
-            trainer, contract, ..
-        } = self.description.clone();
-        Ok(RunReport {
-            schema: SCHEMA,
-            trainer,
-            contract,
-            outcomes,
-            summary,
-        })
+        let Description { trainer, contract, .. } = self.description.clone();
+        Ok(RunReport { schema: SCHEMA, trainer, contract, outcomes, summary })
     }
 
     /// Runs and judges one scenario, or only the runs that `wanted` keeps, in a scratch folder called `name`.
@@ -87,11 +79,7 @@ impl Suite<'_> {
         let has = |need: &&String| self.description.capabilities.contains(need);
         if let Some(lacking) = scenario.needs.iter().find(|need| !has(need)) {
             let outcome = Outcome::not_judged(&scenario.id, format!("no {lacking}"));
-            return Ok(Examined {
-                outcome,
-                timed_out: false,
-                seen: BTreeMap::new(),
-            });
+            return Ok(Examined { outcome, timed_out: false, seen: BTreeMap::new() });
         }
         let scratch = self.scratch.join(name);
         let traces = match self.report {
@@ -99,9 +87,7 @@ impl Suite<'_> {
             None => scratch.join("traces"),
         };
         let mut expansion = expand(scenario, self.corpus, &scratch.join("checkpoints"))?;
-        expansion
-            .runs
-            .retain(|run| wanted.is_empty() || wanted.contains(&run.name));
+        expansion.runs.retain(|run| wanted.is_empty() || wanted.contains(&run.name));
         let evidence = self.runner.run(&scenario.id, &expansion.runs, &traces)?;
         let verb = ["run".to_owned(), scenario.id.clone()];
         let reproduce = command(verb.iter().chain(self.arguments));
@@ -111,29 +97,16 @@ impl Suite<'_> {
             evidence: &evidence,
             deterministic: self.description.contract.deterministic,
             partial: !wanted.is_empty(),
-            labels: Labels {
-                reproduce: &reproduce,
-                trace: label,
-            },
+            labels: Labels { reproduce: &reproduce, trace: label },
         };
         let mut outcome = judge(&case, self.runner.slots);
         outcome.notes.splice(0..0, expansion.notes);
-        let timed_out = evidence
-            .runs
-            .iter()
-            .flat_map(|run| &run.endings)
-            .any(|it| it.timed_out());
+        let timed_out = evidence.runs.iter().flat_map(|run| &run.endings).any(|it| it.timed_out());
         let paths = evidence.runs.iter().flat_map(|run| &run.evidence.segments);
-        let seen = look
-            .map(|look| paths.map(|path| (shown(path), look(path))).collect())
-            .unwrap_or_default();
+        let seen = look.map(|look| paths.map(|path| (shown(path), look(path))).collect()).unwrap_or_default();
         remove(&scratch)?;
         outcome.seconds = seconds_since(begun);
-        Ok(Examined {
-            outcome,
-            timed_out,
-            seen,
-        })
+        Ok(Examined { outcome, timed_out, seen })
     }
 }
 
@@ -144,19 +117,14 @@ fn whole(trace: &Path) -> String {
 
 /// The name of a trace that does not stay.
 fn shown(trace: &Path) -> String {
-    trace
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    trace.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn remove(folder: &Path) -> Result<(), SuiteError> {
     match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(SuiteError::Scratch {
-            path: folder.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(SuiteError::Scratch { path: folder.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }

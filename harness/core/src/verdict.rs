@@ -117,13 +117,7 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, the good one first.
-    pub const ALL: [Self; 5] = [
-        Self::Caught,
-        Self::Missed,
-        Self::Noisy,
-        Self::Unviable,
-        Self::Timeout,
-    ];
+    pub const ALL: [Self; 5] = [Self::Caught, Self::Missed, Self::Noisy, Self::Unviable, Self::Timeout];
 
     /// Its name, as reports have it.
     pub fn name(self) -> &'static str {

@@ -29,11 +29,13 @@ pub fn adapter_tensors<B: Backend>(parameters: &Parameters<B>) -> Vec<NamedTenso
 /// The saved adapter of a checkpoint.
 pub fn adapter_file(content: &Content, path: &Path) -> Result<AdapterFile, CheckpointError> {
     let mismatch = |problem: String| CheckpointError::Mismatch { path: path.to_owned(), problem };
-    let config = content.adapter_config.clone().ok_or_else(|| mismatch("adapter_config.json is missing".to_owned()))?;
+    let config = content
+        .adapter_config
+        .clone()
+        .ok_or_else(|| mismatch("adapter_config.json is missing".to_owned()))?;
     let config: AdapterConfig =
         serde_json::from_value(config).map_err(|error| mismatch(format!("adapter_config.json: {error}")))?;
-    let tensors =
-        content.tensors.get(ADAPTER).ok_or_else(|| mismatch(format!("{ADAPTER} is missing")))?;
+    let tensors = content.tensors.get(ADAPTER).ok_or_else(|| mismatch(format!("{ADAPTER} is missing")))?;
     Ok(AdapterFile::from_peft(config, tensors))
 }
 

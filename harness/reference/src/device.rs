@@ -68,7 +68,8 @@ impl Device {
         use cudarc::driver::result;
 
         let Self::Cuda(index) = self else { return Ok(()) };
-        let driver = |error: result::DriverError| DeviceError::Driver { device: self, reason: format!("{error:?}") };
+        let driver =
+            |error: result::DriverError| DeviceError::Driver { device: self, reason: format!("{error:?}") };
         quietly(result::init).ok_or(DeviceError::NoDriver(self))?.map_err(driver)?;
         let count = usize::try_from(result::device::get_count().map_err(driver)?).unwrap_or(0);
         if index >= count {

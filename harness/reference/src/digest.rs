@@ -31,7 +31,9 @@ impl Digest {
 /// `count` sums of the values with seeded signs. Two tensors that differ by `e` differ in a sketch by a sum of randomly
 /// signed elements of `e`, which is about as large as the L2 norm of `e`.
 pub fn sketch(values: &[f32], count: u64) -> Vec<f64> {
-    (0..count).map(|number| values.iter().enumerate().map(|(at, &value)| sign(number, at) * f64::from(value)).sum()).collect()
+    (0..count)
+        .map(|number| values.iter().enumerate().map(|(at, &value)| sign(number, at) * f64::from(value)).sum())
+        .collect()
 }
 
 /// The sign of element `at` in sketch `number` (the finaliser of SplitMix64).

@@ -1,6 +1,6 @@
 //! Evaluation: the loss over the evaluation samples, and nothing else changed by it.
 
-use traintrue::plan::{Plan, Padding};
+use traintrue::plan::{Padding, Plan};
 
 use crate::data::{CollateParts, collate};
 use crate::engine::Engine;

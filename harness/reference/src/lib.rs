@@ -72,8 +72,18 @@ pub fn trainer() -> String {
 /// The trainer's answer to `describe`.
 pub fn describe() -> Description {
     let capabilities = [
-        "resume", "evaluation", "adapters", "heads", "probes", "checkpointing", "cache", "world", "contract", "memory",
-        "file-faults", "weights",
+        "resume",
+        "evaluation",
+        "adapters",
+        "heads",
+        "probes",
+        "checkpointing",
+        "cache",
+        "world",
+        "contract",
+        "memory",
+        "file-faults",
+        "weights",
     ];
     Description {
         schema: SCHEMA,
@@ -116,8 +126,10 @@ fn planted<E: Engine>(fault: Option<&str>) -> Result<Parts<E>, TrainError> {
     let mut parts = Parts::textbook();
     if let Some(wanted) = fault {
         let table = faults::table::<E>();
-        let (_, swap) =
-            table.into_iter().find(|(id, _)| *id == wanted).ok_or_else(|| TrainError::UnknownFault(wanted.to_owned()))?;
+        let (_, swap) = table
+            .into_iter()
+            .find(|(id, _)| *id == wanted)
+            .ok_or_else(|| TrainError::UnknownFault(wanted.to_owned()))?;
         swap(&mut parts);
     }
     Ok(parts)

@@ -94,7 +94,8 @@ impl<B: Backend> AdamW<B> {
         decay: fn(&Parameter<B>, &Train) -> f64,
         lr: f64,
     ) {
-        for ((parameter, moments), gradient) in parameters.0.iter_mut().zip(&mut self.moments).zip(gradients) {
+        for ((parameter, moments), gradient) in parameters.0.iter_mut().zip(&mut self.moments).zip(gradients)
+        {
             let Some(moments) = moments else { continue };
             let decay = lr * decay(parameter, train);
             if decay != 0.0 {

@@ -29,7 +29,8 @@ pub fn probe<E: Engine>(
 ) -> event::Probe {
     let padding = probe.padding.unwrap_or(plan.data.padding);
     let contrastive = !plan.train.heads.is_empty();
-    let batch = collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
+    let batch =
+        collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
     let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
     let mut run = |weights: &[Tensor<E, 2>]| {
         let mut pass = Pass {
@@ -41,7 +42,10 @@ pub fn probe<E: Engine>(
             device,
         };
         if probe.gradients {
-            return (outputs(&mut pass, &batch, probe.cached), Some(joint_loss(&mut pass, &batch).backward()));
+            return (
+                outputs(&mut pass, &batch, probe.cached),
+                Some(joint_loss(&mut pass, &batch).backward()),
+            );
         }
         (outputs(&mut pass, &batch, probe.cached), None)
     };

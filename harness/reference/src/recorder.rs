@@ -10,8 +10,8 @@ use traintrue::contract::Contract;
 use traintrue::number::Number;
 use traintrue::plan::{Boundary, Plan, SCHEMA};
 use traintrue::trace::event::{
-    Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch, Run, TensorState,
-    Update,
+    Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch,
+    Run, TensorState, Update,
 };
 use traintrue::trace::{Event, TraceWriter, event};
 
@@ -115,7 +115,12 @@ impl<'a, W: Write> Recorder<'a, W> {
     }
 
     /// An update that was applied with these gradients, at this rate.
-    pub fn update<E: Engine>(&mut self, state: &State<E>, given: &GradientSet<Inner<E>>, lr: f64) -> io::Result<()> {
+    pub fn update<E: Engine>(
+        &mut self,
+        state: &State<E>,
+        given: &GradientSet<Inner<E>>,
+        lr: f64,
+    ) -> io::Result<()> {
         self.write(Event::Update(Update {
             step: state.step,
             micro_batches: Some(state.window.counts.micro_batches),
@@ -143,7 +148,8 @@ impl<'a, W: Write> Recorder<'a, W> {
                 optimized: moments.is_some(),
                 digest: Digest::new().values(&values).text(),
                 moments: moments.map(|it| {
-                    let digest = Digest::new().values(&to_vec(it.first.clone())).values(&to_vec(it.second.clone()));
+                    let digest =
+                        Digest::new().values(&to_vec(it.first.clone())).values(&to_vec(it.second.clone()));
                     digest.bytes(&it.updates.to_le_bytes()).text()
                 }),
                 grad_norm: self.gradient_norms.get(place).copied().flatten().map(Number),

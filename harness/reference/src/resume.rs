@@ -68,7 +68,8 @@ pub struct Sections {
 
 impl Sections {
     fn of(content: Content) -> Self {
-        let by_name = |tensors: Vec<NamedTensor>| tensors.into_iter().map(|it| (it.name.clone(), it)).collect();
+        let by_name =
+            |tensors: Vec<NamedTensor>| tensors.into_iter().map(|it| (it.name.clone(), it)).collect();
         let tensors = content.tensors.into_iter().map(|(file, tensors)| (file, by_name(tensors))).collect();
         Self { record: content.record, tensors }
     }
@@ -101,7 +102,13 @@ pub fn content<E: Engine>(state: &State<E>, plan: &Plan, cursor: Cursor) -> Cont
         rng: Position::of(&state.dropout.rng),
         window: WindowRecord { counts: state.window.counts, totals: state.window.totals },
         best: state.best,
-        optimizer_updates: state.parameters.0.iter().zip(&state.optimizer.moments).filter_map(updates).collect(),
+        optimizer_updates: state
+            .parameters
+            .0
+            .iter()
+            .zip(&state.optimizer.moments)
+            .filter_map(updates)
+            .collect(),
     };
     Content { tensors, record, adapter_config: adapters.and_then(|it| adapter_config(it, &plan.train)) }
 }
@@ -151,7 +158,10 @@ pub fn restore<E: Engine>(
     let mismatch = |problem: String| CheckpointError::Mismatch { path: path.to_owned(), problem };
     let sections = Sections::of(content);
     if sections.record.seed != plan.seed {
-        return Err(mismatch(format!("seed {} in the checkpoint, {} in the plan", sections.record.seed, plan.seed)));
+        return Err(mismatch(format!(
+            "seed {} in the checkpoint, {} in the plan",
+            sections.record.seed, plan.seed
+        )));
     }
     for parameter in &mut state.parameters.0 {
         let name = &parameter.name;
@@ -160,7 +170,9 @@ pub fn restore<E: Engine>(
             .ok_or_else(|| mismatch(format!("{MODEL}: tensor {name} is missing; the plan's model has it")))?;
         if saved.shape != parameter.shape {
             let (found, expected) = (&saved.shape, &parameter.shape);
-            return Err(mismatch(format!("{MODEL}: tensor {name} has shape {found:?}, expected {expected:?}")));
+            return Err(mismatch(format!(
+                "{MODEL}: tensor {name} has shape {found:?}, expected {expected:?}"
+            )));
         }
         parameter.set(saved.values.clone());
     }

@@ -58,7 +58,12 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
             cursor: Cursor { epoch: 0, micro_batches: 0 },
             sampler_epoch: 0,
             window: Window::empty(),
-            dropout: Dropout { rate: plan.train.dropout, active: true, rng: rng::dropout(plan.seed), dropped: 0 },
+            dropout: Dropout {
+                rate: plan.train.dropout,
+                active: true,
+                rng: rng::dropout(plan.seed),
+                dropped: 0,
+            },
             best: None,
         };
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
@@ -175,7 +180,14 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     fn batch(&mut self, epoch: u64, index: u64) -> Batch {
         let data = &self.plan.data;
         let samples = self.shard.samples(data, epoch, index);
-        collate(&self.parts.collate, data, &data.samples, &data.padding, samples, !self.plan.train.heads.is_empty())
+        collate(
+            &self.parts.collate,
+            data,
+            &data.samples,
+            &data.padding,
+            samples,
+            !self.plan.train.heads.is_empty(),
+        )
     }
 
     /// The scaled gradients of a micro-batch, its summed losses with their weights, and the bytes of any cache it kept.
@@ -220,7 +232,8 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.recorder.gradients(&gradients);
         (self.parts.update.clip)(&mut gradients, self.plan.train.clip);
         let steps = self.state.schedule_step;
-        let lr = schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.shard.micro_batches, steps);
+        let lr =
+            schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.shard.micro_batches, steps);
         let State { optimizer, parameters, .. } = &mut self.state;
         optimizer.step(parameters, &gradients, &self.plan.train, self.parts.update.decay, lr);
         self.state.step += 1;
@@ -297,7 +310,8 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
 
     fn probe(&mut self, when: ProbeAt) -> Result<(), TrainError> {
         let at = if when == ProbeAt::Start { "start" } else { "end" };
-        for wanted in self.plan.probes.iter().filter(|wanted| wanted.at == when || wanted.at == ProbeAt::Both) {
+        for wanted in self.plan.probes.iter().filter(|wanted| wanted.at == when || wanted.at == ProbeAt::Both)
+        {
             let seen = probe(wanted, at, self.plan, &self.parts, &self.state, &self.device);
             self.recorder.write(Event::Probe(Box::new(seen)))?;
         }

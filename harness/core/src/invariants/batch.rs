@@ -45,9 +45,7 @@ impl Batch {
         let data = &opening.plan.data;
         let counts = Counts::of(opening.plan, opening.contract);
         Self {
-            lengths: (0..data.samples.len() as u64)
-                .map(|id| arithmetic::length(data, id))
-                .collect(),
+            lengths: (0..data.samples.len() as u64).map(|id| arithmetic::length(data, id)).collect(),
             padding: data.padding,
             max_length: data.max_length,
             size: data.batch,
@@ -63,11 +61,7 @@ impl Batch {
         let mut sum = Samples::default();
         for &id in ids {
             // An id that the plan does not have is the ledger's finding.
-            let length = usize::try_from(id)
-                .ok()
-                .and_then(|id| self.lengths.get(id))
-                .copied()
-                .unwrap_or(0);
+            let length = usize::try_from(id).ok().and_then(|id| self.lengths.get(id)).copied().unwrap_or(0);
             sum.tokens += length;
             sum.targets += arithmetic::targets(length);
             sum.longest = sum.longest.max(length);
@@ -202,10 +196,7 @@ mod tests {
         let sheet = judge(RULE.name, &whole());
         holds(&sheet);
         // Lengths 3 4 5 5 3 0 5 5 3 4 5 5 3, three rows a sample, two epochs: 50 x 3 x 2 tokens.
-        assert_eq!(
-            (sheet.counted["micro_batches"], sheet.counted["tokens"]),
-            (14, 300)
-        );
+        assert_eq!((sheet.counted["micro_batches"], sheet.counted["tokens"]), (14, 300));
         assert!(sheet.counted["positions"] > 300);
     }
 

@@ -22,10 +22,7 @@ struct Cache {
 
 impl Cache {
     fn new(opening: &Opening) -> Self {
-        Self {
-            checkpointing: opening.plan.train.checkpointing,
-            first: true,
-        }
+        Self { checkpointing: opening.plan.train.checkpointing, first: true }
     }
 
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {

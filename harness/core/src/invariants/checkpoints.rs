@@ -65,13 +65,7 @@ impl Start {
                 Event::MicroBatch(_) | Event::End(_) => None,
                 _ => continue,
             };
-            return Ok(Some(Self {
-                segment: earlier.len(),
-                opening,
-                damaged,
-                line,
-                loaded,
-            }));
+            return Ok(Some(Self { segment: earlier.len(), opening, damaged, line, loaded }));
         }
         Ok(Some(Self { segment: earlier.len(), opening, damaged, line: opening_line, loaded: None }))
     }
@@ -88,12 +82,7 @@ impl Start {
     ) -> bool {
         sheet.check_in(self.segment, holds, &self.line, || {
             let (expected, actual, cause) = describe();
-            Difference {
-                expected,
-                actual,
-                component: COMPONENT,
-                cause,
-            }
+            Difference { expected, actual, component: COMPONENT, cause }
         })
     }
 
@@ -142,11 +131,7 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
     };
     start.check(start.damaged.is_empty(), sheet, || {
         let cause = "a crash left a checkpoint that claims to be whole and is not";
-        (
-            "no damaged checkpoint".into(),
-            start.damaged.join("; "),
-            cause.into(),
-        )
+        ("no damaged checkpoint".into(), start.damaged.join("; "), cause.into())
     });
     let Some(loaded) = start.state(sheet) else {
         return Ok(());
@@ -156,11 +141,7 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
         let new = new.map_or(old, |every| (old / every + 1) * every);
         start.check(loaded.step == old || loaded.step == new, sheet, || {
             let cause = "a finished save was lost, or one that never finished is taken for whole".into();
-            (
-                format!("step {old} or step {new}"),
-                format!("step {}", loaded.step),
-                cause,
-            )
+            (format!("step {old} or step {new}"), format!("step {}", loaded.step), cause)
         });
     }
     start.same_state(loaded, reference(run, against, &start, loaded)?, sheet);
@@ -193,10 +174,7 @@ fn damage_is_seen(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -
 /// The step of the last save that a dying segment finished, and every how many updates it saves.
 fn saves(dying: &PathBuf) -> Result<(Option<u64>, Option<u64>), TraceError> {
     let mut stream = Stream::of_dying(dying);
-    let every = stream
-        .run()?
-        .and_then(|run| run.plan.save_every)
-        .filter(|&every| every > 0);
+    let every = stream.run()?.and_then(|run| run.plan.save_every).filter(|&every| every > 0);
     let mut last = None;
     while let Some(line) = stream.next()? {
         if let Event::Checkpoint(it) = &line.event
@@ -248,36 +226,24 @@ fn after_update(state: State, loaded: &State, counts: Counts) -> State {
 }
 
 fn find_state(mut stream: Stream, wanted: impl Fn(&State) -> bool) -> Result<Option<State>, TraceError> {
-    Ok(
-        match stream.next_where(|event| matches!(event, Event::State(it) if wanted(it)))? {
-            Some(Line {
-                event: Event::State(state),
-                ..
-            }) => Some(*state),
-            _ => None,
-        },
-    )
+    Ok(match stream.next_where(|event| matches!(event, Event::State(it) if wanted(it)))? {
+        Some(Line { event: Event::State(state), .. }) => Some(*state),
+        _ => None,
+    })
 }
 
 fn goes_on_otherwise(divergence: &Divergence, sheet: &mut Sheet) {
     sheet.check_in(divergence.segment, false, &divergence.line, || {
         let (expected, actual) = match &divergence.parting {
-            Parting::Field(differs) => (
-                format!("{} {}", differs.field, differs.expected),
-                differs.actual.clone(),
-            ),
-            _ => (
-                "the uninterrupted run's event".into(),
-                format!("another {}", divergence.line.event.name()),
-            ),
+            Parting::Field(differs) => {
+                (format!("{} {}", differs.field, differs.expected), differs.actual.clone())
+            }
+            _ => {
+                ("the uninterrupted run's event".into(), format!("another {}", divergence.line.event.name()))
+            }
         };
         let cause = "the run goes on from the loaded state otherwise than the uninterrupted one".into();
-        Difference {
-            expected,
-            actual,
-            component: COMPONENT,
-            cause,
-        }
+        Difference { expected, actual, component: COMPONENT, cause }
     });
 }
 
@@ -310,16 +276,9 @@ mod tests {
         let mut dying = segment(&plan, Some(at(0, 2)), None);
         let update = position(&dying, |event| matches!(event, Event::Update(_)));
         dying.insert(update + 2, saved(1, at(0, 3)));
-        let last = position(
-            &dying,
-            |event| matches!(event, Event::MicroBatch(it) if it.index == 5),
-        );
+        let last = position(&dying, |event| matches!(event, Event::MicroBatch(it) if it.index == 5));
         dying.truncate(last + 2);
-        vec![
-            segment(&plan, None, Some(at(0, 2))),
-            dying,
-            segment(&plan, Some(from), None),
-        ]
+        vec![segment(&plan, None, Some(at(0, 2))), dying, segment(&plan, Some(from), None)]
     }
 
     fn start(events: &mut [Event]) -> &mut Checkpoint {
@@ -358,10 +317,7 @@ mod tests {
 
     #[test]
     fn a_save_that_was_finished_and_is_gone_breaks() {
-        let found = breaks(
-            judge_runs(OLD_OR_NEW.name, &died(at(0, 2)), &[whole()]),
-            COMPONENT,
-        );
+        let found = breaks(judge_runs(OLD_OR_NEW.name, &died(at(0, 2)), &[whole()]), COMPONENT);
         assert!(found.starts_with("a finished save was lost"), "{found}");
     }
 

@@ -15,11 +15,7 @@ pub(super) static RULE: Rule = Rule {
     verifies: "clipped_norm is min(grad_norm, clip), or grad_norm where the plan does not clip, within a thousandth.",
     does_not_verify: "The direction of the clipped gradient (partition/same-update), and norms that are not finite \
                       (finite/everywhere).",
-    kind: Kind::Trace(|opening| {
-        Box::new(Clip {
-            limit: opening.plan.train.clip,
-        })
-    }),
+    kind: Kind::Trace(|opening| Box::new(Clip { limit: opening.plan.train.clip })),
 };
 
 struct Clip {
@@ -35,20 +31,16 @@ impl Clip {
             return;
         }
         let expected = self.limit.map_or(before.0, |limit| before.0.min(limit));
-        sheet.check(
-            (after.0 - expected).abs() <= TOLERANCE * expected.abs(),
-            line,
-            || Difference {
-                expected: format!("clipped_norm {}", Number(expected)),
-                actual: format!("{after} of {before}"),
-                component: "clipper",
-                cause: match self.limit {
-                    None => "the plan does not clip, and the gradients were scaled".into(),
-                    Some(_) if after.0 > expected => "the gradients were not clipped as one".into(),
-                    Some(_) => "the gradients were scaled down further than to the global norm's clip".into(),
-                },
+        sheet.check((after.0 - expected).abs() <= TOLERANCE * expected.abs(), line, || Difference {
+            expected: format!("clipped_norm {}", Number(expected)),
+            actual: format!("{after} of {before}"),
+            component: "clipper",
+            cause: match self.limit {
+                None => "the plan does not clip, and the gradients were scaled".into(),
+                Some(_) if after.0 > expected => "the gradients were not clipped as one".into(),
+                Some(_) => "the gradients were scaled down further than to the global norm's clip".into(),
             },
-        );
+        });
     }
 }
 

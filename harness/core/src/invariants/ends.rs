@@ -36,10 +36,7 @@ impl Ends {
         let stop = opening.plan.stop.as_ref();
         Self {
             counts: Counts::of(opening.plan, opening.contract),
-            stop: stop.map(|stop| Cursor {
-                epoch: stop.epoch,
-                micro_batches: stop.micro_batches,
-            }),
+            stop: stop.map(|stop| Cursor { epoch: stop.epoch, micro_batches: stop.micro_batches }),
             beginning: Beginning::of(opening.plan),
             due: None,
             open: false,
@@ -63,10 +60,7 @@ impl Ends {
         let Some(due) = self.due() else {
             return sheet.missing("loaded cursor");
         };
-        let here = Cursor {
-            epoch: it.epoch,
-            micro_batches: 0,
-        };
+        let here = Cursor { epoch: it.epoch, micro_batches: 0 };
         match it.edge {
             Edge::Begin => {
                 sheet.check(!self.open && due == here, line, || Difference {
@@ -78,56 +72,37 @@ impl Ends {
                 (self.due, self.open) = (Some(here), true);
             }
             Edge::End => {
-                let next = Cursor {
-                    epoch: it.epoch + 1,
-                    micro_batches: 0,
-                };
+                let next = Cursor { epoch: it.epoch + 1, micro_batches: 0 };
                 // A checkpoint of an epoch's last update is older than that epoch's end: the end may come after the load.
                 let late = !self.trained && !self.open && due == next;
-                sheet.check(
-                    late || (self.open && self.counts.settle(due) == next),
-                    line,
-                    || Difference {
-                        expected: format!("{} next", Place::from(due)),
-                        actual: format!("epoch {} ends", it.epoch),
-                        component: "protocol",
-                        cause: format!(
-                            "the epoch has {} micro-batches and ended after another number of them",
-                            self.counts.micro_batches
-                        ),
-                    },
-                );
+                sheet.check(late || (self.open && self.counts.settle(due) == next), line, || Difference {
+                    expected: format!("{} next", Place::from(due)),
+                    actual: format!("epoch {} ends", it.epoch),
+                    component: "protocol",
+                    cause: format!(
+                        "the epoch has {} micro-batches and ended after another number of them",
+                        self.counts.micro_batches
+                    ),
+                });
                 (self.due, self.open) = (Some(next), false);
             }
         }
     }
 
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
-        let here = Cursor {
-            epoch: it.epoch,
-            micro_batches: it.index,
-        };
+        let here = Cursor { epoch: it.epoch, micro_batches: it.index };
         match self.due() {
             None => sheet.missing("loaded cursor"),
             Some(due) => {
                 if !self.edges_seen && !self.open {
                     sheet.missing("epoch events");
                 }
-                let due = if self.edges_seen {
-                    due
-                } else {
-                    self.counts.settle(due)
-                };
+                let due = if self.edges_seen { due } else { self.counts.settle(due) };
                 let begun = self.open || !self.edges_seen;
-                sheet.check(begun && due == here, line, || {
-                    out_of_step(due, here, self.trained)
-                });
+                sheet.check(begun && due == here, line, || out_of_step(due, here, self.trained));
             }
         }
-        self.due = Some(Cursor {
-            micro_batches: it.index + 1,
-            ..here
-        });
+        self.due = Some(Cursor { micro_batches: it.index + 1, ..here });
         (self.open, self.trained) = (true, true);
     }
 }
@@ -161,10 +136,7 @@ impl Watch for Ends {
             });
             return;
         };
-        let done = Cursor {
-            epoch: self.counts.epochs,
-            micro_batches: 0,
-        };
+        let done = Cursor { epoch: self.counts.epochs, micro_batches: 0 };
         let (wanted, place) = match self.stop {
             Some(stop) => ("stopped", self.counts.settle(stop)),
             None => ("done", done),
@@ -176,12 +148,8 @@ impl Watch for Ends {
         };
         sheet.check(reason_fits, last, || Difference {
             expected: format!("reason {wanted}"),
-            actual: format!(
-                "{:?}: {}",
-                end.reason,
-                end.message.as_deref().unwrap_or("no message")
-            )
-            .to_lowercase(),
+            actual: format!("{:?}: {}", end.reason, end.message.as_deref().unwrap_or("no message"))
+                .to_lowercase(),
             component: "protocol",
             cause: "the trainer did not do what the plan asks".into(),
         });
@@ -200,16 +168,8 @@ impl Watch for Ends {
 fn out_of_step(due: Cursor, here: Cursor, trained: bool) -> Difference {
     let cause = match (due == here, here > due) {
         (true, _) => "a micro-batch comes before its epoch has begun".to_owned(),
-        (_, true) => format!(
-            "what lies between {} and {} was skipped",
-            Place::from(due),
-            Place::from(here)
-        ),
-        _ => format!(
-            "what lies between {} and {} is repeated",
-            Place::from(here),
-            Place::from(due)
-        ),
+        (_, true) => format!("what lies between {} and {} was skipped", Place::from(due), Place::from(here)),
+        _ => format!("what lies between {} and {} is repeated", Place::from(here), Place::from(due)),
     };
     Difference {
         expected: Place::from(due).to_string(),
@@ -284,9 +244,6 @@ mod tests {
     }
 
     fn batch_index(events: &[Event], index: u64) -> usize {
-        position(
-            events,
-            |event| matches!(event, Event::MicroBatch(it) if it.index == index),
-        )
+        position(events, |event| matches!(event, Event::MicroBatch(it) if it.index == index))
     }
 }

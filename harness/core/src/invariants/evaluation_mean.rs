@@ -24,9 +24,7 @@ struct Mean {
 
 impl Mean {
     fn new(opening: &Opening) -> Self {
-        Self {
-            samples: opening.plan.data.evaluation.len() as u64,
-        }
+        Self { samples: opening.plan.data.evaluation.len() as u64 }
     }
 
     fn covers(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
@@ -54,10 +52,7 @@ fn metric(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
         return sheet.missing("weight of an evaluation's losses");
     }
     let expected = lm.iter().map(|loss| loss.sum.0).sum::<f64>() / weight;
-    let means = lm
-        .iter()
-        .filter(|loss| loss.weight.0 > 0.0)
-        .map(|loss| loss.sum.0 / loss.weight.0);
+    let means = lm.iter().filter(|loss| loss.weight.0 > 0.0).map(|loss| loss.sum.0 / loss.weight.0);
     let of_means = means.sum::<f64>() / lm.len() as f64;
     let fits = |other: f64| (metric.0 - other).abs() <= TOLERANCE * other.abs().max(f64::MIN_POSITIVE);
     sheet.check(fits(expected), line, || Difference {

@@ -30,12 +30,7 @@ struct Fields<'a> {
 
 /// The first difference of `run` from `against`, two events of one kind.
 pub(super) fn compare(run: &Event, against: &Event, exact: bool, sheet: &mut Sheet) -> Option<Differs> {
-    let mut fields = Fields {
-        sheet,
-        counts: None,
-        exact,
-        differs: None,
-    };
+    let mut fields = Fields { sheet, counts: None, exact, differs: None };
     match (run, against) {
         (Event::MicroBatch(run), Event::MicroBatch(against)) => fields.micro_batch(run, against),
         (Event::Update(run), Event::Update(against)) => fields.update(run, against),
@@ -55,24 +50,14 @@ pub(super) fn compare_states(
     exact: bool,
     sheet: &mut Sheet,
 ) -> Option<Differs> {
-    let mut fields = Fields {
-        sheet,
-        counts: Some(counts),
-        exact,
-        differs: None,
-    };
+    let mut fields = Fields { sheet, counts: Some(counts), exact, differs: None };
     fields.state(run, against);
     fields.differs
 }
 
 /// The first difference of the tensors of two states, their optimizer's moments aside.
 pub(super) fn compare_weights(run: &State, against: &State, sheet: &mut Sheet) -> Option<Differs> {
-    let mut fields = Fields {
-        sheet,
-        counts: None,
-        exact: true,
-        differs: None,
-    };
+    let mut fields = Fields { sheet, counts: None, exact: true, differs: None };
     fields.tensors(run, against, false);
     fields.differs
 }
@@ -88,12 +73,7 @@ impl Fields<'_> {
         self.sheet.compared += 1;
         if !holds && self.differs.is_none() {
             let (expected, actual) = show();
-            self.differs = Some(Differs {
-                field,
-                expected,
-                actual,
-                finite,
-            });
+            self.differs = Some(Differs { field, expected, actual, finite });
         }
     }
 
@@ -133,9 +113,7 @@ impl Fields<'_> {
     }
 
     fn number(&mut self, field: &'static str, run: Number, against: Number) {
-        self.note(run.is_finite(), field, false, || {
-            ("a finite number".into(), plain(&run))
-        });
+        self.note(run.is_finite(), field, false, || ("a finite number".into(), plain(&run)));
         self.value(field, &run, &against);
     }
 
@@ -205,13 +183,8 @@ impl Fields<'_> {
         if run.tensors.is_empty() || against.tensors.is_empty() {
             return self.sheet.missing("tensors");
         }
-        let names = |state: &State| {
-            state
-                .tensors
-                .iter()
-                .map(|tensor| tensor.name.clone())
-                .collect::<Vec<_>>()
-        };
+        let names =
+            |state: &State| state.tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>();
         self.same("tensors", &names(run), &names(against));
         for (run, against) in run.tensors.iter().zip(&against.tensors) {
             let named = self.differs.is_none();
@@ -243,46 +216,19 @@ impl Fields<'_> {
 /// The component that restores a field of the state, and what it means that it differs.
 pub(super) fn of_state(field: &str) -> (&'static str, &'static str) {
     match field {
-        "cursor" => (
-            "cursor",
-            "the data cursor was not restored: training goes on at another place",
-        ),
-        "window" => (
-            "boundary",
-            "the partial window was lost: its micro-batches never reach an update",
-        ),
+        "cursor" => ("cursor", "the data cursor was not restored: training goes on at another place"),
+        "window" => ("boundary", "the partial window was lost: its micro-batches never reach an update"),
         "step" => ("step", "the number of updates done was not restored"),
         "schedule_step" => ("schedule", "the schedule was not restored with the rest"),
-        "window_digest" => (
-            "window",
-            "the gradients of the partial window are not those that were saved",
-        ),
-        "tensors" => (
-            "adapter-loader",
-            "the loaded model does not have the tensors that were saved",
-        ),
+        "window_digest" => ("window", "the gradients of the partial window are not those that were saved"),
+        "tensors" => ("adapter-loader", "the loaded model does not have the tensors that were saved"),
         "trainable" => ("adapter-loader", "a tensor came back frozen, or thawed"),
-        "optimized" => (
-            "optimizer-groups",
-            "the optimizer was built over other tensors than before",
-        ),
-        "values" => (
-            "adapter-loader",
-            "a tensor came back with other values than were saved",
-        ),
+        "optimized" => ("optimizer-groups", "the optimizer was built over other tensors than before"),
+        "values" => ("adapter-loader", "a tensor came back with other values than were saved"),
         "moments" => ("moments", "the optimizer's moments were not restored"),
-        "rng" => (
-            "rng",
-            "the random stream was not restored: dropout draws other units",
-        ),
-        "best" => (
-            "checkpoint-sections",
-            "the best evaluation so far was not restored",
-        ),
-        _ => (
-            "checkpoint-sections",
-            "a part of the training state was not restored",
-        ),
+        "rng" => ("rng", "the random stream was not restored: dropout draws other units"),
+        "best" => ("checkpoint-sections", "the best evaluation so far was not restored"),
+        _ => ("checkpoint-sections", "a part of the training state was not restored"),
     }
 }
 

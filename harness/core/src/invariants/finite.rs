@@ -63,17 +63,9 @@ impl Look<'_> {
     fn probe(&mut self, it: &Probe) {
         for (index, row) in it.rows.iter().enumerate() {
             let cause = "the forward divides 0 by 0, or overflows, for this row";
-            self.number(
-                row.loss,
-                || format!("the loss of row {index} of {}", it.name),
-                cause,
-            );
+            self.number(row.loss, || format!("the loss of row {index} of {}", it.name), cause);
             for &value in &row.logits {
-                self.number(
-                    value,
-                    || format!("the logits of row {index} of {}", it.name),
-                    cause,
-                );
+                self.number(value, || format!("the logits of row {index} of {}", it.name), cause);
             }
             for &value in &row.head {
                 self.number(value, || format!("the head of row {index} of {}", it.name), cause);
@@ -130,13 +122,8 @@ mod tests {
     use crate::invariants::testing::*;
 
     fn probe(events: &mut [Event]) -> &mut Probe {
-        let found = events.iter_mut().find_map(|event| {
-            if let Event::Probe(it) = event {
-                Some(it)
-            } else {
-                None
-            }
-        });
+        let found =
+            events.iter_mut().find_map(|event| if let Event::Probe(it) = event { Some(it) } else { None });
         found.expect("the trace has a probe")
     }
 

@@ -38,10 +38,7 @@ impl Expected {
         let samples = data.samples.len() as u64;
         let full = counts.micro_batches * data.batch;
         let short = (counts.micro_batches * world * data.batch).saturating_sub(samples);
-        Self {
-            least: full - short.min(full),
-            most: if world == 1 { full - short.min(full) } else { full },
-        }
+        Self { least: full - short.min(full), most: if world == 1 { full - short.min(full) } else { full } }
     }
 }
 
@@ -87,20 +84,10 @@ impl Ledger {
             let (fresh, count) = (self.mark(id), self.samples);
             sheet.check(fresh, line, || Difference {
                 expected: format!("each of the {count} samples at most once in epoch {}", it.epoch),
-                actual: format!(
-                    "sample {id} {}",
-                    if id < count {
-                        "again"
-                    } else {
-                        "is none of the plan's"
-                    }
-                ),
+                actual: format!("sample {id} {}", if id < count { "again" } else { "is none of the plan's" }),
                 component: "data",
                 cause: if id < count {
-                    format!(
-                        "sample {id} is trained twice in epoch {}, so another is left out",
-                        it.epoch
-                    )
+                    format!("sample {id} is trained twice in epoch {}, so another is left out", it.epoch)
                 } else {
                     "the trainer reads other data than the plan's".into()
                 },
@@ -123,11 +110,7 @@ impl Watch for Ledger {
                     actual: trained.to_string(),
                     component: "data",
                     cause: if trained < least {
-                        format!(
-                            "{} samples never reach the model in epoch {}",
-                            least - trained,
-                            it.epoch
-                        )
+                        format!("{} samples never reach the model in epoch {}", least - trained, it.epoch)
                     } else {
                         "an epoch trains more than the plan gives this rank".into()
                     },

@@ -66,7 +66,9 @@ impl LossScale {
 
     /// The state after an update has the norms of its gradients.
     fn state(&self, line: &Line, state: &State, sheet: &mut Sheet) {
-        let Some(probe) = self.probes.iter().find(|probe| self.is_of_the_window(probe)) else { return };
+        let Some(probe) = self.probes.iter().find(|probe| self.is_of_the_window(probe)) else {
+            return;
+        };
         let own = self.rows_per_sample * self.samples.len() as u64 * probe.width.unwrap_or(0);
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
@@ -79,7 +81,10 @@ impl LossScale {
                 continue;
             };
             sheet.check((actual.0 - expected.norm.0).abs() <= allowed, line, || Difference {
-                expected: format!("{} within {allowed:.1e} as the gradient norm of {}", expected.norm, expected.name),
+                expected: format!(
+                    "{} within {allowed:.1e} as the gradient norm of {}",
+                    expected.norm, expected.name
+                ),
                 actual: actual.to_string(),
                 component: if state.step == 1 { "normaliser" } else { "window" },
                 cause: cause(state.step, actual.0 / expected.norm.0),
@@ -108,7 +113,9 @@ fn cause(step: u64, factor: f64) -> String {
     if step == 1 {
         return format!("the loss is scaled by {factor:.4} of what the contract says");
     }
-    format!("the gradient is {factor:.4} of the window's own: something of an earlier window is left in it, or it is mis-scaled")
+    format!(
+        "the gradient is {factor:.4} of the window's own: something of an earlier window is left in it, or it is mis-scaled"
+    )
 }
 
 impl Watch for LossScale {
@@ -117,12 +124,16 @@ impl Watch for LossScale {
             return;
         }
         match &line.event {
-            Event::Probe(probe) if probe.name.starts_with("window:") && probe.at.as_deref() == Some("start") => {
+            Event::Probe(probe)
+                if probe.name.starts_with("window:") && probe.at.as_deref() == Some("start") =>
+            {
                 self.probes.push((**probe).clone());
             }
             Event::MicroBatch(seen) if !self.probes.is_empty() && !self.moved.0 => self.micro_batch(seen),
             Event::Update(update) => self.update(update),
-            Event::State(state) if state.at == "update" && self.updated == Some(state.step) && !self.moved.0 => {
+            Event::State(state)
+                if state.at == "update" && self.updated == Some(state.step) && !self.moved.0 =>
+            {
                 self.state(line, state, sheet);
             }
             _ => {}

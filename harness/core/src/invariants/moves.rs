@@ -59,11 +59,7 @@ impl Moves {
     fn step(&self, tensor: &TensorState) -> f64 {
         let numel = tensor.shape.iter().product::<u64>().max(1) as f64;
         let gradient = tensor.grad_norm.map_or(0.0, |norm| norm.0) * self.clipped / numel.sqrt();
-        if gradient > 0.0 {
-            self.rate * gradient / (gradient + self.eps)
-        } else {
-            0.0
-        }
+        if gradient > 0.0 { self.rate * gradient / (gradient + self.eps) } else { 0.0 }
     }
 
     fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
@@ -80,9 +76,7 @@ impl Moves {
             }
         }
         let trained = it.tensors.iter().filter(|tensor| tensor.trainable);
-        self.digests = trained
-            .map(|tensor| (tensor.name.clone(), tensor.digest.clone()))
-            .collect();
+        self.digests = trained.map(|tensor| (tensor.name.clone(), tensor.digest.clone())).collect();
         self.rate = 0.0;
     }
 }

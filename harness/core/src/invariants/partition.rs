@@ -25,10 +25,9 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
-    let (Some(mut run), Some(mut against)) = (
-        Steps::of(Stream::of(&run.segments))?,
-        Steps::of(Stream::of(&against.segments))?,
-    ) else {
+    let (Some(mut run), Some(mut against)) =
+        (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
+    else {
         return Ok(());
     };
     let mut judge = Judge::new(&run, &against, sheet);
@@ -117,10 +116,7 @@ impl Judge {
         let terms = step.positions.max(other.positions) + self.tensor_terms;
         let growth = step.update.step.max(1) as f64;
         let gradient = growth * bound::between(terms, self.dtype);
-        let bounds = Bounds {
-            gradient,
-            norm: norm.0.max(other_norm.0),
-        };
+        let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
         let given = step.update.clipped_norm.unwrap_or(norm);
         let lr = step.update.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
@@ -135,18 +131,9 @@ impl Judge {
         match (&step.samples, &other.samples) {
             (Some(ids), Some(others)) => {
                 sheet.check(ids == others, line, || Difference {
-                    expected: format!(
-                        "{} samples in update {}: {}",
-                        others.len(),
-                        update.step,
-                        some(others)
-                    ),
+                    expected: format!("{} samples in update {}: {}", others.len(), update.step, some(others)),
                     actual: format!("{}: {}", ids.len(), some(ids)),
-                    component: if ids.len() == others.len() {
-                        "order"
-                    } else {
-                        "boundary"
-                    },
+                    component: if ids.len() == others.len() { "order" } else { "boundary" },
                     cause: "the window holds other samples: it is not the same update".into(),
                 });
             }
@@ -165,13 +152,11 @@ impl Judge {
             _ => sheet.missing("targets"),
         }
         for (lr, other) in update.lr.iter().zip(&other.update.lr) {
-            sheet.check((lr.0 - other.0).abs() <= TOLERANCE * self.peak, line, || {
-                Difference {
-                    expected: format!("lr {other} at update {}", update.step),
-                    actual: lr.to_string(),
-                    component: "schedule",
-                    cause: "the schedule counts something else than updates".into(),
-                }
+            sheet.check((lr.0 - other.0).abs() <= TOLERANCE * self.peak, line, || Difference {
+                expected: format!("lr {other} at update {}", update.step),
+                actual: lr.to_string(),
+                component: "schedule",
+                cause: "the schedule counts something else than updates".into(),
             });
         }
     }
@@ -188,10 +173,7 @@ impl Judge {
         let finite = found.is_finite() && expected.is_finite();
         let close = finite && (found.0 - expected.0).abs() <= bounds.gradient * bounds.norm;
         sheet.check(close, &step.line, || Difference {
-            expected: format!(
-                "grad_norm {expected} within {}",
-                Number(bounds.gradient * bounds.norm)
-            ),
+            expected: format!("grad_norm {expected} within {}", Number(bounds.gradient * bounds.norm)),
             actual: found.to_string(),
             component: if finite { "normaliser" } else { "numerics" },
             cause: if finite {
@@ -243,11 +225,7 @@ impl Judge {
         };
         let bound = bounds.gradient * bounds.norm;
         sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
-            expected: format!(
-                "gradient norm {expected} of {} within {}",
-                tensor.name,
-                Number(bound)
-            ),
+            expected: format!("gradient norm {expected} of {} within {}", tensor.name, Number(bound)),
             actual: found.to_string(),
             component: "normaliser",
             cause: "the losses of this update are weighed otherwise against each other".into(),
@@ -257,12 +235,8 @@ impl Judge {
     fn sketch(&self, line: &Line, tensor: &TensorState, other: &TensorState, sheet: &mut Sheet) {
         let numel = tensor.shape.iter().product::<u64>().max(1);
         let values = tensor.sketch.iter().zip(&other.sketch);
-        let largest = tensor
-            .sketch
-            .iter()
-            .chain(&other.sketch)
-            .map(|value| value.0.abs())
-            .fold(0.0, f64::max);
+        let largest =
+            tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
         let scale = (largest / (numel as f64).sqrt()).max(1.0);
         let bound = self.drift.of_sketch(numel, scale, self.dtype);
         for (found, expected) in values {
@@ -280,11 +254,7 @@ impl Judge {
 fn some(ids: &[u64]) -> String {
     const SHOWN: usize = 16;
     let shown: Vec<String> = ids.iter().take(SHOWN).map(u64::to_string).collect();
-    format!(
-        "{}{}",
-        shown.join(", "),
-        if ids.len() > SHOWN { ", ..." } else { "" }
-    )
+    format!("{}{}", shown.join(", "), if ids.len() > SHOWN { ", ..." } else { "" })
 }
 
 #[cfg(test)]

@@ -38,12 +38,7 @@ fn first_peak(run: &RunEvidence) -> Result<Option<(Line, u64)>, TraceError> {
     let here = |event: &Event| matches!(event, Event::Memory(it) if it.at == Boundary::Forward);
     let line = Stream::of(&run.segments).next_where(here)?;
     Ok(line.and_then(|line| match &line.event {
-        Event::Memory(it) => it
-            .lanes
-            .get(LANE)
-            .copied()
-            .flatten()
-            .map(|peak| (line.clone(), peak)),
+        Event::Memory(it) => it.lanes.get(LANE).copied().flatten().map(|peak| (line.clone(), peak)),
         _ => None,
     }))
 }
@@ -61,23 +56,12 @@ mod tests {
 
     #[test]
     fn a_lower_peak_holds_and_one_that_is_not_lower_breaks() {
-        holds(&judge_runs(
-            RULE.name,
-            &[peaking(LANE, 900)],
-            &[peaking(LANE, 1000)],
-        ));
-        breaks(
-            judge_runs(RULE.name, &[peaking(LANE, 1000)], &[peaking(LANE, 1000)]),
-            "checkpointing",
-        );
+        holds(&judge_runs(RULE.name, &[peaking(LANE, 900)], &[peaking(LANE, 1000)]));
+        breaks(judge_runs(RULE.name, &[peaking(LANE, 1000)], &[peaking(LANE, 1000)]), "checkpointing");
     }
 
     #[test]
     fn a_trace_without_the_lane_cannot_be_judged() {
-        assert!(
-            judge_runs(RULE.name, &[peaking("rss_bytes", 1)], &[peaking(LANE, 2)])
-                .missing
-                .is_some()
-        );
+        assert!(judge_runs(RULE.name, &[peaking("rss_bytes", 1)], &[peaking(LANE, 2)]).missing.is_some());
     }
 }

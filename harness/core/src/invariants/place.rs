@@ -17,14 +17,8 @@ pub(super) struct Beginning {
 
 impl Beginning {
     pub(super) fn of(plan: &Plan) -> Self {
-        let resumed = plan
-            .start
-            .as_ref()
-            .is_some_and(|start| start.what == Restore::Everything);
-        let cursor = (!resumed).then_some(Cursor {
-            epoch: 0,
-            micro_batches: 0,
-        });
+        let resumed = plan.start.as_ref().is_some_and(|start| start.what == Restore::Everything);
+        let cursor = (!resumed).then_some(Cursor { epoch: 0, micro_batches: 0 });
         Self { resumed, cursor }
     }
 
@@ -34,10 +28,7 @@ impl Beginning {
         }
         match event {
             Event::Checkpoint(it) if it.edge == CheckpointEdge::Loaded => {
-                self.cursor = Some(Cursor {
-                    epoch: it.epoch,
-                    micro_batches: it.micro_batches,
-                });
+                self.cursor = Some(Cursor { epoch: it.epoch, micro_batches: it.micro_batches });
             }
             Event::State(it) if it.at == "loaded" && it.cursor.is_some() => self.cursor = it.cursor,
             _ => {}
@@ -57,10 +48,7 @@ pub(super) struct Place {
 
 impl From<Cursor> for Place {
     fn from(cursor: Cursor) -> Self {
-        Self {
-            epoch: cursor.epoch,
-            index: cursor.micro_batches,
-        }
+        Self { epoch: cursor.epoch, index: cursor.micro_batches }
     }
 }
 

@@ -42,10 +42,7 @@ pub(super) fn rows_differ(
     what: &dyn Fn() -> String,
     sheet: &mut Sheet,
 ) -> Option<Differs> {
-    let loss = (
-        std::slice::from_ref(&first.loss),
-        std::slice::from_ref(&other.loss),
-    );
+    let loss = (std::slice::from_ref(&first.loss), std::slice::from_ref(&other.loss));
     let parts = [
         ("loss", loss.0, loss.1),
         ("logits", &first.logits, &other.logits),
@@ -53,13 +50,7 @@ pub(super) fn rows_differ(
     ];
     let mut found = None;
     for (name, first, other) in parts {
-        found = found.or(values_differ(
-            first,
-            other,
-            tolerance,
-            &|| format!("{name} of {}", what()),
-            sheet,
-        ));
+        found = found.or(values_differ(first, other, tolerance, &|| format!("{name} of {}", what()), sheet));
     }
     found
 }
@@ -71,15 +62,9 @@ fn values_differ(
     what: &dyn Fn() -> String,
     sheet: &mut Sheet,
 ) -> Option<Differs> {
-    let mut found = count(first, other, "values", "", sheet).map(|it| Differs {
-        expected: format!("{} in {}", it.expected, what()),
-        ..it
-    });
-    let scale = first
-        .iter()
-        .chain(other)
-        .map(|value| value.0.abs())
-        .fold(0.0, f64::max);
+    let mut found = count(first, other, "values", "", sheet)
+        .map(|it| Differs { expected: format!("{} in {}", it.expected, what()), ..it });
+    let scale = first.iter().chain(other).map(|value| value.0.abs()).fold(0.0, f64::max);
     for (index, (a, b)) in first.iter().zip(other).enumerate() {
         sheet.compared += 1;
         let same = match tolerance {
@@ -94,12 +79,7 @@ fn values_differ(
                 expected: match tolerance {
                     Tolerance::Bits => format!("{:?} at {index} in the {}", a, what()),
                     Tolerance::Relative(bound) => {
-                        format!(
-                            "{:?} at {index} in the {}, within {}",
-                            a,
-                            what(),
-                            Number(bound * scale)
-                        )
+                        format!("{:?} at {index} in the {}, within {}", a, what(), Number(bound * scale))
                     }
                 },
                 actual: format!("{b:?}"),

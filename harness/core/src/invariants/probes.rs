@@ -28,14 +28,7 @@ pub(super) static ROWS: Rule = Rule {
     kind: Kind::Trace(|opening| {
         let cause =
             "a row's result depends on its neighbours: attention or pooling reads what is not its own";
-        Box::new(Probes::new(
-            opening,
-            Family {
-                prefix: "rows:",
-                component: "attention-mask",
-                cause,
-            },
-        ))
+        Box::new(Probes::new(opening, Family { prefix: "rows:", component: "attention-mask", cause }))
     }),
 };
 
@@ -47,14 +40,7 @@ pub(super) static WIDTH: Rule = Rule {
     does_not_verify: DOES_NOT_VERIFY,
     kind: Kind::Trace(|opening| {
         let cause = "pads are attended, pooled or supervised, or they shift the positions of the tokens";
-        Box::new(Probes::new(
-            opening,
-            Family {
-                prefix: "width:",
-                component: "collator",
-                cause,
-            },
-        ))
+        Box::new(Probes::new(opening, Family { prefix: "width:", component: "collator", cause }))
     }),
 };
 
@@ -66,14 +52,7 @@ pub(super) static CACHE: Rule = Rule {
     does_not_verify: DOES_NOT_VERIFY,
     kind: Kind::Trace(|opening| {
         let cause = "the key-value cache holds other keys, values or positions than a whole forward computes";
-        Box::new(Probes::new(
-            opening,
-            Family {
-                prefix: "cache:",
-                component: "cache-policy",
-                cause,
-            },
-        ))
+        Box::new(Probes::new(opening, Family { prefix: "cache:", component: "cache-policy", cause }))
     }),
 };
 
@@ -102,32 +81,14 @@ struct Probes {
 impl Probes {
     fn new(opening: &Opening, family: Family) -> Self {
         let plan = opening.plan;
-        let ours = plan
-            .probes
-            .iter()
-            .filter(|probe| probe.name.starts_with(family.prefix));
+        let ours = plan.probes.iter().filter(|probe| probe.name.starts_with(family.prefix));
         let asked = ours.map(|probe| {
             let samples = probe.samples.clone();
-            let filled = samples
-                .iter()
-                .copied()
-                .filter(|&id| has_tokens(plan, id))
-                .collect();
+            let filled = samples.iter().copied().filter(|&id| has_tokens(plan, id)).collect();
             let dtype = probe.dtype.unwrap_or(plan.train.dtype);
-            (
-                probe.name.clone(),
-                Asked {
-                    samples,
-                    filled,
-                    dtype,
-                },
-            )
+            (probe.name.clone(), Asked { samples, filled, dtype })
         });
-        Self {
-            asked: asked.collect(),
-            family,
-            first: Vec::new(),
-        }
+        Self { asked: asked.collect(), family, first: Vec::new() }
     }
 
     fn probe(&mut self, it: &Probe, line: &Line, sheet: &mut Sheet) {
@@ -143,36 +104,20 @@ impl Probes {
         });
         self.empty_rows(it, asked, line, sheet);
         let first = self.first.iter().find_map(|(at, first)| {
-            let other = self
-                .asked
-                .get(&first.name)
-                .filter(|other| *at == it.at && other.dtype == asked.dtype)?;
+            let other =
+                self.asked.get(&first.name).filter(|other| *at == it.at && other.dtype == asked.dtype)?;
             Some((first, other))
         });
         match first {
             Some((first, other)) => {
-                self.rows(
-                    Pair {
-                        first,
-                        asked: other,
-                        it,
-                        as_asked: asked,
-                    },
-                    line,
-                    sheet,
-                );
+                self.rows(Pair { first, asked: other, it, as_asked: asked }, line, sheet);
             }
             None => self.first.push((it.at.clone(), it.clone())),
         }
     }
 
     fn empty_rows(&self, it: &Probe, asked: &Asked, line: &Line, sheet: &mut Sheet) {
-        for (id, row) in asked
-            .samples
-            .iter()
-            .zip(&it.rows)
-            .filter(|(id, _)| !asked.filled.contains(id))
-        {
+        for (id, row) in asked.samples.iter().zip(&it.rows).filter(|(id, _)| !asked.filled.contains(id)) {
             sheet.check(row.loss.0 == 0.0, line, || Difference {
                 expected: format!("loss 0 of the empty sample {id} in {}", it.name),
                 actual: row.loss.to_string(),
@@ -205,12 +150,7 @@ impl Probes {
     fn gradients(&self, pair: &Pair, line: &Line, sheet: &mut Sheet) {
         let bound = pair.gradient_bound();
         for gradient in &pair.it.gradients {
-            let Some(first) = pair
-                .first
-                .gradients
-                .iter()
-                .find(|first| first.name == gradient.name)
-            else {
+            let Some(first) = pair.first.gradients.iter().find(|first| first.name == gradient.name) else {
                 continue;
             };
             let values = first.sketch.iter().zip(&gradient.sketch);
@@ -251,22 +191,14 @@ impl Pair<'_> {
     /// The largest difference, as a norm, of two right gradients.
     fn gradient_bound(&self) -> f64 {
         let positions = |probe: &Probe| probe.rows.len() as u64 * probe.width.unwrap_or(0);
-        let shapes = self
-            .first
-            .gradients
-            .iter()
-            .map(|gradient| gradient.shape.as_slice());
+        let shapes = self.first.gradients.iter().map(|gradient| gradient.shape.as_slice());
         let terms = bound::gradient_terms(positions(self.first) + positions(self.it), shapes);
         bound::between(terms, self.as_asked.dtype) * norm(&self.first.gradients).max(norm(&self.it.gradients))
     }
 }
 
 fn norm(gradients: &[ProbeGradient]) -> f64 {
-    gradients
-        .iter()
-        .map(|gradient| gradient.norm.0.powi(2))
-        .sum::<f64>()
-        .sqrt()
+    gradients.iter().map(|gradient| gradient.norm.0.powi(2)).sum::<f64>().sqrt()
 }
 
 fn has_tokens(plan: &Plan, id: u64) -> bool {
@@ -299,10 +231,7 @@ mod tests {
         let rename = |name: &str| name.replace("rows:", prefix);
         let mut events = whole();
         if let Event::Run(run) = &mut events[0] {
-            run.plan
-                .probes
-                .iter_mut()
-                .for_each(|probe| probe.name = rename(&probe.name));
+            run.plan.probes.iter_mut().for_each(|probe| probe.name = rename(&probe.name));
         }
         for event in &mut events {
             if let Event::Probe(it) = event {
@@ -325,35 +254,11 @@ mod tests {
         #[case] component: &str,
     ) {
         holds(&judge(rule.name, &family(prefix, |_| {})));
-        holds(&judge(
-            rule.name,
-            &family(prefix, |it| it.rows[0].logits[0] = Number(1.500001)),
-        ));
-        breaks(
-            judge(
-                rule.name,
-                &family(prefix, |it| it.rows[0].logits[0] = Number(1.501)),
-            ),
-            component,
-        );
-        breaks(
-            judge(rule.name, &family(prefix, |it| it.rows[1].loss = Number(10.1))),
-            component,
-        );
-        breaks(
-            judge(
-                rule.name,
-                &family(prefix, |it| it.rows[1].head[1] = Number(f64::NAN)),
-            ),
-            component,
-        );
-        breaks(
-            judge(
-                rule.name,
-                &family(prefix, |it| it.gradients[0].sketch[0] = Number(0.11)),
-            ),
-            component,
-        );
+        holds(&judge(rule.name, &family(prefix, |it| it.rows[0].logits[0] = Number(1.500001))));
+        breaks(judge(rule.name, &family(prefix, |it| it.rows[0].logits[0] = Number(1.501))), component);
+        breaks(judge(rule.name, &family(prefix, |it| it.rows[1].loss = Number(10.1))), component);
+        breaks(judge(rule.name, &family(prefix, |it| it.rows[1].head[1] = Number(f64::NAN))), component);
+        breaks(judge(rule.name, &family(prefix, |it| it.gradients[0].sketch[0] = Number(0.11))), component);
         breaks(
             judge(
                 rule.name,
@@ -368,10 +273,7 @@ mod tests {
     #[test]
     fn an_empty_row_has_no_loss() {
         let mut events = whole();
-        let at = position(
-            &events,
-            |event| matches!(event, Event::Probe(it) if it.name == "rows:with-empty"),
-        );
+        let at = position(&events, |event| matches!(event, Event::Probe(it) if it.name == "rows:with-empty"));
         if let Event::Probe(it) = &mut events[at] {
             it.rows[2].loss = Number(1.0);
         }

@@ -23,24 +23,18 @@ pub static RULE: Rule = Rule {
 /// Judges one process by how it ended and by whether its trace could be read.
 pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Option<&TraceError>) {
     sheet.compared += 1;
-    let failed = ending
-        .filter(|ending| !ending.as_meant)
-        .map(|ending| said(&ending.ending));
+    let failed = ending.filter(|ending| !ending.as_meant).map(|ending| said(&ending.ending));
     let (actual, cause) = match (failed, unreadable) {
         (None, None) => return,
         (Some(failed), _) => failed,
-        (None, Some(error)) => (
-            error.to_string(),
-            "the trainer wrote something else than a trace".to_owned(),
-        ),
+        (None, Some(error)) => {
+            (error.to_string(), "the trainer wrote something else than a trace".to_owned())
+        }
     };
     sheet.broken = Some(Broken {
         segment: 0,
         line: unreadable.and_then(TraceError::line).unwrap_or(1),
-        at: At {
-            event: "process".to_owned(),
-            ..At::default()
-        },
+        at: At { event: "process".to_owned(), ..At::default() },
         expected: "a trace, and exit status 0".to_owned(),
         actual,
         component: "protocol",
@@ -51,25 +45,16 @@ pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Opti
 fn said(ending: &Ending) -> (String, String) {
     match ending {
         Ending::Done => ("it lived".to_owned(), "it was meant to die".to_owned()),
-        Ending::Failed {
-            status, complaint, ..
-        } if complaint.is_empty() => (
-            status.clone(),
-            "the trainer failed and said nothing on its standard error".to_owned(),
-        ),
-        Ending::Failed {
-            status, complaint, ..
-        } => (
-            status.clone(),
-            format!("the trainer failed; its standard error ends: {complaint}"),
-        ),
+        Ending::Failed { status, complaint, .. } if complaint.is_empty() => {
+            (status.clone(), "the trainer failed and said nothing on its standard error".to_owned())
+        }
+        Ending::Failed { status, complaint, .. } => {
+            (status.clone(), format!("the trainer failed; its standard error ends: {complaint}"))
+        }
         Ending::Killed => ("killed".to_owned(), "the harness killed it".to_owned()),
         Ending::TimedOut { after } => {
             let actual = format!("still running after {} s", after.as_secs_f64());
-            (
-                actual,
-                "the trainer hangs, or needs a longer --timeout".to_owned(),
-            )
+            (actual, "the trainer hangs, or needs a longer --timeout".to_owned())
         }
         Ending::TooLong { limit_bytes } => (
             format!("a trace of more than {limit_bytes} bytes"),

@@ -20,26 +20,12 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     let walked = walk(run, against, Scope::Training, sheet)?;
     let (component, act) = intruder(run)?;
     match (walked.suspect, walked.divergence) {
-        (
-            Some(Suspect {
-                segment,
-                line,
-                differs,
-            }),
-            _,
-        ) => {
+        (Some(Suspect { segment, line, differs }), _) => {
             let (component, cause) = fields::of_state(differs.field);
-            sheet.check_in(segment, false, &line, || {
-                found(&differs, component, cause.to_owned())
-            });
+            sheet.check_in(segment, false, &line, || found(&differs, component, cause.to_owned()));
         }
         (None, Some(divergence)) => {
-            let Divergence {
-                segment,
-                line,
-                parting,
-                ..
-            } = divergence;
+            let Divergence { segment, line, parting, .. } = divergence;
             let cause = format!("{act} changed the training that followed");
             sheet.check_in(segment, false, &line, || match &parting {
                 Parting::Field(differs) if !differs.finite => {
@@ -70,14 +56,8 @@ fn found(differs: &Differs, component: &'static str, cause: String) -> Differenc
 
 /// What the run does that the other does not.
 fn intruder(run: &RunEvidence) -> Result<(&'static str, &'static str), TraceError> {
-    let saves = Stream::of(&run.segments)
-        .run()?
-        .is_some_and(|first| first.plan.save_every.is_some());
-    Ok(if saves || run.segments.len() > 1 {
-        ("checkpoint", "saving")
-    } else {
-        ("evaluation", "evaluating")
-    })
+    let saves = Stream::of(&run.segments).run()?.is_some_and(|first| first.plan.save_every.is_some());
+    Ok(if saves || run.segments.len() > 1 { ("checkpoint", "saving") } else { ("evaluation", "evaluating") })
 }
 
 #[cfg(test)]
@@ -113,10 +93,7 @@ mod tests {
             run.plan.save_every = saves.then_some(2);
         }
         batch_at(&mut events, 1, 2).losses[0].sum = Number(0.5);
-        let found = breaks(
-            judge_runs(RULE.name, &[events], &[without_evaluation()]),
-            component,
-        );
+        let found = breaks(judge_runs(RULE.name, &[events], &[without_evaluation()]), component);
         assert!(found.starts_with(cause), "{found}");
     }
 }

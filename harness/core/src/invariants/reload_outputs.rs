@@ -74,10 +74,7 @@ mod tests {
     use crate::number::Number;
 
     fn reload(events: &mut [Event]) -> &mut Probe {
-        let at = position(
-            events,
-            |event| matches!(event, Event::Probe(it) if it.name == "reload"),
-        );
+        let at = position(events, |event| matches!(event, Event::Probe(it) if it.name == "reload"));
         match &mut events[at] {
             Event::Probe(it) => it,
             other => panic!("a probe, not {other:?}"),
@@ -112,10 +109,7 @@ mod tests {
     fn a_plan_without_probes_cannot_be_judged() {
         let mut plan = plan();
         plan.probes.clear();
-        let segments = [
-            segment(&plan, None, Some(at(0, 4))),
-            segment(&plan, Some(at(0, 4)), None),
-        ];
+        let segments = [segment(&plan, None, Some(at(0, 4))), segment(&plan, Some(at(0, 4)), None)];
         assert!(judge_runs(RULE.name, &segments, &[]).missing.is_some());
     }
 }

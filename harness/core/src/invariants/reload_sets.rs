@@ -24,11 +24,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         let mut before = Stream::of(&pair[..1]);
         let mut after = Stream::of(&pair[1..]);
         let Some(opening) = after.run()? else { continue };
-        let what = opening
-            .plan
-            .start
-            .as_ref()
-            .map_or(Restore::Everything, |start| start.what);
+        let what = opening.plan.start.as_ref().map_or(Restore::Everything, |start| start.what);
         let (Some((_, saved)), Some((line, loaded))) =
             (state(&mut before, "end")?, state(&mut after, "loaded")?)
         else {
@@ -81,10 +77,7 @@ mod tests {
     /// The second segment begins a run of its own, from the weights of the first.
     fn from_weights() -> Vec<Vec<Event>> {
         let mut plan = plan();
-        plan.start = Some(Start {
-            from: "saved".into(),
-            what: Restore::Weights,
-        });
+        plan.start = Some(Start { from: "saved".into(), what: Restore::Weights });
         let mut segments = cut_at(at(0, 3));
         let saved = state_at(&mut segments[0], "end").tensors.clone();
         segments[1] = segment(&plan, Some(at(0, 0)), None);

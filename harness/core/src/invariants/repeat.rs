@@ -16,9 +16,7 @@ pub(super) static RULE: Rule = Rule {
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let walked = walk(run, against, Scope::Everything, sheet)?;
     if let Some(divergence) = walked.divergence {
-        sheet.check_in(divergence.segment, false, &divergence.line, || {
-            describe(&divergence)
-        });
+        sheet.check_in(divergence.segment, false, &divergence.line, || describe(&divergence));
     }
     Ok(())
 }

@@ -106,16 +106,10 @@ pub(super) fn walk(
         walk.begin(index);
         let divergence = walk.segment(&mut Stream::of(std::slice::from_ref(segment)), sheet)?;
         if divergence.is_some() {
-            return Ok(Walked {
-                divergence,
-                suspect: walk.suspect,
-            });
+            return Ok(Walked { divergence, suspect: walk.suspect });
         }
     }
-    Ok(Walked {
-        divergence: None,
-        suspect: walk.suspect,
-    })
+    Ok(Walked { divergence: None, suspect: walk.suspect })
 }
 
 /// Walks the last segment alone along `against`, from the cursor that it loaded.
@@ -213,10 +207,7 @@ impl<'a> Walk<'a> {
                     self.loaded = None;
                 }
                 Event::Checkpoint(it) if self.loaded.is_none() => {
-                    self.loaded = Some(Cursor {
-                        epoch: it.epoch,
-                        micro_batches: it.micro_batches,
-                    });
+                    self.loaded = Some(Cursor { epoch: it.epoch, micro_batches: it.micro_batches });
                 }
                 Event::State(it) if it.at == "loaded" => {
                     self.loaded = it.cursor.or(self.loaded);
@@ -244,11 +235,7 @@ impl<'a> Walk<'a> {
         self.restored = (saved.window, &saved.window_digest) == (loaded.window, &loaded.window_digest);
         let differs = fields::compare_states(loaded, &saved, counts, self.exact, sheet);
         if let Some(differs) = differs.filter(|_| self.suspect.is_none()) {
-            self.suspect = Some(Suspect {
-                segment: self.segment,
-                line: line.clone(),
-                differs,
-            });
+            self.suspect = Some(Suspect { segment: self.segment, line: line.clone(), differs });
         }
     }
 
@@ -261,10 +248,7 @@ impl<'a> Walk<'a> {
                 self.other = Stream::of(self.others);
                 self.window.clear();
                 self.before_cut = 0;
-                self.loaded.unwrap_or(Cursor {
-                    epoch: 0,
-                    micro_batches: 0,
-                })
+                self.loaded.unwrap_or(Cursor { epoch: 0, micro_batches: 0 })
             }
         };
         let due = self.other.next_where(|event| {
@@ -281,28 +265,16 @@ impl<'a> Walk<'a> {
             return Some(Parting::Event(None));
         };
         if let Event::MicroBatch(it) = &line.event {
-            let place = Cursor {
-                epoch: it.epoch,
-                micro_batches: it.index,
-            };
-            self.window.push(Held {
-                place,
-                samples: it.samples.clone().unwrap_or_default(),
-            });
-            self.next = Some(Cursor {
-                micro_batches: it.index + 1,
-                ..place
-            });
+            let place = Cursor { epoch: it.epoch, micro_batches: it.index };
+            self.window.push(Held { place, samples: it.samples.clone().unwrap_or_default() });
+            self.next = Some(Cursor { micro_batches: it.index + 1, ..place });
         }
         sheet.compared += 1;
         match (&line.event, &other.event) {
             (Event::MicroBatch(run), Event::MicroBatch(other))
                 if (run.epoch, run.index) != (other.epoch, other.index) =>
             {
-                Some(Parting::Place(Cursor {
-                    epoch: other.epoch,
-                    micro_batches: other.index,
-                }))
+                Some(Parting::Place(Cursor { epoch: other.epoch, micro_batches: other.index }))
             }
             (Event::Update(_), Event::MicroBatch(_)) => Some(Parting::Early),
             (Event::MicroBatch(_), Event::Update(_)) => Some(Parting::Late(Closing { last: None, holds: 0 })),
@@ -329,20 +301,15 @@ impl<'a> Walk<'a> {
     /// Reads on to the run's next update, to say what is really in it.
     fn closing(&self, run: &mut Stream) -> Result<Closing, TraceError> {
         let mut holds = (self.window.len() - self.before_cut) as u64;
-        let mut last = self.next.map(|next| Cursor {
-            micro_batches: next.micro_batches.saturating_sub(1),
-            ..next
-        });
+        let mut last =
+            self.next.map(|next| Cursor { micro_batches: next.micro_batches.saturating_sub(1), ..next });
         while let Some(line) =
             run.next_where(|event| matches!(event, Event::MicroBatch(_) | Event::Update(_)))?
         {
             match line.event {
                 Event::MicroBatch(it) => {
                     holds += 1;
-                    last = Some(Cursor {
-                        epoch: it.epoch,
-                        micro_batches: it.index,
-                    });
+                    last = Some(Cursor { epoch: it.epoch, micro_batches: it.index });
                 }
                 _ => return Ok(Closing { last, holds }),
             }

@@ -48,11 +48,7 @@ impl Schedule {
         let rates = Rates::of(opening.plan, opening.contract);
         let counts = Counts::of(opening.plan, opening.contract);
         let world = opening.plan.train.world.max(1);
-        Self {
-            rates,
-            suspects: suspects(rates, &counts, world),
-            peak: rates.peak.abs(),
-        }
+        Self { rates, suspects: suspects(rates, &counts, world), peak: rates.peak.abs() }
     }
 
     fn fits(&self, found: f64, expected: f64) -> bool {
@@ -95,31 +91,15 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
     };
     let micro_batches = counts.micro_batches * counts.epochs;
     vec![
-        (
-            Rates { first, ..right },
-            Counted::RIGHT,
-            "the warm-up is off by one",
-        ),
+        (Rates { first, ..right }, Counted::RIGHT, "the warm-up is off by one"),
         (
             total(micro_batches),
             Counted::RIGHT,
             "the total is in micro-batches: it was not divided by the accumulation",
         ),
-        (
-            total(right.total / window),
-            Counted::RIGHT,
-            "the total was divided by the accumulation twice",
-        ),
-        (
-            total(micro_batches.div_ceil(window)),
-            Counted::RIGHT,
-            "the total is rounded up over all epochs",
-        ),
-        (
-            total(micro_batches / window),
-            Counted::RIGHT,
-            "the total is rounded down over all epochs",
-        ),
+        (total(right.total / window), Counted::RIGHT, "the total was divided by the accumulation twice"),
+        (total(micro_batches.div_ceil(window)), Counted::RIGHT, "the total is rounded up over all epochs"),
+        (total(micro_batches / window), Counted::RIGHT, "the total is rounded down over all epochs"),
         (
             total(counts.epochs * counts.micro_batches.div_ceil(window)),
             Counted::RIGHT,
@@ -130,32 +110,10 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
             Counted::RIGHT,
             "the total leaves out the tail update of every epoch",
         ),
-        (
-            right,
-            Counted {
-                times: window,
-                more: 0,
-            },
-            "the schedule steps at every micro-batch",
-        ),
-        (
-            right,
-            Counted {
-                times: world,
-                more: 0,
-            },
-            "the schedule steps once a rank at every update",
-        ),
-        (
-            right,
-            Counted { times: 1, more: 1 },
-            "the schedule is one step ahead of the updates",
-        ),
-        (
-            right,
-            Counted { times: 1, more: -1 },
-            "the schedule is one step behind the updates",
-        ),
+        (right, Counted { times: window, more: 0 }, "the schedule steps at every micro-batch"),
+        (right, Counted { times: world, more: 0 }, "the schedule steps once a rank at every update"),
+        (right, Counted { times: 1, more: 1 }, "the schedule is one step ahead of the updates"),
+        (right, Counted { times: 1, more: -1 }, "the schedule is one step behind the updates"),
     ]
 }
 

@@ -51,10 +51,7 @@ fn report(divergence: &Divergence, difference: Difference, sheet: &mut Sheet) {
 fn loaded(suspect: &Suspect, sheet: &mut Sheet) {
     let (component, cause) = fields::of_state(suspect.differs.field);
     sheet.check_in(suspect.segment, false, &suspect.line, || Difference {
-        expected: format!(
-            "{} {}, as it was saved",
-            suspect.differs.field, suspect.differs.expected
-        ),
+        expected: format!("{} {}, as it was saved", suspect.differs.field, suspect.differs.expected),
         actual: suspect.differs.actual.clone(),
         component,
         cause: cause.to_owned(),
@@ -67,11 +64,7 @@ fn structure(divergence: &Divergence) -> Option<Difference> {
         (Parting::Place(due), Event::MicroBatch(it)) => Some(place(*due, it)),
         (Parting::Early, Event::Update(it)) => Some(Difference {
             expected: format!("{} before update {}", next_place(divergence), it.step),
-            actual: format!(
-                "update {} after {} micro-batches",
-                it.step,
-                divergence.window.len()
-            ),
+            actual: format!("update {} after {} micro-batches", it.step, divergence.window.len()),
             component: "boundary",
             cause: "the window closes early: its boundary is counted from another place than before the cut"
                 .into(),
@@ -100,10 +93,7 @@ fn structure(divergence: &Divergence) -> Option<Difference> {
 }
 
 fn place(due: Cursor, it: &MicroBatch) -> Difference {
-    let here = Cursor {
-        epoch: it.epoch,
-        micro_batches: it.index,
-    };
+    let here = Cursor { epoch: it.epoch, micro_batches: it.index };
     let (due_name, here_name) = (Place::from(due), Place::from(here));
     Difference {
         expected: due_name.to_string(),
@@ -120,29 +110,17 @@ fn place(due: Cursor, it: &MicroBatch) -> Difference {
 fn next_place(divergence: &Divergence) -> String {
     let last = divergence.window.last().map(|held| held.place);
     last.map_or("a micro-batch".into(), |last| {
-        Place {
-            epoch: last.epoch,
-            index: last.micro_batches + 1,
-        }
-        .to_string()
+        Place { epoch: last.epoch, index: last.micro_batches + 1 }.to_string()
     })
 }
 
 fn late(divergence: &Divergence, closing: &Closing) -> Difference {
-    let due = divergence
-        .window
-        .iter()
-        .rev()
-        .nth(1)
-        .map(|held| Place::from(held.place));
+    let due = divergence.window.iter().rev().nth(1).map(|held| Place::from(held.place));
     Difference {
         expected: due.map_or("an update first".into(), |due| format!("an update after {due}")),
         actual: match closing.last {
             Some(last) => format!("after {}, of {} micro-batches", Place::from(last), closing.holds),
-            None => format!(
-                "none to the end, with {} micro-batches in an open window",
-                closing.holds
-            ),
+            None => format!("none to the end, with {} micro-batches in an open window", closing.holds),
         },
         component: "boundary",
         cause: lost(divergence).unwrap_or_else(|| {
@@ -157,10 +135,7 @@ fn late(divergence: &Divergence, closing: &Closing) -> Difference {
 
 /// Names the micro-batches from before the cut that an update leaves out.
 fn lost(divergence: &Divergence) -> Option<String> {
-    let before = divergence
-        .window
-        .get(..divergence.before_cut)
-        .filter(|_| !divergence.restored)?;
+    let before = divergence.window.get(..divergence.before_cut).filter(|_| !divergence.restored)?;
     let (first, last) = (before.first()?, before.last()?);
     Some(format!(
         "the partial window was lost at the cut: {} micro-batches, {} to {} (samples {}), never reach an update",
@@ -173,10 +148,7 @@ fn lost(divergence: &Divergence) -> Option<String> {
 
 fn samples(window: &[Held]) -> String {
     const SHOWN: usize = 12;
-    let ids: Vec<u64> = window
-        .iter()
-        .flat_map(|held| held.samples.iter().copied())
-        .collect();
+    let ids: Vec<u64> = window.iter().flat_map(|held| held.samples.iter().copied()).collect();
     let shown: Vec<String> = ids.iter().take(SHOWN).map(u64::to_string).collect();
     let more = if ids.len() > SHOWN { ", ..." } else { "" };
     format!("{}{more}", shown.join(", "))
@@ -185,51 +157,27 @@ fn samples(window: &[Held]) -> String {
 /// Other samples at the right place: where does the uninterrupted run have them?
 fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Difference, TraceError> {
     let found = places_of(it.samples.as_deref().unwrap_or_default(), against)?;
-    let replayed = found
-        .iter()
-        .find(|at| at.micro_batches == it.index && at.epoch != it.epoch);
+    let replayed = found.iter().find(|at| at.micro_batches == it.index && at.epoch != it.epoch);
     let shifted = found.iter().find(|at| at.epoch == it.epoch).or(found.first());
     let (component, cause) = match (replayed, shifted) {
-        (Some(at), _) => (
-            "order",
-            format!(
-                "the order of epoch {} is replayed in epoch {}",
-                at.epoch, it.epoch
-            ),
-        ),
-        (None, Some(at)) if (at.epoch, at.micro_batches) > (it.epoch, it.index) => (
-            "cursor",
-            format!(
-                "the loader stands at {}: what lies between is skipped",
-                Place::from(*at)
-            ),
-        ),
+        (Some(at), _) => {
+            ("order", format!("the order of epoch {} is replayed in epoch {}", at.epoch, it.epoch))
+        }
+        (None, Some(at)) if (at.epoch, at.micro_batches) > (it.epoch, it.index) => {
+            ("cursor", format!("the loader stands at {}: what lies between is skipped", Place::from(*at)))
+        }
         (None, Some(at)) => (
             "cursor",
-            format!(
-                "the loader stands at {}: what lies between is trained again",
-                Place::from(*at)
-            ),
+            format!("the loader stands at {}: what lies between is trained again", Place::from(*at)),
         ),
-        (None, None) => (
-            "order",
-            "the uninterrupted run has this micro-batch nowhere: another order was drawn".into(),
-        ),
+        (None, None) => {
+            ("order", "the uninterrupted run has this micro-batch nowhere: another order was drawn".into())
+        }
     };
-    let cause = if replayed.is_some() || found.is_empty() {
-        cause
-    } else {
-        format!("the offset is wrong: {cause}")
-    };
+    let cause =
+        if replayed.is_some() || found.is_empty() { cause } else { format!("the offset is wrong: {cause}") };
     Ok(Difference {
-        expected: format!(
-            "samples {} at {}",
-            differs.expected,
-            Place {
-                epoch: it.epoch,
-                index: it.index
-            }
-        ),
+        expected: format!("samples {} at {}", differs.expected, Place { epoch: it.epoch, index: it.index }),
         actual: differs.actual.clone(),
         component: if replayed.is_some() { "order" } else { component },
         cause,
@@ -244,10 +192,7 @@ fn places_of(samples: &[u64], run: &RunEvidence) -> Result<Vec<Cursor>, TraceErr
         |event| matches!(event, Event::MicroBatch(it) if it.samples.as_deref() == Some(samples)),
     )? {
         if let Event::MicroBatch(it) = line.event {
-            places.push(Cursor {
-                epoch: it.epoch,
-                micro_batches: it.index,
-            });
+            places.push(Cursor { epoch: it.epoch, micro_batches: it.index });
         }
         if places.len() == ENOUGH {
             break;
@@ -262,11 +207,7 @@ fn value(divergence: &Divergence) -> Difference {
         return blame(divergence, "protocol", "the event is not the uninterrupted run's");
     };
     if !differs.finite {
-        return blame(
-            divergence,
-            "numerics",
-            "a number was lost: two runs that both have NaN do not agree",
-        );
+        return blame(divergence, "numerics", "a number was lost: two runs that both have NaN do not agree");
     }
     let (component, cause) = match (&divergence.line.event, differs.field) {
         (Event::MicroBatch(_), "rows" | "width" | "tokens") => {
@@ -274,23 +215,20 @@ fn value(divergence: &Divergence) -> Difference {
         }
         (Event::MicroBatch(_), "targets") => ("labels", "the same samples have other labels"),
         (Event::MicroBatch(_), "loss weight") => ("normaliser", "the same samples are counted otherwise"),
-        (Event::MicroBatch(_), _) => (
-            "rng",
-            "samples and parameters are the same, so the dropout stream, or the model's mode, is not",
-        ),
+        (Event::MicroBatch(_), _) => {
+            ("rng", "samples and parameters are the same, so the dropout stream, or the model's mode, is not")
+        }
         (Event::Update(_), "step") => ("step", "the number of updates done was not restored"),
         (Event::Update(_), "targets") => ("boundary", "the update counts other targets than its window has"),
         (Event::Update(_), "lr") => ("schedule", "the schedule goes on from another step"),
-        (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => (
-            "window",
-            "the gradients of the partial window are not those that were saved",
-        ),
+        (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => {
+            ("window", "the gradients of the partial window are not those that were saved")
+        }
         (Event::Update(_), "grad_norm") => ("normaliser", "the losses are the same, so their scaling is not"),
         (Event::Update(_), "clipped_norm") => ("clipper", "the same gradients are clipped otherwise"),
-        (Event::Update(_), "digest") => (
-            "moments",
-            "gradients and rate are the same, so the optimizer's moments are not",
-        ),
+        (Event::Update(_), "digest") => {
+            ("moments", "gradients and rate are the same, so the optimizer's moments are not")
+        }
         (Event::Evaluation(_), _) => ("evaluation", "the same parameters are evaluated otherwise"),
         (Event::State(_), field) => fields::of_state(field),
         _ => ("numerics", "the event is not the uninterrupted run's"),
@@ -300,21 +238,12 @@ fn value(divergence: &Divergence) -> Difference {
 
 fn blame(divergence: &Divergence, component: &'static str, cause: &str) -> Difference {
     let (expected, actual) = match &divergence.parting {
-        Parting::Field(differs) => (
-            format!("{} {}", differs.field, differs.expected),
-            differs.actual.clone(),
-        ),
-        _ => (
-            "the uninterrupted run's event".to_owned(),
-            divergence.line.event.name().to_owned(),
-        ),
+        Parting::Field(differs) => {
+            (format!("{} {}", differs.field, differs.expected), differs.actual.clone())
+        }
+        _ => ("the uninterrupted run's event".to_owned(), divergence.line.event.name().to_owned()),
     };
-    Difference {
-        expected,
-        actual,
-        component,
-        cause: cause.to_owned(),
-    }
+    Difference { expected, actual, component, cause: cause.to_owned() }
 }
 
 #[cfg(test)]
@@ -327,9 +256,7 @@ mod tests {
     use crate::number::Number;
 
     fn broken(segments: &[Vec<Event>]) -> Broken {
-        judge_runs(RULE.name, segments, &[whole()])
-            .broken
-            .expect("a finding")
+        judge_runs(RULE.name, segments, &[whole()]).broken.expect("a finding")
     }
 
     #[rstest]
@@ -354,10 +281,7 @@ mod tests {
         let update = position(&segments[1], |event| matches!(event, Event::Update(_)));
         // The update moves, its state with it, from micro-batch 5 to 6, where it holds the 3 since the cut.
         let moved: Vec<Event> = segments[1].drain(update..update + 2).collect();
-        let last = position(
-            &segments[1],
-            |event| matches!(event, Event::MicroBatch(it) if it.index == 6),
-        );
+        let last = position(&segments[1], |event| matches!(event, Event::MicroBatch(it) if it.index == 6));
         segments[1].splice(last + 1..last + 1, moved);
         let restored = segments.clone();
         state_at(&mut segments[1], "loaded").window = Some(0);
@@ -365,9 +289,7 @@ mod tests {
         assert_eq!((found.segment, found.component), (1, "boundary"));
         assert_eq!(found.actual, "after epoch 0, micro-batch 6, of 3 micro-batches");
         assert!(
-            found
-                .cause
-                .starts_with("the partial window was lost at the cut: 1 micro-batches"),
+            found.cause.starts_with("the partial window was lost at the cut: 1 micro-batches"),
             "{}",
             found.cause
         );
@@ -396,10 +318,7 @@ mod tests {
             batch_at(&mut segments[1], 0, 5).losses[0].sum = Number(0.5);
         }
         let found = broken(&segments);
-        assert_eq!(
-            (found.segment, found.component, found.at.event.as_str()),
-            (1, component, "state")
-        );
+        assert_eq!((found.segment, found.component, found.at.event.as_str()), (1, component, "state"));
     }
 
     #[rstest]

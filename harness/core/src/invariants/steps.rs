@@ -73,14 +73,10 @@ impl<'a> Steps<'a> {
     fn take(&mut self, it: &MicroBatch) {
         self.micro_batches += 1;
         self.positions += it.rows.zip(it.width).map_or(0, |(rows, width)| rows * width);
-        self.samples = self
-            .samples
-            .take()
-            .zip(it.samples.as_ref())
-            .map(|(mut all, more)| {
-                all.extend(more);
-                all
-            });
+        self.samples = self.samples.take().zip(it.samples.as_ref()).map(|(mut all, more)| {
+            all.extend(more);
+            all
+        });
     }
 
     fn measure(&mut self, it: &State) {
@@ -98,14 +94,7 @@ impl<'a> Steps<'a> {
         let (micro_batches, positions) = (self.micro_batches, self.positions);
         self.clear();
         let state = self.state_after(update.step)?;
-        Ok(Step {
-            line,
-            update,
-            samples,
-            micro_batches,
-            positions,
-            state,
-        })
+        Ok(Step { line, update, samples, micro_batches, positions, state })
     }
 
     /// The state that an update leaves, if it comes before training goes on.

@@ -15,20 +15,12 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn of(segments: &'a [PathBuf]) -> Self {
-        Self {
-            segments: segments.iter(),
-            reader: None,
-            held: None,
-            dying: false,
-        }
+        Self { segments: segments.iter(), reader: None, held: None, dying: false }
     }
 
     /// A segment whose trainer was killed: it ends anywhere, before its first line or within its last.
     pub(super) fn of_dying(segment: &'a PathBuf) -> Self {
-        Self {
-            dying: true,
-            ..Self::of(std::slice::from_ref(segment))
-        }
+        Self { dying: true, ..Self::of(std::slice::from_ref(segment)) }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Line>, TraceError> {
@@ -67,10 +59,7 @@ impl<'a> Stream<'a> {
     /// The first line of the next trace.
     pub(super) fn run(&mut self) -> Result<Option<Run>, TraceError> {
         Ok(match self.next_where(|event| matches!(event, Event::Run(_)))? {
-            Some(Line {
-                event: Event::Run(run),
-                ..
-            }) => Some(*run),
+            Some(Line { event: Event::Run(run), .. }) => Some(*run),
             _ => None,
         })
     }

@@ -19,10 +19,7 @@ use crate::trace::event::{
 use crate::trace::{Event, Line, TraceWriter};
 
 pub(crate) fn contract() -> Contract {
-    Contract {
-        rows_per_sample: 3,
-        ..Contract::default()
-    }
+    Contract { rows_per_sample: 3, ..Contract::default() }
 }
 
 /// 13 samples in 7 micro-batches, windows of 3: updates after 3, 6 and, as the tail, 7; two epochs, 6 updates.
@@ -43,24 +40,13 @@ pub(crate) fn plan() -> Plan {
         seed: 7,
         data: Data {
             // Sample 5 is empty.
-            samples: (0..13)
-                .map(|id| vec![9; if id == 5 { 0 } else { 3 + id % 4 }])
-                .collect(),
+            samples: (0..13).map(|id| vec![9; if id == 5 { 0 } else { 3 + id % 4 }]).collect(),
             evaluation: vec![vec![9; 4]; 3],
-            tokens: Tokens {
-                pad: 3,
-                bos: 1,
-                eos: 2,
-                vocabulary: 16,
-            },
+            tokens: Tokens { pad: 3, bos: 1, eos: 2, vocabulary: 16 },
             batch: 2,
             epochs: 2,
             shuffle: true,
-            padding: Padding {
-                policy: PaddingPolicy::Longest,
-                side: Side::Right,
-                multiple_of: 1,
-            },
+            padding: Padding { policy: PaddingPolicy::Longest, side: Side::Right, multiple_of: 1 },
             max_length: 5,
             drop_last: false,
         },
@@ -74,18 +60,9 @@ pub(crate) fn plan() -> Plan {
                 decay: 0.01,
             },
             clip: Some(1.0),
-            schedule: Schedule {
-                name: ScheduleName::Linear,
-                warmup: 2,
-                updates: None,
-            },
+            schedule: Schedule { name: ScheduleName::Linear, warmup: 2, updates: None },
             dropout: 0.1,
-            adapters: Some(Adapters {
-                r: 2,
-                alpha: 4.0,
-                rs: false,
-                targets: vec!["q".into()],
-            }),
+            adapters: Some(Adapters { r: 2, alpha: 4.0, rs: false, targets: vec!["q".into()] }),
             heads: vec!["projection".into()],
             forward: Forward::Concatenated,
             checkpointing: false,
@@ -123,24 +100,15 @@ pub(crate) fn whole() -> Vec<Event> {
 
 /// The two segments of a healthy run that is cut once.
 pub(crate) fn cut_at(cut: Cursor) -> Vec<Vec<Event>> {
-    vec![
-        segment(&plan(), None, Some(cut)),
-        segment(&plan(), Some(cut), None),
-    ]
+    vec![segment(&plan(), None, Some(cut)), segment(&plan(), Some(cut), None)]
 }
 
 /// The healthy trace between two places; a trace that begins from one is a resumed one.
 pub(crate) fn segment(plan: &Plan, from: Option<Cursor>, to: Option<Cursor>) -> Vec<Event> {
     let mut plan = plan.clone();
-    plan.start = plan.start.or(from.map(|_| Start {
-        from: "saved".into(),
-        what: Restore::Everything,
-    }));
-    plan.stop = to.map(|to| Stop {
-        epoch: to.epoch,
-        micro_batches: to.micro_batches,
-        save: Some("saved".into()),
-    });
+    plan.start = plan.start.or(from.map(|_| Start { from: "saved".into(), what: Restore::Everything }));
+    plan.stop =
+        to.map(|to| Stop { epoch: to.epoch, micro_batches: to.micro_batches, save: Some("saved".into()) });
     Walk::new(plan).events(from, to)
 }
 
@@ -156,13 +124,7 @@ impl Walk {
     fn new(plan: Plan) -> Self {
         let contract = contract();
         let (counts, rates) = (Counts::of(&plan, &contract), Rates::of(&plan, &contract));
-        Self {
-            plan,
-            contract,
-            counts,
-            rates,
-            events: Vec::new(),
-        }
+        Self { plan, contract, counts, rates, events: Vec::new() }
     }
 
     fn events(mut self, from: Option<Cursor>, to: Option<Cursor>) -> Vec<Event> {
@@ -187,10 +149,7 @@ impl Walk {
         let mut here = start;
         while here < end {
             if here.micro_batches == 0 {
-                self.events.push(Event::Epoch(Epoch {
-                    epoch: here.epoch,
-                    edge: Edge::Begin,
-                }));
+                self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::Begin }));
             }
             here = self.step(here);
         }
@@ -200,15 +159,8 @@ impl Walk {
         if to.is_some() {
             self.checkpoint(CheckpointEdge::Saved, end);
         }
-        let reason = if to.is_some() {
-            EndReason::Stopped
-        } else {
-            EndReason::Done
-        };
-        self.events.push(Event::End(End {
-            reason,
-            message: None,
-        }));
+        let reason = if to.is_some() { EndReason::Stopped } else { EndReason::Done };
+        self.events.push(Event::End(End { reason, message: None }));
         self.events
     }
 
@@ -220,26 +172,15 @@ impl Walk {
         let step = self.counts.updates_at(next);
         if step > self.counts.updates_at(here) {
             self.update(here, step);
-            if self
-                .plan
-                .state_every
-                .is_some_and(|every| step.is_multiple_of(every))
-            {
+            if self.plan.state_every.is_some_and(|every| step.is_multiple_of(every)) {
                 self.state("update", next);
             }
-            if self
-                .plan
-                .evaluate_every
-                .is_some_and(|every| step.is_multiple_of(every))
-            {
+            if self.plan.evaluate_every.is_some_and(|every| step.is_multiple_of(every)) {
                 self.evaluation(step);
             }
         }
         if next.micro_batches == 0 {
-            self.events.push(Event::Epoch(Epoch {
-                epoch: here.epoch,
-                edge: Edge::End,
-            }));
+            self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::End }));
         }
         next
     }
@@ -248,14 +189,10 @@ impl Walk {
         let data = &self.plan.data;
         let size = data.samples.len() as u64;
         let begin = here.micro_batches * data.batch;
-        let samples: Vec<u64> = (begin..(begin + data.batch).min(size))
-            .map(|id| (id + 5 * here.epoch) % size)
-            .collect();
+        let samples: Vec<u64> =
+            (begin..(begin + data.batch).min(size)).map(|id| (id + 5 * here.epoch) % size).collect();
         let lengths: Vec<u64> = samples.iter().map(|&id| arithmetic::length(data, id)).collect();
-        let targets = lengths
-            .iter()
-            .map(|&length| arithmetic::targets(length))
-            .sum::<u64>();
+        let targets = lengths.iter().map(|&length| arithmetic::targets(length)).sum::<u64>();
         let anchored = lengths.iter().filter(|&&length| length > 0).count();
         let rows = self.contract.rows_per_sample * samples.len() as u64;
         let loss = |name: &str, sum: f64, weight: f64| Loss {
@@ -273,11 +210,7 @@ impl Walk {
             cache_bytes: Some(0),
             checkpointing: Some(self.plan.train.checkpointing),
             losses: vec![
-                loss(
-                    "lm",
-                    2.5 * targets as f64 + 0.01 * here.micro_batches as f64,
-                    targets as f64,
-                ),
+                loss("lm", 2.5 * targets as f64 + 0.01 * here.micro_batches as f64, targets as f64),
                 loss("projection", 0.7 * anchored as f64, anchored as f64),
             ],
             samples: Some(samples),
@@ -312,11 +245,7 @@ impl Walk {
             dtype: "f32".into(),
             trainable: trains,
             optimized: trains,
-            digest: if trains {
-                format!("t:{name}{step}")
-            } else {
-                "t:base".into()
-            },
+            digest: if trains { format!("t:{name}{step}") } else { "t:base".into() },
             moments: trains.then(|| format!("t:m{step}")),
             grad_norm: (trains && step > 0).then_some(Number(0.5)),
             sketch: vec![Number(0.25 * step as f64), Number(-1.0)],
@@ -341,45 +270,34 @@ impl Walk {
     }
 
     fn probes(&mut self, when: &str, only: ProbeAt) {
-        let due = self
-            .plan
-            .probes
-            .iter()
-            .filter(|probe| probe.at == only || probe.at == ProbeAt::Both);
+        let due = self.plan.probes.iter().filter(|probe| probe.at == only || probe.at == ProbeAt::Both);
         for probe in due {
-            let lengths = probe
-                .samples
-                .iter()
-                .map(|&id| arithmetic::length(&self.plan.data, id));
+            let lengths = probe.samples.iter().map(|&id| arithmetic::length(&self.plan.data, id));
             let row = |length: u64| ProbeRow {
                 loss: Number(2.5 * length as f64),
                 logits: vec![Number(1.5); length as usize],
                 head: vec![Number(if length > 0 { 0.5 } else { 0.0 }); 2],
                 nonfinite: 0,
             };
-            self.events
-                .push(Event::Probe(Box::new(crate::trace::event::Probe {
-                    name: probe.name.clone(),
-                    at: Some(when.into()),
-                    rows: lengths.clone().map(row).collect(),
-                    width: lengths.max(),
-                    cache_bytes: Some(0),
-                    gradients: vec![ProbeGradient {
-                        name: "projection.weight".into(),
-                        shape: vec![4, 8],
-                        norm: Number(0.5),
-                        sketch: vec![Number(0.1), Number(-0.2)],
-                    }],
-                })));
+            self.events.push(Event::Probe(Box::new(crate::trace::event::Probe {
+                name: probe.name.clone(),
+                at: Some(when.into()),
+                rows: lengths.clone().map(row).collect(),
+                width: lengths.max(),
+                cache_bytes: Some(0),
+                gradients: vec![ProbeGradient {
+                    name: "projection.weight".into(),
+                    shape: vec![4, 8],
+                    norm: Number(0.5),
+                    sketch: vec![Number(0.1), Number(-0.2)],
+                }],
+            })));
         }
     }
 
     fn evaluation(&mut self, step: u64) {
-        let loss = |sum: f64, weight: f64| Loss {
-            name: "lm".into(),
-            sum: Number(sum),
-            weight: Number(weight),
-        };
+        let loss =
+            |sum: f64, weight: f64| Loss { name: "lm".into(), sum: Number(sum), weight: Number(weight) };
         self.events.push(Event::Evaluation(Evaluation {
             step,
             samples: Some(vec![0, 1, 2]),
@@ -408,11 +326,7 @@ impl Walk {
 
 /// A memory sample of one lane.
 pub(crate) fn memory(lane: &str, bytes: u64) -> Event {
-    Event::Memory(Memory {
-        at: Boundary::Forward,
-        step: 0,
-        lanes: [(lane.to_owned(), Some(bytes))].into(),
-    })
+    Event::Memory(Memory { at: Boundary::Forward, step: 0, lanes: [(lane.to_owned(), Some(bytes))].into() })
 }
 
 /// Where the first event stands that `is` accepts.
@@ -450,21 +364,11 @@ pub(crate) fn state_at<'a>(events: &'a mut [Event], when: &str) -> &'a mut State
 /// The sheet of one invariant over one trace.
 pub(crate) fn judge(name: &str, events: &[Event]) -> Sheet {
     let rule = find(name).expect("a rule of that name");
-    let Kind::Trace(begin) = rule.kind else {
-        panic!("{name} does not judge single traces")
-    };
-    let Event::Run(run) = &events[0] else {
-        panic!("a trace begins with its run")
-    };
-    let mut watch = begin(&Opening {
-        plan: &run.plan,
-        contract: &run.contract,
-    });
+    let Kind::Trace(begin) = rule.kind else { panic!("{name} does not judge single traces") };
+    let Event::Run(run) = &events[0] else { panic!("a trace begins with its run") };
+    let mut watch = begin(&Opening { plan: &run.plan, contract: &run.contract });
     let mut sheet = Sheet::default();
-    let lines = events.iter().zip(1..).map(|(event, number)| Line {
-        number,
-        event: event.clone(),
-    });
+    let lines = events.iter().zip(1..).map(|(event, number)| Line { number, event: event.clone() });
     let lines: Vec<Line> = lines.collect();
     for line in &lines[1..] {
         watch.see(line, &mut sheet);
@@ -476,10 +380,7 @@ pub(crate) fn judge(name: &str, events: &[Event]) -> Sheet {
 /// The sheet of one invariant over the segments of a run and, where it judges pairs, over another run.
 pub(crate) fn judge_runs(name: &str, run: &[Vec<Event>], against: &[Vec<Event>]) -> Sheet {
     let folder = TempDir::new().expect("a folder for the traces");
-    let (run, against) = (
-        evidence(&folder, "run", run),
-        evidence(&folder, "against", against),
-    );
+    let (run, against) = (evidence(&folder, "run", run), evidence(&folder, "against", against));
     let mut sheet = Sheet::default();
     match find(name).expect("a rule of that name").kind {
         Kind::Run(rule) => rule(&run, &mut sheet),
@@ -499,10 +400,7 @@ fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidenc
         }
         path
     };
-    RunEvidence {
-        name: name.into(),
-        segments: segments.iter().enumerate().map(write).collect(),
-    }
+    RunEvidence { name: name.into(), segments: segments.iter().enumerate().map(write).collect() }
 }
 
 /// Asserts that a sheet holds, and compared something.

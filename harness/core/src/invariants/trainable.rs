@@ -44,16 +44,12 @@ impl Trainable {
             return sheet.missing("tensors");
         }
         for group in &self.groups {
-            sheet.check(
-                it.tensors.iter().any(|tensor| tensor.group == *group),
-                line,
-                || Difference {
-                    expected: format!("at least one tensor of group {group}"),
-                    actual: "none".into(),
-                    component: "adapter-loader",
-                    cause: format!("the model that trains has lost its {group}"),
-                },
-            );
+            sheet.check(it.tensors.iter().any(|tensor| tensor.group == *group), line, || Difference {
+                expected: format!("at least one tensor of group {group}"),
+                actual: "none".into(),
+                component: "adapter-loader",
+                cause: format!("the model that trains has lost its {group}"),
+            });
         }
         for tensor in &it.tensors {
             self.tensor(tensor, line, sheet);
@@ -82,10 +78,7 @@ impl Trainable {
             actual: if tensor.optimized { "in it" } else { "not in it" }.into(),
             component: "optimizer-groups",
             cause: if tensor.trainable {
-                format!(
-                    "{} takes gradients and never moves: the optimizer was built without it",
-                    tensor.name
-                )
+                format!("{} takes gradients and never moves: the optimizer was built without it", tensor.name)
             } else {
                 "the optimizer holds a frozen tensor and may decay it".into()
             },
@@ -97,9 +90,7 @@ impl Trainable {
             self.names = Some(it.tensors.iter().map(|tensor| tensor.name.clone()).collect());
             return;
         };
-        let lost = first
-            .iter()
-            .find(|name| !it.tensors.iter().any(|tensor| tensor.name == **name));
+        let lost = first.iter().find(|name| !it.tensors.iter().any(|tensor| tensor.name == **name));
         let added = it.tensors.iter().find(|tensor| !first.contains(&tensor.name));
         sheet.check(lost.is_none() && added.is_none(), line, || Difference {
             expected: format!("the {} tensors of the first state", first.len()),

@@ -55,12 +55,7 @@ impl Window {
             let next = self.counts.settle(self.beginning.cursor()?);
             let held = self.counts.open_window(next);
             let targets = (held == 0).then_some(0);
-            self.open = Some(Open {
-                held,
-                targets,
-                step: self.counts.updates_at(next),
-                next,
-            });
+            self.open = Some(Open { held, targets, step: self.counts.updates_at(next), next });
         }
         self.open.as_mut()
     }
@@ -81,10 +76,7 @@ impl Window {
             None => sheet.missing("window"),
             Some(found) => {
                 sheet.check(found == window, line, || Difference {
-                    expected: format!(
-                        "{window} micro-batches in the open window at {}",
-                        Place::from(cursor)
-                    ),
+                    expected: format!("{window} micro-batches in the open window at {}", Place::from(cursor)),
                     actual: found.to_string(),
                     component: "boundary",
                     cause: if found < window {
@@ -111,10 +103,7 @@ impl Window {
         });
         open.held += 1;
         open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum + more);
-        open.next = Cursor {
-            epoch: it.epoch,
-            micro_batches: it.index + 1,
-        };
+        open.next = Cursor { epoch: it.epoch, micro_batches: it.index + 1 };
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
@@ -132,16 +121,12 @@ impl Window {
             cause: early(edge, counts.tail).into(),
         });
         // A skipped step may keep its number for the next.
-        sheet.check(
-            it.step == step || (!it.applied && it.step + 1 == step),
-            line,
-            || Difference {
-                expected: format!("step {step}"),
-                actual: format!("step {}", it.step),
-                component: "boundary",
-                cause: "the number of updates done is off: it was not counted on from the last update".into(),
-            },
-        );
+        sheet.check(it.step == step || (!it.applied && it.step + 1 == step), line, || Difference {
+            expected: format!("step {step}"),
+            actual: format!("step {}", it.step),
+            component: "boundary",
+            cause: "the number of updates done is off: it was not counted on from the last update".into(),
+        });
         match it.micro_batches {
             None => sheet.missing("micro_batches of an update"),
             Some(found) => {
@@ -150,10 +135,7 @@ impl Window {
                     actual: found.to_string(),
                     component: "boundary",
                     cause: if found < held {
-                        format!(
-                            "{} micro-batches since the last update never reach one",
-                            held - found
-                        )
+                        format!("{} micro-batches since the last update never reach one", held - found)
                     } else {
                         "micro-batches of another window are in the update".into()
                     },
@@ -168,12 +150,7 @@ impl Window {
                 cause: "the update does not count the targets of its own micro-batches".into(),
             });
         }
-        *open = Open {
-            held: 0,
-            targets: Some(0),
-            step: it.step,
-            next: open.next,
-        };
+        *open = Open { held: 0, targets: Some(0), step: it.step, next: open.next };
         self.updates += 1;
         self.skipped |= !it.applied;
     }
@@ -228,11 +205,9 @@ fn lost(cursor: Cursor, count: u64) -> String {
     let end = cursor.micro_batches;
     let which = match (count, end.checked_sub(count)) {
         (1, Some(first)) => format!("micro-batch {first} of epoch {} never reaches", cursor.epoch),
-        (_, Some(first)) => format!(
-            "{count} micro-batches, {first} to {} of epoch {}, never reach",
-            end - 1,
-            cursor.epoch
-        ),
+        (_, Some(first)) => {
+            format!("{count} micro-batches, {first} to {} of epoch {}, never reach", end - 1, cursor.epoch)
+        }
         (_, None) => format!("{count} micro-batches before {} never reach", Place::from(cursor)),
     };
     format!("the partial window was lost: {which} an update")
@@ -291,10 +266,7 @@ mod tests {
     #[case::targets(|events: &mut Vec<Event>, _| update_at(events, 2).targets = Some(1), "the update does not count")]
     fn a_wrong_boundary_breaks(#[case] change: fn(&mut Vec<Event>, usize), #[case] cause: &str) {
         let mut events = whole();
-        let update = position(
-            &events,
-            |event| matches!(event, Event::Update(it) if it.step == 2),
-        );
+        let update = position(&events, |event| matches!(event, Event::Update(it) if it.step == 2));
         change(&mut events, update);
         let found = breaks(judge(RULE.name, &events), "boundary");
         assert!(found.starts_with(cause), "{found}");

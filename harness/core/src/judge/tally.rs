@@ -53,14 +53,7 @@ impl<'a> Tally<'a> {
     /// Nothing yet.
     pub fn new(labels: Labels<'a>) -> Self {
         let (compared, counted, notes) = Default::default();
-        Self {
-            labels,
-            compared,
-            counted,
-            notes,
-            unjudged: Vec::new(),
-            findings: Vec::new(),
-        }
+        Self { labels, compared, counted, notes, unjudged: Vec::new(), findings: Vec::new() }
     }
 
     /// One trace of one run, by an invariant that is judged on every trace.
@@ -72,11 +65,7 @@ impl<'a> Tally<'a> {
             self.count(name, *more);
         }
         let Some(broken) = &sheet.broken else { return };
-        if self
-            .findings
-            .iter()
-            .any(|other| other.invariant == rule.name && other.run == run)
-        {
+        if self.findings.iter().any(|other| other.invariant == rule.name && other.run == run) {
             return;
         }
         self.findings.push(Finding {
@@ -103,18 +92,10 @@ impl<'a> Tally<'a> {
             self.notes.insert(format!("{}: {missing}", rule.name));
         }
         // An invariant over traces was added with its trace.
-        if !matches!(
-            rule.kind,
-            crate::invariants::Kind::Trace(_) | crate::invariants::Kind::Process
-        ) {
+        if !matches!(rule.kind, crate::invariants::Kind::Trace(_) | crate::invariants::Kind::Process) {
             let segment = sheet.broken.as_ref().map_or(0, |broken| broken.segment);
             let nowhere = Path::new("");
-            self.add(
-                rule,
-                &run.name,
-                run.segments.get(segment).map_or(nowhere, |path| path),
-                sheet,
-            );
+            self.add(rule, &run.name, run.segments.get(segment).map_or(nowhere, |path| path), sheet);
         }
     }
 
@@ -142,20 +123,16 @@ impl<'a> Tally<'a> {
         }
         let rank = |finding: &Finding| {
             let family = finding.invariant.split('/').next().unwrap_or_default();
-            CAUSES_FIRST
-                .iter()
-                .position(|it| *it == family)
-                .unwrap_or(CAUSES_FIRST.len())
+            CAUSES_FIRST.iter().position(|it| *it == family).unwrap_or(CAUSES_FIRST.len())
         };
         self.findings.sort_by_key(rank);
         let (verdict, reason) = match (self.findings.as_slice(), self.unjudged.as_slice()) {
             ([_, ..], _) => (Verdict::Broken, None),
             ([], []) => (Verdict::Held, None),
             ([], [reason]) => (Verdict::NotJudged, Some(reason.clone())),
-            ([], [reason, more @ ..]) => (
-                Verdict::NotJudged,
-                Some(format!("{reason}, and {} more reasons", more.len())),
-            ),
+            ([], [reason, more @ ..]) => {
+                (Verdict::NotJudged, Some(format!("{reason}, and {} more reasons", more.len())))
+            }
         };
         Outcome {
             scenario: scenario.to_owned(),

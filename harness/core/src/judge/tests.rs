@@ -45,10 +45,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            evidence: Evidence::default(),
-        }
+        Self { folder: tempfile::tempdir().unwrap(), evidence: Evidence::default() }
     }
 
     /// A run with one process.
@@ -57,15 +54,8 @@ impl Bench {
         fs::write(&path, trace).unwrap();
         let as_meant = ending == Ending::Done;
         self.evidence.runs.push(RunRecord {
-            evidence: RunEvidence {
-                name: name.into(),
-                segments: vec![path],
-            },
-            endings: vec![SegmentEnding {
-                ending,
-                died: false,
-                as_meant,
-            }],
+            evidence: RunEvidence { name: name.into(), segments: vec![path] },
+            endings: vec![SegmentEnding { ending, died: false, as_meant }],
             complete: true,
         });
         self
@@ -77,13 +67,8 @@ impl Bench {
             reproduce: "traintrue run example",
             trace: &|path| path.file_name().unwrap().to_string_lossy().into_owned(),
         };
-        let case = Case {
-            scenario: &scenario,
-            evidence: &self.evidence,
-            deterministic,
-            partial: false,
-            labels,
-        };
+        let case =
+            Case { scenario: &scenario, evidence: &self.evidence, deterministic, partial: false, labels };
         judge(&case, &Slots::new(2))
     }
 }
@@ -96,21 +81,13 @@ fn trace(name: &str) -> Vec<u8> {
         device: "none".into(),
         scenario: "example".into(),
         run: name.into(),
-        plan: Plan {
-            stop: None,
-            ..example()
-        },
+        plan: Plan { stop: None, ..example() },
         contract: Contract::default(),
     };
     let mut text = Vec::new();
     let mut writer = TraceWriter::new(&mut text);
     writer.write(&Event::Run(Box::new(run))).unwrap();
-    writer
-        .write(&Event::End(End {
-            reason: EndReason::Done,
-            message: None,
-        }))
-        .unwrap();
+    writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
     text
 }
 
@@ -123,25 +100,12 @@ fn a_process_that_fails_breaks_protocol_answers_and_nothing_is_learnt_from_its_p
         status: "exit status: 1".into(),
         complaint: "no such layer: q".into(),
     };
-    let bench = Bench::new()
-        .run("once", &trace("once"), Ending::Done)
-        .run("again", &trace("again"), failed);
+    let bench = Bench::new().run("once", &trace("once"), Ending::Done).run("again", &trace("again"), failed);
     let outcome = bench.judge(REPEAT, true);
     assert_eq!(outcome.verdict, Verdict::Broken);
-    let failed = outcome
-        .findings
-        .iter()
-        .find(|finding| finding.invariant == "protocol/answers")
-        .unwrap();
-    assert_eq!(
-        (failed.run.as_str(), failed.actual.as_str()),
-        ("again", "exit status: 1")
-    );
-    assert!(
-        failed
-            .cause
-            .ends_with("its standard error ends: no such layer: q")
-    );
+    let failed = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
+    assert_eq!((failed.run.as_str(), failed.actual.as_str()), ("again", "exit status: 1"));
+    assert!(failed.cause.ends_with("its standard error ends: no such layer: q"));
     assert!(!outcome.compared.contains_key("determinism/repeat"));
 }
 
@@ -150,32 +114,17 @@ fn garbage_on_standard_output_is_named_with_its_line() {
     let mut garbage = trace("once");
     garbage.extend(b"Epoch 1 done!\n");
     let outcome = Bench::new().run("once", &garbage, Ending::Done).judge("", true);
-    let finding = outcome
-        .findings
-        .iter()
-        .find(|finding| finding.invariant == "protocol/answers")
-        .unwrap();
+    let finding = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
     assert_eq!((finding.line, finding.trace.as_str()), (3, "once.jsonl"));
-    assert!(
-        finding.actual.contains("once.jsonl:3: not an event"),
-        "{}",
-        finding.actual
-    );
+    assert!(finding.actual.contains("once.jsonl:3: not an event"), "{}", finding.actual);
 }
 
 #[test]
 fn a_trainer_that_is_not_deterministic_is_never_judged_by_bits() {
     let bench =
-        Bench::new()
-            .run("once", &trace("once"), Ending::Done)
-            .run("again", &trace("again"), Ending::Done);
+        Bench::new().run("once", &trace("once"), Ending::Done).run("again", &trace("again"), Ending::Done);
     let outcome = bench.judge(REPEAT, false);
-    let reasons = outcome
-        .reason
-        .iter()
-        .chain(&outcome.notes)
-        .cloned()
-        .collect::<String>();
+    let reasons = outcome.reason.iter().chain(&outcome.notes).cloned().collect::<String>();
     assert!(!outcome.compared.contains_key("determinism/repeat"));
     assert!(
         outcome.verdict == Verdict::Broken || reasons.contains("declares that it is not deterministic"),
@@ -187,12 +136,6 @@ fn a_trainer_that_is_not_deterministic_is_never_judged_by_bits() {
 fn an_invariant_that_was_asked_for_and_found_no_run_is_not_judged() {
     let outcome = Bench::new().judge(REPEAT, true);
     assert_eq!(outcome.verdict, Verdict::NotJudged);
-    assert_eq!(
-        outcome.reason.as_deref(),
-        Some("determinism/repeat: no run to judge")
-    );
-    assert_eq!(
-        Bench::new().judge("", true).reason.as_deref(),
-        Some("nothing was compared")
-    );
+    assert_eq!(outcome.reason.as_deref(), Some("determinism/repeat: no run to judge"));
+    assert_eq!(Bench::new().judge("", true).reason.as_deref(), Some("nothing was compared"));
 }

@@ -19,11 +19,7 @@ pub struct Watched {
 
 /// Reads one trace. That of a process which `died` on purpose ends anywhere, also within a line.
 pub fn watch(trace: &Path, died: bool) -> Watched {
-    let mut watched = Watched {
-        sheets: Vec::new(),
-        run: None,
-        error: None,
-    };
+    let mut watched = Watched { sheets: Vec::new(), run: None, error: None };
     match read(trace, died, &mut watched) {
         Err(TraceError::CutShort { .. } | TraceError::NoRun { .. }) if died => {}
         other => watched.error = other.err(),
@@ -39,10 +35,7 @@ fn read(trace: &Path, died: bool, watched: &mut Watched) -> Result<(), TraceErro
     let Event::Run(run) = &last.event else {
         return Ok(());
     };
-    let opening = Opening {
-        plan: &run.plan,
-        contract: &run.contract,
-    };
+    let opening = Opening { plan: &run.plan, contract: &run.contract };
     let mut watches: Vec<(&'static Rule, Box<dyn Watch>, Sheet)> = RULES
         .iter()
         .filter_map(|&rule| match rule.kind {
@@ -53,14 +46,9 @@ fn read(trace: &Path, died: bool, watched: &mut Watched) -> Result<(), TraceErro
     watched.run = Some(run.clone());
     let result = follow(lines, &mut watches, &mut last);
     if result.is_ok() && !died {
-        watches
-            .iter_mut()
-            .for_each(|(_, watch, sheet)| watch.finish(&last, sheet));
+        watches.iter_mut().for_each(|(_, watch, sheet)| watch.finish(&last, sheet));
     }
-    watched.sheets = watches
-        .into_iter()
-        .map(|(rule, _, sheet)| (rule, sheet))
-        .collect();
+    watched.sheets = watches.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect();
     result
 }
 

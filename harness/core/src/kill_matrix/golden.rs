@@ -35,10 +35,7 @@ pub enum GoldenError {
     #[error("{path}: cannot read or write the kill matrix: {source}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{path}: not a kill matrix: {source}; rewrite it with `traintrue accept`", path = .path.display())]
-    Json {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Json { path: PathBuf, source: serde_json::Error },
 }
 
 impl From<&FaultOutcome> for GoldenRow {
@@ -58,32 +55,18 @@ impl From<&FaultOutcome> for GoldenRow {
 /// How the fresh matrix differs from the golden one, a line a fault. Where `whole` is false only some faults were tried, and
 /// those that were not are not missed.
 pub fn compare(path: &Path, fresh: &[FaultOutcome], whole: bool) -> Result<Vec<String>, GoldenError> {
-    let bytes = fs::read(path).map_err(|source| GoldenError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let golden: Vec<GoldenRow> = serde_json::from_slice(&bytes).map_err(|source| GoldenError::Json {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(differences(
-        &golden,
-        &fresh.iter().map(GoldenRow::from).collect::<Vec<_>>(),
-        whole,
-    ))
+    let bytes = fs::read(path).map_err(|source| GoldenError::Io { path: path.to_owned(), source })?;
+    let golden: Vec<GoldenRow> = serde_json::from_slice(&bytes)
+        .map_err(|source| GoldenError::Json { path: path.to_owned(), source })?;
+    Ok(differences(&golden, &fresh.iter().map(GoldenRow::from).collect::<Vec<_>>(), whole))
 }
 
 /// Writes the fresh matrix in the golden one's place.
 pub fn accept(path: &Path, fresh: &[FaultOutcome]) -> Result<(), GoldenError> {
     let rows: Vec<GoldenRow> = fresh.iter().map(GoldenRow::from).collect();
-    let text = serde_json::to_string_pretty(&rows).map_err(|source| GoldenError::Json {
-        path: path.to_owned(),
-        source,
-    })?;
-    fs::write(path, text + "\n").map_err(|source| GoldenError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    let text = serde_json::to_string_pretty(&rows)
+        .map_err(|source| GoldenError::Json { path: path.to_owned(), source })?;
+    fs::write(path, text + "\n").map_err(|source| GoldenError::Io { path: path.to_owned(), source })
 }
 
 fn differences(golden: &[GoldenRow], fresh: &[GoldenRow], whole: bool) -> Vec<String> {
@@ -93,23 +76,13 @@ fn differences(golden: &[GoldenRow], fresh: &[GoldenRow], whole: bool) -> Vec<St
             None => differences.push(format!("{}: not in the golden matrix", row.fault)),
             Some(it) if it != row => {
                 let show = |row: &GoldenRow| format!("{} by {}", row.component, row.broke.join(", "));
-                differences.push(format!(
-                    "{}: expected {}, found {}",
-                    row.fault,
-                    show(it),
-                    show(row)
-                ));
+                differences.push(format!("{}: expected {}, found {}", row.fault, show(it), show(row)));
             }
             Some(_) => {}
         }
     }
     let gone = |it: &&GoldenRow| whole && !fresh.iter().any(|row| row.fault == it.fault);
-    differences.extend(
-        golden
-            .iter()
-            .filter(gone)
-            .map(|it| format!("{}: no longer tried", it.fault)),
-    );
+    differences.extend(golden.iter().filter(gone).map(|it| format!("{}: no longer tried", it.fault)));
     differences
 }
 
@@ -131,16 +104,8 @@ mod tests {
 
     #[test]
     fn what_changed_is_said_a_line_a_fault() {
-        let golden = [
-            row("same", "seam/identical"),
-            row("changed", "seam/identical"),
-            row("gone", "a/b"),
-        ];
-        let fresh = [
-            row("same", "seam/identical"),
-            row("changed", "finite/everywhere"),
-            row("new", "a/b"),
-        ];
+        let golden = [row("same", "seam/identical"), row("changed", "seam/identical"), row("gone", "a/b")];
+        let fresh = [row("same", "seam/identical"), row("changed", "finite/everywhere"), row("new", "a/b")];
         let expected = [
             "changed: expected rng by seam/identical, found rng by finite/everywhere",
             "new: not in the golden matrix",

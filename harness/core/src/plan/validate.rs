@@ -14,16 +14,9 @@ const ADAPTER_TARGETS: [&str; 6] = ["q", "k", "v", "o", "up", "down"];
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum PlanError {
     #[error("plan: {field}: {source}")]
-    Json {
-        field: String,
-        source: serde_json::Error,
-    },
+    Json { field: String, source: serde_json::Error },
     #[error("plan: {field}: found {found}, expected {expected}")]
-    Field {
-        field: String,
-        found: String,
-        expected: String,
-    },
+    Field { field: String, found: String, expected: String },
 }
 
 type Checked = Result<(), PlanError>;
@@ -32,15 +25,10 @@ impl Plan {
     /// Parses a plan from JSON and checks it.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let deserializer = &mut serde_json::Deserializer::from_str(text);
-        let plan: Self =
-            serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| PlanError::Json {
-                field: error.path().to_string(),
-                source: error.into_inner(),
-            })?;
-        deserializer.end().map_err(|source| PlanError::Json {
-            field: ".".into(),
-            source,
+        let plan: Self = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
+            PlanError::Json { field: error.path().to_string(), source: error.into_inner() }
         })?;
+        deserializer.end().map_err(|source| PlanError::Json { field: ".".into(), source })?;
         plan.check()?;
         Ok(plan)
     }
@@ -58,20 +46,13 @@ impl Plan {
             count(field, every.unwrap_or(1))?;
         }
         if self.save_every.is_some() {
-            expect(
-                "save_to",
-                "null",
-                self.save_to.is_some(),
-                "the folder that save_every saves to",
-            )?;
+            expect("save_to", "null", self.save_to.is_some(), "the folder that save_every saves to")?;
         }
         if let Some(stop) = &self.stop {
             let expected = format!("less than data.epochs, {}", self.data.epochs);
             expect("stop.epoch", stop.epoch, stop.epoch < self.data.epochs, &expected)?;
         }
-        self.probes
-            .iter()
-            .try_for_each(|probe| probe.check(self.data.samples.len()))
+        self.probes.iter().try_for_each(|probe| probe.check(self.data.samples.len()))
     }
 }
 
@@ -87,12 +68,7 @@ impl Data {
             (2..=COUNT_MOST).contains(&self.max_length),
             "at least 2",
         )?;
-        expect(
-            "data.samples",
-            "[]",
-            !self.samples.is_empty(),
-            "at least one sample",
-        )?;
+        expect("data.samples", "[]", !self.samples.is_empty(), "at least one sample")?;
         self.ids("data.samples", &self.samples)?;
         self.ids("data.evaluation", &self.evaluation)
     }
@@ -136,22 +112,12 @@ impl Train {
         count("train.accumulation", self.accumulation)?;
         self.optimizer.check()?;
         if let Some(clip) = self.clip {
-            expect(
-                "train.clip",
-                clip,
-                clip.is_finite() && clip > 0.0,
-                "a number above 0, or null",
-            )?;
+            expect("train.clip", clip, clip.is_finite() && clip > 0.0, "a number above 0, or null")?;
         }
         let updates = self.schedule.updates.unwrap_or(1);
         count("train.schedule.updates", updates)?;
         let warmup = self.schedule.warmup;
-        expect(
-            "train.schedule.warmup",
-            warmup,
-            warmup <= COUNT_MOST,
-            &format!("at most {COUNT_MOST}"),
-        )?;
+        expect("train.schedule.warmup", warmup, warmup <= COUNT_MOST, &format!("at most {COUNT_MOST}"))?;
         expect(
             "train.dropout",
             self.dropout,
@@ -172,28 +138,13 @@ impl Optimizer {
         expect("train.optimizer.name", &self.name, self.name == "adamw", "adamw")?;
         let above = |value: f64| value.is_finite() && value > 0.0;
         expect("train.optimizer.lr", self.lr, above(self.lr), "a number above 0")?;
-        expect(
-            "train.optimizer.eps",
-            self.eps,
-            above(self.eps),
-            "a number above 0",
-        )?;
+        expect("train.optimizer.eps", self.eps, above(self.eps), "a number above 0")?;
         for (at, beta) in self.betas.into_iter().enumerate() {
             let field = format!("train.optimizer.betas[{at}]");
-            expect(
-                &field,
-                beta,
-                (0.0..1.0).contains(&beta),
-                "a number from 0 to below 1",
-            )?;
+            expect(&field, beta, (0.0..1.0).contains(&beta), "a number from 0 to below 1")?;
         }
         let decay = self.decay;
-        expect(
-            "train.optimizer.decay",
-            decay,
-            decay.is_finite() && decay >= 0.0,
-            "a number of at least 0",
-        )
+        expect("train.optimizer.decay", decay, decay.is_finite() && decay >= 0.0, "a number of at least 0")
     }
 }
 
@@ -201,18 +152,8 @@ impl Adapters {
     fn check(&self) -> Checked {
         count("train.adapters.r", self.r)?;
         let alpha = self.alpha;
-        expect(
-            "train.adapters.alpha",
-            alpha,
-            alpha.is_finite() && alpha > 0.0,
-            "a number above 0",
-        )?;
-        expect(
-            "train.adapters.targets",
-            "[]",
-            !self.targets.is_empty(),
-            "at least one linear",
-        )?;
+        expect("train.adapters.alpha", alpha, alpha.is_finite() && alpha > 0.0, "a number above 0")?;
+        expect("train.adapters.targets", "[]", !self.targets.is_empty(), "at least one linear")?;
         let known = format!("one of {}", ADAPTER_TARGETS.join(", "));
         self.targets.iter().enumerate().try_for_each(|(at, target)| {
             let field = format!("train.adapters.targets[{at}]");
@@ -224,40 +165,24 @@ impl Adapters {
 impl Probe {
     fn check(&self, samples: usize) -> Checked {
         let field = format!("probes.{}", self.name);
-        expect(
-            &format!("{field}.samples"),
-            "[]",
-            !self.samples.is_empty(),
-            "at least one sample",
-        )?;
+        expect(&format!("{field}.samples"), "[]", !self.samples.is_empty(), "at least one sample")?;
         let below = format!("an id below the number of data.samples, {samples}");
         for &id in &self.samples {
             expect(&format!("{field}.samples"), id, id < samples as u64, &below)?;
         }
-        self.padding
-            .iter()
-            .try_for_each(|padding| padding.check(&format!("{field}.padding")))
+        self.padding.iter().try_for_each(|padding| padding.check(&format!("{field}.padding")))
     }
 }
 
 fn count(field: &str, found: u64) -> Checked {
-    expect(
-        field,
-        found,
-        (1..=COUNT_MOST).contains(&found),
-        &format!("a count from 1 to {COUNT_MOST}"),
-    )
+    expect(field, found, (1..=COUNT_MOST).contains(&found), &format!("a count from 1 to {COUNT_MOST}"))
 }
 
 fn expect(field: &str, found: impl Display, holds: bool, expected: &str) -> Checked {
     if holds {
         return Ok(());
     }
-    Err(PlanError::Field {
-        field: field.to_owned(),
-        found: found.to_string(),
-        expected: expected.to_owned(),
-    })
+    Err(PlanError::Field { field: field.to_owned(), found: found.to_string(), expected: expected.to_owned() })
 }
 
 #[cfg(test)]
@@ -267,11 +192,7 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(
-        "/data/batch",
-        "0",
-        "plan: data.batch: found 0, expected a count from 1 to 2147483648"
-    )]
+    #[case("/data/batch", "0", "plan: data.batch: found 0, expected a count from 1 to 2147483648")]
     #[case(
         "/data/batch",
         "-1",
@@ -287,26 +208,14 @@ mod tests {
         "4294967296",
         "plan: data.epochs: found 4294967296, expected a count from 1 to 2147483648"
     )]
-    #[case(
-        "/data/max_length",
-        "1",
-        "plan: data.max_length: found 1, expected at least 2"
-    )]
-    #[case(
-        "/data/samples",
-        "[]",
-        "plan: data.samples: found [], expected at least one sample"
-    )]
+    #[case("/data/max_length", "1", "plan: data.max_length: found 1, expected at least 2")]
+    #[case("/data/samples", "[]", "plan: data.samples: found [], expected at least one sample")]
     #[case(
         "/data/samples/1/2",
         "32",
         "plan: data.samples[1][2]: found 32, expected an id below data.tokens.vocabulary, 32, that is not the pad, 3"
     )]
-    #[case(
-        "/data/samples/1/2",
-        "3",
-        "plan: data.samples[1][2]: found 3, expected an id below"
-    )]
+    #[case("/data/samples/1/2", "3", "plan: data.samples[1][2]: found 3, expected an id below")]
     #[case(
         "/data/tokens/pad",
         "2",
@@ -317,26 +226,14 @@ mod tests {
         "99",
         "plan: data.tokens.eos: found 99, expected less than data.tokens.vocabulary, 32"
     )]
-    #[case(
-        "/data/padding/multiple_of",
-        "0",
-        "plan: data.padding.multiple_of: found 0, expected a count"
-    )]
+    #[case("/data/padding/multiple_of", "0", "plan: data.padding.multiple_of: found 0, expected a count")]
     #[case(
         "/data/padding/side",
         "\"middle\"",
         "plan: data.padding.side: unknown variant `middle`, expected `left` or `right`"
     )]
-    #[case(
-        "/train/accumulation",
-        "0",
-        "plan: train.accumulation: found 0, expected a count"
-    )]
-    #[case(
-        "/train/optimizer/lr",
-        "0",
-        "plan: train.optimizer.lr: found 0, expected a number above 0"
-    )]
+    #[case("/train/accumulation", "0", "plan: train.accumulation: found 0, expected a count")]
+    #[case("/train/optimizer/lr", "0", "plan: train.optimizer.lr: found 0, expected a number above 0")]
     #[case(
         "/train/optimizer/lr",
         "\"nan\"",
@@ -352,42 +249,22 @@ mod tests {
         "-0.1",
         "plan: train.optimizer.decay: found -0.1, expected a number of at least 0"
     )]
-    #[case(
-        "/train/clip",
-        "-1",
-        "plan: train.clip: found -1, expected a number above 0, or null"
-    )]
-    #[case(
-        "/train/dropout",
-        "1",
-        "plan: train.dropout: found 1, expected a number from 0 to below 1"
-    )]
+    #[case("/train/clip", "-1", "plan: train.clip: found -1, expected a number above 0, or null")]
+    #[case("/train/dropout", "1", "plan: train.dropout: found 1, expected a number from 0 to below 1")]
     #[case(
         "/train/adapters/targets/0",
         "\"w\"",
         "plan: train.adapters.targets[0]: found w, expected one of q, k, v, o, up, down"
     )]
     #[case("/train/adapters/r", "0", "plan: train.adapters.r: found 0, expected a count")]
-    #[case(
-        "/train/rank",
-        "1",
-        "plan: train.rank: found 1, expected less than train.world, 1"
-    )]
+    #[case("/train/rank", "1", "plan: train.rank: found 1, expected less than train.world, 1")]
     #[case(
         "/probes/0/samples/0",
         "3",
         "plan: probes.rows:all.samples: found 3, expected an id below the number of data.samples, 3"
     )]
-    #[case(
-        "/stop/epoch",
-        "2",
-        "plan: stop.epoch: found 2, expected less than data.epochs, 2"
-    )]
-    #[case(
-        "/save_every",
-        "4",
-        "plan: save_to: found null, expected the folder that save_every saves to"
-    )]
+    #[case("/stop/epoch", "2", "plan: stop.epoch: found 2, expected less than data.epochs, 2")]
+    #[case("/save_every", "4", "plan: save_to: found null, expected the folder that save_every saves to")]
     #[case("/schema", "2", "plan: schema: found 2, expected 1")]
     fn a_plan_that_cannot_be_followed_is_one_clear_error(
         #[case] place: &str,

@@ -45,10 +45,7 @@ impl Fake {
 
 #[test]
 fn the_plan_goes_in_and_the_trace_comes_out() {
-    let fake = fake(
-        &format!("echo '{DESCRIPTION}'"),
-        "cat; echo; echo $TRAINTRUE_DIE_BEFORE_OPERATION",
-    );
+    let fake = fake(&format!("echo '{DESCRIPTION}'"), "cat; echo; echo $TRAINTRUE_DIE_BEFORE_OPERATION");
     assert_eq!(fake.describe().unwrap().trainer, "fake 1");
     let (ended, trace) = fake.run(10.0, None);
     assert_eq!(ended.ending, Ending::Done);
@@ -60,11 +57,8 @@ fn the_plan_goes_in_and_the_trace_comes_out() {
 #[test]
 fn a_trainer_that_fails_is_quoted() {
     let (ended, trace) = fake("", "echo one; echo 'out of luck' >&2; exit 3").run(10.0, None);
-    let expected = Ending::Failed {
-        code: Some(3),
-        status: "exit status: 3".into(),
-        complaint: "out of luck".into(),
-    };
+    let expected =
+        Ending::Failed { code: Some(3), status: "exit status: 3".into(), complaint: "out of luck".into() };
     assert_eq!((ended.ending, trace.as_str()), (expected, "one\n"));
 }
 
@@ -102,10 +96,7 @@ fn a_killed_trainer_takes_its_children_with_it() {
     "answered something else than a description: expected value at line 1 column 1; it began \"hello\\n\""
 )]
 #[case("echo '{\"schema\":9}'", "speaks schema 9, this command speaks schema 1")]
-#[case(
-    "echo '{\"schema\":1}'",
-    "answered something else than a description: missing field `trainer`"
-)]
+#[case("echo '{\"schema\":1}'", "answered something else than a description: missing field `trainer`")]
 fn a_trainer_that_does_not_describe_itself_is_one_clear_error(#[case] describe: &str, #[case] message: &str) {
     let error = fake(describe, "").describe().unwrap_err().to_string();
     let (_, said) = error.split_once("trainer.sh describe\" ").unwrap();
@@ -113,10 +104,7 @@ fn a_trainer_that_does_not_describe_itself_is_one_clear_error(#[case] describe: 
 }
 
 #[rstest]
-#[case(
-    "/no/such/trainer",
-    "the trainer \"/no/such/trainer describe\" cannot be started: No such file"
-)]
+#[case("/no/such/trainer", "the trainer \"/no/such/trainer describe\" cannot be started: No such file")]
 #[case("", "--trainer: \"\" is not a command")]
 #[case("python 'my", "--trainer: \"python 'my\" is not a command")]
 fn a_trainer_that_cannot_be_started_is_one_clear_error(#[case] command: &str, #[case] message: &str) {

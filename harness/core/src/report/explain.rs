@@ -29,22 +29,14 @@ pub fn explain(catalogue: &Catalogue, name: &str) -> Result<String, Unknown> {
     let scenarios = catalogue.all().iter().map(|it| it.id.as_str());
     let faults = catalogue.faults().map(|(_, it)| it.id.as_str());
     let names = scenarios.chain(faults).chain(RULES.iter().map(|it| it.name));
-    Err(Unknown {
-        name: name.to_owned(),
-        hint: hint(name, names),
-    })
+    Err(Unknown { name: name.to_owned(), hint: hint(name, names) })
 }
 
 fn scenario(it: &Scenario) -> String {
     let mut page = Page::new(&it.id, "scenario", &it.title);
     page.section("class", &it.class);
     page.section("the bug", &it.bug);
-    page.items(
-        "where it bit",
-        it.threads
-            .iter()
-            .map(|thread| (thread.id.as_str(), thread.what.as_str())),
-    );
+    page.items("where it bit", it.threads.iter().map(|thread| (thread.id.as_str(), thread.what.as_str())));
     page.section("what it costs to miss it", &it.cost);
     page.section("what came out", &it.settles);
     page.section("a trainer needs", &it.needs.join(", "));
@@ -55,12 +47,7 @@ fn scenario(it: &Scenario) -> String {
             (asked.invariant.as_str(), says)
         }),
     );
-    page.items(
-        "planted faults",
-        it.faults
-            .iter()
-            .map(|fault| (fault.id.as_str(), fault.what.as_str())),
-    );
+    page.items("planted faults", it.faults.iter().map(|fault| (fault.id.as_str(), fault.what.as_str())));
     page.section("run it", &format!("traintrue run {}", it.id));
     page.0
 }
@@ -79,21 +66,11 @@ fn invariant(catalogue: &Catalogue, it: &Rule) -> String {
     let mut page = Page::new(it.name, "invariant", it.says);
     page.section("verifies", it.verifies);
     page.section("does not verify", it.does_not_verify);
-    let asked = catalogue
-        .all()
-        .iter()
-        .filter(|of| of.expectations.iter().any(|asked| asked.invariant == it.name));
-    page.items(
-        "asked for by",
-        asked.map(|of| (of.id.as_str(), of.title.as_str())),
-    );
-    let caught = catalogue
-        .faults()
-        .filter(|(_, fault)| fault.must.iter().any(|must| must == it.name));
-    page.items(
-        "must catch",
-        caught.map(|(_, fault)| (fault.id.as_str(), fault.what.as_str())),
-    );
+    let asked =
+        catalogue.all().iter().filter(|of| of.expectations.iter().any(|asked| asked.invariant == it.name));
+    page.items("asked for by", asked.map(|of| (of.id.as_str(), of.title.as_str())));
+    let caught = catalogue.faults().filter(|(_, fault)| fault.must.iter().any(|must| must == it.name));
+    page.items("must catch", caught.map(|(_, fault)| (fault.id.as_str(), fault.what.as_str())));
     page.0
 }
 
@@ -112,9 +89,7 @@ impl Page {
     }
 
     fn items<'a>(&mut self, head: &str, items: impl Iterator<Item = (&'a str, &'a str)>) {
-        let lines: Vec<String> = items
-            .map(|(name, says)| wrap(&format!("{name}: {says}"), "  "))
-            .collect();
+        let lines: Vec<String> = items.map(|(name, says)| wrap(&format!("{name}: {says}"), "  ")).collect();
         if !lines.is_empty() {
             self.0.push_str(&format!("\n{head}\n{}\n", lines.join("\n")));
         }

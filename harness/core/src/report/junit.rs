@@ -57,13 +57,7 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
         }
         Verdict::Broken => {
             let lines: Vec<String> = outcome.findings.iter().map(text::line).collect();
-            failure(
-                outcome
-                    .findings
-                    .first()
-                    .map_or("broken", |finding| &finding.invariant),
-                lines.join("\n"),
-            )
+            failure(outcome.findings.first().map_or("broken", |finding| &finding.invariant), lines.join("\n"))
         }
     }
 }

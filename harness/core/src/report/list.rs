@@ -50,35 +50,19 @@ pub fn list(catalogue: &Catalogue) -> Listing {
     let all = catalogue.all();
     Listing {
         schema: SCHEMA,
-        scenarios: all
-            .iter()
-            .map(|it| entry(&it.id, &it.title, None, Some(&it.class)))
-            .collect(),
-        faults: catalogue
-            .faults()
-            .map(|(of, it)| entry(&it.id, &it.what, Some(&of.id), None))
-            .collect(),
-        invariants: RULES
-            .iter()
-            .map(|it| entry(it.name, it.says, None, None))
-            .collect(),
-        classes: all
-            .iter()
-            .map(|it| it.class.clone())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
+        scenarios: all.iter().map(|it| entry(&it.id, &it.title, None, Some(&it.class))).collect(),
+        faults: catalogue.faults().map(|(of, it)| entry(&it.id, &it.what, Some(&of.id), None)).collect(),
+        invariants: RULES.iter().map(|it| entry(it.name, it.says, None, None)).collect(),
+        classes: all.iter().map(|it| it.class.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
     }
 }
 
 /// A listing as text.
 pub fn text(listing: &Listing) -> String {
     let mut text = String::new();
-    for (head, entries) in [
-        ("scenarios", &listing.scenarios),
-        ("faults", &listing.faults),
-        ("invariants", &listing.invariants),
-    ] {
+    for (head, entries) in
+        [("scenarios", &listing.scenarios), ("faults", &listing.faults), ("invariants", &listing.invariants)]
+    {
         let width = entries.iter().map(|it| it.id.chars().count()).max().unwrap_or(0);
         // Writing to a string does not fail.
         let _ = writeln!(text, "{head}");

@@ -23,11 +23,7 @@ pub(super) enum Tone {
 
 impl Paint {
     pub(super) fn tone(self, tone: Tone, text: impl Display) -> impl Display {
-        Painted {
-            paint: self,
-            tone,
-            text,
-        }
+        Painted { paint: self, tone, text }
     }
 }
 

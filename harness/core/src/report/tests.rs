@@ -8,10 +8,7 @@ use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Share,
 use std::collections::BTreeMap;
 
 fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
-    counts
-        .iter()
-        .map(|(name, count)| (name.to_string(), *count))
-        .collect()
+    counts.iter().map(|(name, count)| (name.to_string(), *count)).collect()
 }
 
 fn finding() -> Finding {
@@ -20,11 +17,7 @@ fn finding() -> Finding {
         component: "boundary".into(),
         run: "cut-1603".into(),
         line: 1812,
-        at: At {
-            event: "update".into(),
-            step: Some(201),
-            ..At::default()
-        },
+        at: At { event: "update".into(), step: Some(201), ..At::default() },
         expected: "an update of 8 micro-batches after index 1607".into(),
         actual: "an update of 5 micro-batches after index 1607".into(),
         cause: "the partial window was lost: 3 micro-batches never reach an update".into(),
@@ -61,13 +54,7 @@ fn report() -> RunReport {
     let unjudged = Outcome::not_judged("torn-checkpoint", "no file-faults".into());
     let outcomes = vec![held, broken, padded, unjudged];
     let summary = Summary::of(&outcomes);
-    RunReport {
-        schema: 1,
-        trainer: "fake 1".into(),
-        contract: Contract::default(),
-        outcomes,
-        summary,
-    }
+    RunReport { schema: 1, trainer: "fake 1".into(), contract: Contract::default(), outcomes, summary }
 }
 
 fn matrix() -> FaultReport {
@@ -92,12 +79,7 @@ fn matrix() -> FaultReport {
         ..caught.clone()
     };
     let summary = counts(&[("caught", 1), ("missed", 1)]);
-    FaultReport {
-        schema: 1,
-        baseline: Verdict::Held,
-        faults: vec![caught, missed],
-        summary,
-    }
+    FaultReport { schema: 1, baseline: Verdict::Held, faults: vec![caught, missed], summary }
 }
 
 #[test]
@@ -137,34 +119,21 @@ fn continuous_integration_sees_cases_failures_and_reasons() {
 fn a_program_sees_one_document_with_the_published_fields() {
     let document: serde_json::Value = serde_json::from_str(&json::document(&report()).unwrap()).unwrap();
     let fields = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(
-        fields(&document),
-        ["contract", "outcomes", "schema", "summary", "trainer"]
-    );
-    assert_eq!(
-        document["summary"],
-        serde_json::json!({"held": 2, "broken": 1, "not_judged": 1})
-    );
+    assert_eq!(fields(&document), ["contract", "outcomes", "schema", "summary", "trainer"]);
+    assert_eq!(document["summary"], serde_json::json!({"held": 2, "broken": 1, "not_judged": 1}));
     assert_eq!(document["outcomes"][3]["verdict"], "not-judged");
     assert_eq!(document["outcomes"][0]["reason"], serde_json::Value::Null);
     let finding = &document["outcomes"][1]["findings"][0];
     assert_eq!(finding["at"], serde_json::json!({"event": "update", "step": 201}));
     let faults: serde_json::Value = serde_json::from_str(&json::document(&matrix()).unwrap()).unwrap();
     assert_eq!(fields(&faults), ["baseline", "faults", "schema", "summary"]);
-    assert_eq!(
-        faults["faults"][0]["random"],
-        serde_json::json!({"caught": 2, "tried": 3})
-    );
+    assert_eq!(faults["faults"][0]["random"], serde_json::json!({"caught": 2, "tried": 3}));
 }
 
 /// The shipped scenarios and one that no edit of theirs changes.
 fn catalogue() -> Catalogue {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("tea-break.toml"),
-        include_str!("tests/tea-break.toml"),
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("tea-break.toml"), include_str!("tests/tea-break.toml")).unwrap();
     Catalogue::load(Some(folder.path())).unwrap()
 }
 
@@ -181,13 +150,6 @@ fn a_scenario_a_fault_and_an_invariant_are_explained_in_full() {
 fn the_list_names_every_scenario_fault_and_invariant() {
     let listing = list::list(&catalogue());
     let text = list::text(&listing);
-    let all = listing
-        .scenarios
-        .iter()
-        .chain(&listing.faults)
-        .chain(&listing.invariants);
-    assert!(
-        all.into_iter()
-            .all(|entry| text.contains(&entry.id) && !entry.says.is_empty())
-    );
+    let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants);
+    assert!(all.into_iter().all(|entry| text.contains(&entry.id) && !entry.says.is_empty()));
 }

@@ -10,12 +10,8 @@ use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Verdic
 const FINDINGS_SHOWN: usize = 5;
 
 /// Invariants that compare bits: a verdict that rests on one may say so.
-const BIT_FOR_BIT: [&str; 4] = [
-    "seam/identical",
-    "determinism/repeat",
-    "purity/same-trajectory",
-    "checkpoint/old-or-new",
-];
+const BIT_FOR_BIT: [&str; 4] =
+    ["seam/identical", "determinism/repeat", "purity/same-trajectory", "checkpoint/old-or-new"];
 
 /// The report of `run` and `check`.
 pub fn run(report: &RunReport, paint: Paint) -> String {
@@ -23,27 +19,17 @@ pub fn run(report: &RunReport, paint: Paint) -> String {
     let longest = |width: usize, it: &Outcome| width.max(it.scenario.chars().count());
     let ids = report.outcomes.iter().fold(0, longest);
     let proofs: Vec<String> = report.outcomes.iter().map(proof).collect();
-    let proof_width = proofs
-        .iter()
-        .map(|proof| proof.chars().count().min(90))
-        .max()
-        .unwrap_or(0);
+    let proof_width = proofs.iter().map(|proof| proof.chars().count().min(90)).max().unwrap_or(0);
     for (outcome, proof) in report.outcomes.iter().zip(&proofs) {
         let (tone, mark) = mark(outcome.verdict);
         let mark = paint.tone(tone, format!("{mark:<12}"));
         let seconds = paint.tone(Tone::Faint, format!("{:>6.1} s", outcome.seconds));
         put(
             &mut text,
-            format_args!(
-                "{mark}  {:<ids$}  {proof:<proof_width$}  {seconds}\n",
-                outcome.scenario
-            ),
+            format_args!("{mark}  {:<ids$}  {proof:<proof_width$}  {seconds}\n", outcome.scenario),
         );
         for note in &outcome.notes {
-            put(
-                &mut text,
-                format_args!("{:14}{:<ids$}  {}\n", "", "", paint.tone(Tone::Faint, note)),
-            );
+            put(&mut text, format_args!("{:14}{:<ids$}  {}\n", "", "", paint.tone(Tone::Faint, note)));
         }
     }
     for outcome in &report.outcomes {
@@ -64,29 +50,14 @@ pub fn run(report: &RunReport, paint: Paint) -> String {
 pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> String {
     let mut text = String::new();
     let width = |of: fn(&FaultOutcome) -> &str| {
-        report
-            .faults
-            .iter()
-            .map(|fault| of(fault).chars().count())
-            .max()
-            .unwrap_or(0)
+        report.faults.iter().map(|fault| of(fault).chars().count()).max().unwrap_or(0)
     };
-    let (ids, scenarios, components) = (
-        width(|it| &it.fault),
-        width(|it| &it.scenario),
-        width(|it| &it.component),
-    );
+    let (ids, scenarios, components) =
+        (width(|it| &it.fault), width(|it| &it.scenario), width(|it| &it.component));
     for it in &report.faults {
-        let tone = if it.verdict == Fate::Caught {
-            Tone::Good
-        } else {
-            Tone::Bad
-        };
+        let tone = if it.verdict == Fate::Caught { Tone::Good } else { Tone::Bad };
         let fate = paint.tone(tone, format!("{:<8}", it.verdict.name()));
-        let random = it
-            .random
-            .map(|share| format!("{}/{}", share.caught, share.tried))
-            .unwrap_or_default();
+        let random = it.random.map(|share| format!("{}/{}", share.caught, share.tried)).unwrap_or_default();
         let by = match it.broke.as_slice() {
             [] => "nothing broke".to_owned(),
             broke => broke.join(", "),
@@ -99,26 +70,13 @@ pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> Str
             ),
         );
         if it.verdict != Fate::Caught {
-            let may = if it.may.is_empty() {
-                String::new()
-            } else {
-                format!("; may: {}", it.may.join(", "))
-            };
-            put(
-                &mut text,
-                format_args!("{:10}must: {}{may}\n", "", it.expected.join(", ")),
-            );
+            let may = if it.may.is_empty() { String::new() } else { format!("; may: {}", it.may.join(", ")) };
+            put(&mut text, format_args!("{:10}must: {}{may}\n", "", it.expected.join(", ")));
         }
     }
     let counts: Vec<String> = Fate::ALL
         .into_iter()
-        .map(|fate| {
-            format!(
-                "{} {}",
-                report.summary.get(fate.name()).copied().unwrap_or(0),
-                fate.name()
-            )
-        })
+        .map(|fate| format!("{} {}", report.summary.get(fate.name()).copied().unwrap_or(0), fate.name()))
         .collect();
     put(&mut text, format_args!("\n{}\n", counts.join(", ")));
     for difference in differences {
@@ -139,19 +97,11 @@ fn proof(outcome: &Outcome) -> String {
         (0, runs) => vec![many(runs, "run")],
         (cuts, _) => vec![many(cuts, "cut")],
     };
-    parts.extend(
-        [counted("updates")]
-            .iter()
-            .filter(|&&it| it > 0)
-            .map(|&it| many(it, "update")),
-    );
+    parts.extend([counted("updates")].iter().filter(|&&it| it > 0).map(|&it| many(it, "update")));
     parts.push(many(outcome.compared.values().sum(), "comparison"));
     if outcome.verdict == Verdict::Broken {
         parts.push(many(outcome.findings.len() as u64, "finding"));
-    } else if BIT_FOR_BIT
-        .iter()
-        .any(|name| outcome.compared.contains_key(*name))
-    {
+    } else if BIT_FOR_BIT.iter().any(|name| outcome.compared.contains_key(*name)) {
         parts.push("bit-identical".to_owned());
     }
     parts.extend(waste(counted("tokens"), counted("positions")));
@@ -161,25 +111,14 @@ fn proof(outcome: &Outcome) -> String {
 /// The share of positions that held padding.
 fn waste(tokens: u64, positions: u64) -> Option<String> {
     let padding = positions.checked_sub(tokens).filter(|&padding| padding > 0)?;
-    Some(format!(
-        "{:.0} % padding",
-        100.0 * padding as f64 / positions as f64
-    ))
+    Some(format!("{:.0} % padding", 100.0 * padding as f64 / positions as f64))
 }
 
 fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
     for finding in outcome.findings.iter().take(FINDINGS_SHOWN) {
-        let head = format!(
-            "{}: {} is broken in {}",
-            outcome.scenario, finding.invariant, finding.run
-        );
+        let head = format!("{}: {} is broken in {}", outcome.scenario, finding.invariant, finding.run);
         put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
-        let where_ = format!(
-            "{}, line {} of {}",
-            place(&finding.at),
-            finding.line,
-            finding.trace
-        );
+        let where_ = format!("{}, line {} of {}", place(&finding.at), finding.line, finding.trace);
         for (name, value) in [
             ("where", where_.as_str()),
             ("expected", &finding.expected),
@@ -188,10 +127,7 @@ fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
             ("component", &finding.component),
             ("reproduce", &finding.reproduce),
         ] {
-            put(
-                text,
-                format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))),
-            );
+            put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
         }
     }
     let hidden = outcome.findings.len().saturating_sub(FINDINGS_SHOWN);

@@ -18,9 +18,7 @@ pub fn damage(newest: Option<&Checkpoint>, damage: &Damage) -> Result<(), String
     match damage.how {
         DamageKind::FlipBit => {
             let at = bytes.len() - bytes.len() / 8 - 1;
-            *bytes
-                .get_mut(at)
-                .ok_or_else(|| format!("{}: is empty", path.display()))? ^= 1;
+            *bytes.get_mut(at).ok_or_else(|| format!("{}: is empty", path.display()))? ^= 1;
         }
         _ => bytes.truncate(bytes.len() / 2),
     }
@@ -36,15 +34,7 @@ mod tests {
     fn checkpoint(path: &Path) -> Checkpoint {
         let path = path.display().to_string();
         let edge = CheckpointEdge::Saved;
-        Checkpoint {
-            edge,
-            step: 1,
-            epoch: 0,
-            micro_batches: 8,
-            path,
-            operations: None,
-            damaged: Vec::new(),
-        }
+        Checkpoint { edge, step: 1, epoch: 0, micro_batches: 8, path, operations: None, damaged: Vec::new() }
     }
 
     #[rstest]
@@ -55,29 +45,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model");
         fs::write(&file, [0; 16]).unwrap();
-        damage(
-            Some(&checkpoint(folder.path())),
-            &Damage {
-                file: "model".into(),
-                how,
-            },
-        )
-        .unwrap();
+        damage(Some(&checkpoint(folder.path())), &Damage { file: "model".into(), how }).unwrap();
         assert_eq!(fs::read(&file).ok(), left);
     }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let wanted = Damage {
-            file: "model".into(),
-            how: DamageKind::Remove,
-        };
+        let wanted = Damage { file: "model".into(), how: DamageKind::Remove };
         let problem = damage(Some(&checkpoint(folder.path())), &wanted).unwrap_err();
-        assert!(
-            problem.contains("model: cannot be damaged: No such file"),
-            "{problem}"
-        );
+        assert!(problem.contains("model: cannot be damaged: No such file"), "{problem}");
         assert!(damage(None, &wanted).unwrap_err().contains("no saved checkpoint"));
     }
 }

@@ -23,16 +23,8 @@ impl Runner<'_> {
         traces: &Path,
     ) -> Result<Evidence, RunnerError> {
         let by_itself = !matches!(deaths, Deaths::Killed { .. });
-        if by_itself
-            && !self
-                .capabilities
-                .iter()
-                .any(|capability| capability == CAPABILITY)
-        {
-            return Ok(Evidence {
-                runs: Vec::new(),
-                unjudged: vec![format!("no {CAPABILITY}")],
-            });
+        if by_itself && !self.capabilities.iter().any(|capability| capability == CAPABILITY) {
+            return Ok(Evidence { runs: Vec::new(), unjudged: vec![format!("no {CAPABILITY}")] });
         }
         let mut prepared = run.dying(&format!("{}-prepared", run.name), None);
         prepared.segments.truncate(1);
@@ -46,28 +38,15 @@ impl Runner<'_> {
         let trace = traces.join(trace_name(&living, 1));
         let (wall, ending) = self.segment(&living.segments[1], &trace)?;
         if !ending.as_meant {
-            let evidence = RunEvidence {
-                name: living.name,
-                segments: vec![trace],
-            };
-            let record = RunRecord {
-                evidence,
-                endings: vec![ending],
-                complete: false,
-            };
-            return Ok(Evidence {
-                runs: vec![record],
-                unjudged: Vec::new(),
-            });
+            let evidence = RunEvidence { name: living.name, segments: vec![trace] };
+            let record = RunRecord { evidence, endings: vec![ending], complete: false };
+            return Ok(Evidence { runs: vec![record], unjudged: Vec::new() });
         }
         let operations = last_saved(&trace).and_then(|checkpoint| checkpoint.operations);
         let places: Vec<(usize, Dies)> = places(deaths, operations, wall).into_iter().enumerate().collect();
         if places.is_empty() {
             let reason = format!("{}: no file operations in the trace", run.name);
-            return Ok(Evidence {
-                runs: Vec::new(),
-                unjudged: vec![reason],
-            });
+            return Ok(Evidence { runs: Vec::new(), unjudged: vec![reason] });
         }
 
         Evidence::join(self.slots.each(&places, |&(at, dies)| {
@@ -76,10 +55,7 @@ impl Runner<'_> {
             let mut begun = record.clone();
             begun.evidence.name.clone_from(&run.name);
             let evidence = self.follow(&run, traces, begun);
-            self.observer.see(Happening::Ran {
-                scenario,
-                run: &run.name,
-            });
+            self.observer.see(Happening::Ran { scenario, run: &run.name });
             evidence
         }))
     }
@@ -89,10 +65,7 @@ impl Runner<'_> {
 fn places(deaths: Deaths, operations: Option<u64>, wall: Duration) -> Vec<Dies> {
     let each = |lose_unsynced| {
         (1..=operations.unwrap_or(0))
-            .map(move |number| Dies::BeforeOperation {
-                number,
-                lose_unsynced,
-            })
+            .map(move |number| Dies::BeforeOperation { number, lose_unsynced })
             .collect()
     };
     match deaths {
@@ -130,22 +103,11 @@ mod tests {
     #[test]
     fn a_process_dies_before_every_operation_in_turn_or_at_moments_spread_over_its_life() {
         let wall = Duration::from_secs(4);
-        let dies = |number, lose_unsynced| Dies::BeforeOperation {
-            number,
-            lose_unsynced,
-        };
-        let killed = |millis| Dies::Killed {
-            after: Duration::from_millis(millis),
-        };
-        assert_eq!(
-            places(Deaths::BeforeEachOperation, Some(2), wall),
-            [dies(1, false), dies(2, false)]
-        );
+        let dies = |number, lose_unsynced| Dies::BeforeOperation { number, lose_unsynced };
+        let killed = |millis| Dies::Killed { after: Duration::from_millis(millis) };
+        assert_eq!(places(Deaths::BeforeEachOperation, Some(2), wall), [dies(1, false), dies(2, false)]);
         assert_eq!(places(Deaths::PowerCut, Some(1), wall), [dies(1, true)]);
         assert_eq!(places(Deaths::PowerCut, None, wall), []);
-        assert_eq!(
-            places(Deaths::Killed { count: 2 }, None, wall),
-            [killed(1000), killed(3000)]
-        );
+        assert_eq!(places(Deaths::Killed { count: 2 }, None, wall), [killed(1000), killed(3000)]);
     }
 }

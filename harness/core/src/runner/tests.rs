@@ -64,12 +64,8 @@ fn ground(runs: &str, trainer: &str, capabilities: &[&str]) -> Ground {
     let script = folder.path().join("trainer.py");
     fs::write(&script, trainer).unwrap();
     let scenario = Scenario::parse(Path::new("example.toml"), &format!("{SCENARIO}\n{runs}")).unwrap();
-    let expansion = expand(
-        &scenario,
-        &Corpus::shipped().unwrap(),
-        &folder.path().join("checkpoints"),
-    )
-    .unwrap();
+    let expansion =
+        expand(&scenario, &Corpus::shipped().unwrap(), &folder.path().join("checkpoints")).unwrap();
     let capabilities: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
     let runner = Runner {
         program: &Program::parse(&format!("python3 '{}'", script.display())).unwrap(),
@@ -78,26 +74,19 @@ fn ground(runs: &str, trainer: &str, capabilities: &[&str]) -> Ground {
         slots: &Slots::new(2),
         observer: &Silent,
     };
-    let evidence = runner
-        .run(&scenario.id, &expansion.runs, &folder.path().join("traces"))
-        .unwrap();
+    let evidence = runner.run(&scenario.id, &expansion.runs, &folder.path().join("traces")).unwrap();
     Ground { folder, evidence }
 }
 
 impl Ground {
     fn names(&self) -> Vec<&str> {
-        self.evidence
-            .runs
-            .iter()
-            .map(|run| run.evidence.name.as_str())
-            .collect()
+        self.evidence.runs.iter().map(|run| run.evidence.name.as_str()).collect()
     }
 
     fn files(&self, run: &str) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path().join("checkpoints").join(run)).unwrap();
-        let mut files: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut files: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         files
     }
@@ -114,23 +103,11 @@ fn a_cut_run_is_two_processes_and_each_leaves_a_trace() {
     let mut traces: Vec<String> = Vec::new();
     for run in &ground.evidence.runs {
         assert!(run.as_meant());
-        let names = run
-            .evidence
-            .segments
-            .iter()
-            .map(|it| it.file_name().unwrap().to_string_lossy().into_owned());
+        let names =
+            run.evidence.segments.iter().map(|it| it.file_name().unwrap().to_string_lossy().into_owned());
         traces.extend(names);
     }
-    assert_eq!(
-        traces,
-        [
-            "whole.jsonl",
-            "cut-1.1.jsonl",
-            "cut-1.2.jsonl",
-            "cut-2.1.jsonl",
-            "cut-2.2.jsonl"
-        ]
-    );
+    assert_eq!(traces, ["whole.jsonl", "cut-1.1.jsonl", "cut-1.2.jsonl", "cut-2.1.jsonl", "cut-2.2.jsonl"]);
 }
 
 const DEATHS: &str =
@@ -138,24 +115,16 @@ const DEATHS: &str =
 
 #[test]
 fn a_process_dies_before_each_operation_in_turn_and_the_next_begins_from_what_it_left() {
-    let ground = ground(
-        &format!("{DEATHS}deaths = {{ how = \"before-each-operation\" }}"),
-        TRAINER,
-        &["file-faults"],
-    );
-    assert_eq!(
-        ground.names(),
-        ["dies-001", "dies-002", "dies-003", "dies-004", "dies-005"]
-    );
+    let ground =
+        ground(&format!("{DEATHS}deaths = {{ how = \"before-each-operation\" }}"), TRAINER, &["file-faults"]);
+    assert_eq!(ground.names(), ["dies-001", "dies-002", "dies-003", "dies-004", "dies-005"]);
     for run in &ground.evidence.runs {
         let died: Vec<bool> = run.endings.iter().map(|ending| ending.died).collect();
         assert_eq!(died, [false, true, false]);
         assert!(run.as_meant());
     }
     let size = |run: &str, file: &str| {
-        fs::metadata(ground.folder.path().join("checkpoints").join(run).join(file))
-            .unwrap()
-            .len()
+        fs::metadata(ground.folder.path().join("checkpoints").join(run).join(file)).unwrap().len()
     };
     assert_eq!(ground.files("dies-003").len(), 5);
     assert_eq!((size("dies-003", "file2"), size("dies-003", "file3")), (48, 32));
@@ -174,33 +143,16 @@ fn a_trainer_that_cannot_die_at_a_file_operation_is_not_judged() {
 #[test]
 fn a_trainer_that_should_have_died_and_lives_did_not_do_what_it_was_meant_to() {
     let immortal = TRAINER.replace("os._exit(86)", "pass");
-    let ground = ground(
-        &format!("{DEATHS}deaths = {{ how = \"power-cut\" }}"),
-        &immortal,
-        &["file-faults"],
-    );
-    assert!(
-        ground
-            .evidence
-            .runs
-            .iter()
-            .all(|run| !run.as_meant() && run.endings.len() == 2)
-    );
+    let ground = ground(&format!("{DEATHS}deaths = {{ how = \"power-cut\" }}"), &immortal, &["file-faults"]);
+    assert!(ground.evidence.runs.iter().all(|run| !run.as_meant() && run.endings.len() == 2));
 }
 
 #[test]
 fn processes_are_killed_at_moments_spread_over_their_life() {
     let slow = TRAINER
         .replace("for operation", "import time\n    for operation")
-        .replace(
-            "if operation == die",
-            "time.sleep(0.05)\n        if operation == die",
-        );
-    let ground = ground(
-        &format!("{DEATHS}deaths = {{ how = \"killed\", count = 3 }}"),
-        &slow,
-        &[],
-    );
+        .replace("if operation == die", "time.sleep(0.05)\n        if operation == die");
+    let ground = ground(&format!("{DEATHS}deaths = {{ how = \"killed\", count = 3 }}"), &slow, &[]);
     assert_eq!(ground.names(), ["dies-001", "dies-002", "dies-003"]);
     assert!(ground.evidence.runs.iter().all(RunRecord::as_meant));
     assert!(ground.evidence.runs.iter().any(|run| run.endings[1].died));
@@ -218,11 +170,7 @@ fn the_newest_checkpoint_is_damaged_before_the_last_segment() {
 #[test]
 fn a_run_stops_at_the_first_process_that_fails() {
     let failing = TRAINER.replace("say(event=\"end\"", "sys.exit(5)\nsay(event=\"end\"");
-    let ground = ground(
-        "[[runs]]\nname = \"cut\"\ncuts = [{ epoch = 0, micro_batches = 1 }]",
-        &failing,
-        &[],
-    );
+    let ground = ground("[[runs]]\nname = \"cut\"\ncuts = [{ epoch = 0, micro_batches = 1 }]", &failing, &[]);
     assert_eq!(ground.evidence.runs[0].endings.len(), 1);
     assert!(!ground.evidence.runs[0].as_meant());
 }

@@ -28,30 +28,13 @@ pub enum CatalogueError {
     #[error("{path}: no scenario here; a scenario is a file that ends in .toml", path = .path.display())]
     Empty { path: PathBuf },
     #[error("{path}: id: {id:?}, expected the file's own name, {expected:?}", path = .path.display())]
-    FileName {
-        path: PathBuf,
-        id: String,
-        expected: String,
-    },
+    FileName { path: PathBuf, id: String, expected: String },
     #[error("{path}: id: {id:?} is also the id of {other}; ids are unique", path = .path.display(), other = .other.display())]
-    Clash {
-        path: PathBuf,
-        id: String,
-        other: PathBuf,
-    },
+    Clash { path: PathBuf, id: String, other: PathBuf },
     #[error("{path}: faults: {id:?} is also a fault of {other}; the ids of faults are unique", path = .path.display())]
-    FaultClash {
-        path: PathBuf,
-        id: String,
-        other: String,
-    },
+    FaultClash { path: PathBuf, id: String, other: String },
     #[error("{path}: {field}: no invariant is called {name:?}{hint}", path = .path.display())]
-    UnknownInvariant {
-        path: PathBuf,
-        field: String,
-        name: String,
-        hint: String,
-    },
+    UnknownInvariant { path: PathBuf, field: String, name: String, hint: String },
     #[error("no scenario's id begins with {filter:?}{hint}")]
     NoMatch { filter: String, hint: String },
 }
@@ -74,18 +57,14 @@ impl Catalogue {
 
     fn of(mut found: Vec<Found>) -> Result<Self, CatalogueError> {
         if found.is_empty() {
-            return Err(CatalogueError::Empty {
-                path: PathBuf::from("scenarios"),
-            });
+            return Err(CatalogueError::Empty { path: PathBuf::from("scenarios") });
         }
         check_names(&found)?;
         for one in &found {
             check_invariants(one)?;
         }
         found.sort_by(|a, b| (a.scenario.order, &a.scenario.id).cmp(&(b.scenario.order, &b.scenario.id)));
-        Ok(Self {
-            scenarios: found.into_iter().map(|one| one.scenario).collect(),
-        })
+        Ok(Self { scenarios: found.into_iter().map(|one| one.scenario).collect() })
     }
 
     /// Every scenario.
@@ -100,25 +79,16 @@ impl Catalogue {
 
     /// Every planned fault, with its scenario.
     pub fn faults(&self) -> impl Iterator<Item = (&Scenario, &PlannedFault)> {
-        self.scenarios
-            .iter()
-            .flat_map(|scenario| scenario.faults.iter().map(move |fault| (scenario, fault)))
+        self.scenarios.iter().flat_map(|scenario| scenario.faults.iter().map(move |fault| (scenario, fault)))
     }
 
     /// The scenarios whose ids begin with one of `filters`, or all where there is none. A filter that chooses nothing is an
     /// error: an empty set must not pass.
     pub fn select(&self, filters: &[String]) -> Result<Vec<&Scenario>, CatalogueError> {
         for filter in filters {
-            if !self
-                .scenarios
-                .iter()
-                .any(|scenario| scenario.id.starts_with(filter))
-            {
+            if !self.scenarios.iter().any(|scenario| scenario.id.starts_with(filter)) {
                 let hint = hint(filter, self.scenarios.iter().map(|scenario| scenario.id.as_str()));
-                return Err(CatalogueError::NoMatch {
-                    filter: filter.clone(),
-                    hint,
-                });
+                return Err(CatalogueError::NoMatch { filter: filter.clone(), hint });
             }
         }
         let chosen = |scenario: &&Scenario| {
@@ -139,10 +109,7 @@ fn shipped() -> Result<Vec<Found>, CatalogueError> {
 }
 
 fn folder_of(folder: &Path) -> Result<Vec<Found>, CatalogueError> {
-    let at = |path: &Path, source| CatalogueError::Folder {
-        path: path.to_owned(),
-        source,
-    };
+    let at = |path: &Path, source| CatalogueError::Folder { path: path.to_owned(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|source| at(folder, source))? {
         let path = entry.map_err(|source| at(folder, source))?.path();
@@ -152,28 +119,15 @@ fn folder_of(folder: &Path) -> Result<Vec<Found>, CatalogueError> {
     }
     paths.sort();
     if paths.is_empty() {
-        return Err(CatalogueError::Empty {
-            path: folder.to_owned(),
-        });
+        return Err(CatalogueError::Empty { path: folder.to_owned() });
     }
-    paths
-        .iter()
-        .map(|path| parse(path, &std::fs::read(path).map_err(|source| at(path, source))?))
-        .collect()
+    paths.iter().map(|path| parse(path, &std::fs::read(path).map_err(|source| at(path, source))?)).collect()
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Found, CatalogueError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count()
-            + 1;
-        ScenarioError::Toml {
-            path: path.to_owned(),
-            line,
-            message: "the line is not UTF-8".into(),
-        }
+        let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        ScenarioError::Toml { path: path.to_owned(), line, message: "the line is not UTF-8".into() }
     })?;
     let scenario = Scenario::parse(path, text)?;
     let expected = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -181,10 +135,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Found, CatalogueError> {
         let (path, id, expected) = (path.to_owned(), scenario.id, expected.into_owned());
         return Err(CatalogueError::FileName { path, id, expected });
     }
-    Ok(Found {
-        path: path.to_owned(),
-        scenario,
-    })
+    Ok(Found { path: path.to_owned(), scenario })
 }
 
 fn check_names(found: &[Found]) -> Result<(), CatalogueError> {
@@ -193,20 +144,12 @@ fn check_names(found: &[Found]) -> Result<(), CatalogueError> {
     for Found { path, scenario } in found {
         let id = &scenario.id;
         if let Some(other) = ids.insert(id, path) {
-            return Err(CatalogueError::Clash {
-                path: path.clone(),
-                id: id.clone(),
-                other: other.clone(),
-            });
+            return Err(CatalogueError::Clash { path: path.clone(), id: id.clone(), other: other.clone() });
         }
         for fault in &scenario.faults {
             if let Some(other) = faults.insert(&fault.id, id) {
                 let (id, other) = (fault.id.clone(), other.clone());
-                return Err(CatalogueError::FaultClash {
-                    path: path.clone(),
-                    id,
-                    other,
-                });
+                return Err(CatalogueError::FaultClash { path: path.clone(), id, other });
             }
         }
     }
@@ -215,28 +158,16 @@ fn check_names(found: &[Found]) -> Result<(), CatalogueError> {
 
 /// A misspelt invariant would never break and never hold.
 fn check_invariants(Found { path, scenario }: &Found) -> Result<(), CatalogueError> {
-    let asked = scenario
-        .expectations
-        .iter()
-        .map(|it| ("holds".to_owned(), &it.invariant));
+    let asked = scenario.expectations.iter().map(|it| ("holds".to_owned(), &it.invariant));
     let faults = scenario.faults.iter().flat_map(|fault| {
         let field = format!("faults.{}", fault.id);
-        fault
-            .must
-            .iter()
-            .chain(&fault.may)
-            .map(move |name| (field.clone(), name))
+        fault.must.iter().chain(&fault.may).map(move |name| (field.clone(), name))
     });
     for (field, name) in asked.chain(faults) {
         if invariants::find(name).is_none() {
             let hint = hint(name, invariants::RULES.iter().map(|rule| rule.name));
             let (path, name) = (path.clone(), name.clone());
-            return Err(CatalogueError::UnknownInvariant {
-                path,
-                field,
-                name,
-                hint,
-            });
+            return Err(CatalogueError::UnknownInvariant { path, field, name, hint });
         }
     }
     Ok(())
@@ -249,14 +180,9 @@ mod tests {
 
     /// A folder with one scenario, `mine`, made from the smallest shipped one.
     fn folder(change: impl Fn(String) -> String) -> tempfile::TempDir {
-        let text = SHIPPED
-            .get_file("determinism.toml")
-            .unwrap()
-            .contents_utf8()
-            .unwrap();
-        let text = text
-            .replace("id = \"determinism\"", "id = \"mine\"")
-            .replace("unseeded-order", "my-fault");
+        let text = SHIPPED.get_file("determinism.toml").unwrap().contents_utf8().unwrap();
+        let text =
+            text.replace("id = \"determinism\"", "id = \"mine\"").replace("unseeded-order", "my-fault");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("mine.toml"), change(text)).unwrap();
         folder
@@ -273,22 +199,13 @@ mod tests {
         let catalogue = load(|text| text).unwrap();
         assert!(catalogue.find("mine").is_some() && catalogue.find("determinism").is_some());
         let chosen = catalogue.select(&["min".into()]).unwrap();
-        assert_eq!(
-            chosen
-                .iter()
-                .map(|scenario| scenario.id.as_str())
-                .collect::<Vec<_>>(),
-            ["mine"]
-        );
+        assert_eq!(chosen.iter().map(|scenario| scenario.id.as_str()).collect::<Vec<_>>(), ["mine"]);
         assert_eq!(catalogue.select(&[]).unwrap().len(), catalogue.all().len());
     }
 
     #[test]
     fn a_filter_that_chooses_nothing_is_an_error_with_the_nearest_names() {
-        let error = Catalogue::load(None)
-            .unwrap()
-            .select(&["determinsm".into()])
-            .unwrap_err();
+        let error = Catalogue::load(None).unwrap().select(&["determinsm".into()]).unwrap_err();
         let error = error.to_string();
         let expected = "no scenario's id begins with \"determinsm\"; nearest: determinism";
         assert!(error.starts_with(expected), "{error}");

@@ -9,12 +9,7 @@ use serde::Deserialize;
 use crate::plan::Tokens;
 
 /// Bytes are their own ids; the three special ones follow, so that none of them is 0.
-pub const TOKENS: Tokens = Tokens {
-    bos: 256,
-    eos: 257,
-    pad: 258,
-    vocabulary: 259,
-};
+pub const TOKENS: Tokens = Tokens { bos: 256, eos: 257, pad: 258, vocabulary: 259 };
 
 /// A larger corpus is refused: a scenario uses a few thousand pieces, and the text is held in memory.
 pub const SIZE_LIMIT_BYTES: u64 = 1 << 30;
@@ -51,11 +46,7 @@ pub enum CorpusError {
     #[error("{path}:{line}: the line is not UTF-8; a corpus holds one JSON object a line: {{\"text\": …}}", path = .path.display())]
     NotUtf8 { path: PathBuf, line: usize },
     #[error("{path}:{line}: {source}; a corpus holds one JSON object a line: {{\"text\": …}}", path = .path.display())]
-    Json {
-        path: PathBuf,
-        line: usize,
-        source: serde_json::Error,
-    },
+    Json { path: PathBuf, line: usize, source: serde_json::Error },
     #[error("{path}: the corpus is empty; it must hold one JSON object a line: {{\"text\": …}}", path = .path.display())]
     Empty { path: PathBuf },
     #[error("{path}: no line of the corpus has a word in its text", path = .path.display())]
@@ -77,16 +68,10 @@ impl Corpus {
 
     /// Reads a corpus of one's own.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
-        let io = |source| CorpusError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| CorpusError::Io { path: path.to_owned(), source };
         let found = std::fs::metadata(path).map_err(io)?.len();
         if found > SIZE_LIMIT_BYTES {
-            return Err(CorpusError::TooLarge {
-                path: path.to_owned(),
-                found,
-            });
+            return Err(CorpusError::TooLarge { path: path.to_owned(), found });
         }
         Self::parse(path, &std::fs::read(path).map_err(io)?)
     }
@@ -97,10 +82,8 @@ impl Corpus {
         let mut lines = 0;
         for (index, bytes) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line = index + 1;
-            let text = std::str::from_utf8(bytes).map_err(|_| CorpusError::NotUtf8 {
-                path: path.to_owned(),
-                line,
-            })?;
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| CorpusError::NotUtf8 { path: path.to_owned(), line })?;
             if text.trim().is_empty() {
                 continue;
             }
@@ -115,12 +98,8 @@ impl Corpus {
             }
         }
         match (lines, texts.is_empty()) {
-            (0, _) => Err(CorpusError::Empty {
-                path: path.to_owned(),
-            }),
-            (_, true) => Err(CorpusError::NoText {
-                path: path.to_owned(),
-            }),
+            (0, _) => Err(CorpusError::Empty { path: path.to_owned() }),
+            (_, true) => Err(CorpusError::NoText { path: path.to_owned() }),
             _ => Ok(Self { texts }),
         }
     }
@@ -131,13 +110,8 @@ impl Corpus {
         let pieces: Vec<&str> = self.texts.iter().flat_map(|text| pieces(text, limit)).collect();
         let total = pieces.len() as u64;
         let first = offset % total;
-        let ids = (0..count)
-            .map(|id| encode(pieces[((first + id) % total) as usize]))
-            .collect();
-        Samples {
-            ids,
-            repeated: count.saturating_sub(1) / total,
-        }
+        let ids = (0..count).map(|id| encode(pieces[((first + id) % total) as usize])).collect();
+        Samples { ids, repeated: count.saturating_sub(1) / total }
     }
 }
 
@@ -166,10 +140,7 @@ fn piece_end(rest: &str, limit: usize) -> usize {
 
 fn encode(piece: &str) -> Vec<u32> {
     let bytes = piece.bytes().map(u32::from);
-    std::iter::once(TOKENS.bos)
-        .chain(bytes)
-        .chain(std::iter::once(TOKENS.eos))
-        .collect()
+    std::iter::once(TOKENS.bos).chain(bytes).chain(std::iter::once(TOKENS.eos)).collect()
 }
 
 #[cfg(test)]
@@ -220,18 +191,13 @@ mod tests {
     #[case(b"", "my.jsonl: the corpus is empty")]
     #[case(b"\n \n", "my.jsonl: the corpus is empty")]
     #[case(b"{\"text\": \" \"}", "my.jsonl: no line of the corpus has a word")]
-    #[case(
-        b"{\"text\": \"a\"}\n{\"txt\": \"a\"}",
-        "my.jsonl:2: unknown field `txt`, expected `text`"
-    )]
+    #[case(b"{\"text\": \"a\"}\n{\"txt\": \"a\"}", "my.jsonl:2: unknown field `txt`, expected `text`")]
     #[case(b"{}", "my.jsonl:1: missing field `text`")]
     #[case(b"{\"text\": 3}", "my.jsonl:1: invalid type: integer `3`, expected a string")]
     #[case(b"{\"text\": \"a\"", "my.jsonl:1: EOF while parsing")]
     #[case(b"{\"text\": \"a\"}\n\xff", "my.jsonl:2: the line is not UTF-8")]
     fn a_bad_corpus_is_one_clear_error(#[case] bytes: &[u8], #[case] message: &str) {
-        let error = Corpus::parse(Path::new("my.jsonl"), bytes)
-            .unwrap_err()
-            .to_string();
+        let error = Corpus::parse(Path::new("my.jsonl"), bytes).unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
     }
 }

@@ -63,11 +63,7 @@ pub const DIED: i32 = 86;
 impl Dies {
     /// What the process is told through its environment; never through its plan, which is that of a process that lives.
     pub fn environment(self) -> Vec<(&'static str, String)> {
-        let Self::BeforeOperation {
-            number,
-            lose_unsynced,
-        } = self
-        else {
+        let Self::BeforeOperation { number, lose_unsynced } = self else {
             return Vec::new();
         };
         let mut environment = vec![("TRAINTRUE_DIE_BEFORE_OPERATION", number.to_string())];
@@ -83,43 +79,25 @@ impl Dies {
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ExpandError {
     #[error("{scenario}: runs.{run}: {problem}")]
-    Run {
-        scenario: String,
-        run: String,
-        problem: String,
-    },
+    Run { scenario: String, run: String, problem: String },
     #[error("{scenario}: runs.{run}: {source}")]
-    Plan {
-        scenario: String,
-        run: String,
-        source: PlanError,
-    },
+    Plan { scenario: String, run: String, source: PlanError },
 }
 
 /// The runs of `scenario` over `corpus`; each keeps its checkpoints in a folder of its own under `checkpoints`.
 pub fn expand(scenario: &Scenario, corpus: &Corpus, checkpoints: &Path) -> Result<Expansion, ExpandError> {
-    let mut expansion = Expansion {
-        runs: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut expansion = Expansion { runs: Vec::new(), notes: Vec::new() };
     for written in &scenario.runs {
-        let failed = |problem| ExpandError::Run {
-            scenario: scenario.id.clone(),
-            run: written.name.clone(),
-            problem,
-        };
+        let failed =
+            |problem| ExpandError::Run { scenario: scenario.id.clone(), run: written.name.clone(), problem };
         let spec = scenario.plan_spec(written).map_err(failed)?;
         let (base, note) = literal(scenario, &spec, corpus);
-        expansion
-            .notes
-            .extend(note.filter(|note| !expansion.notes.contains(note)));
+        expansion.notes.extend(note.filter(|note| !expansion.notes.contains(note)));
         for run in each_cut(written) {
             let folder = checkpoints.join(&run.name);
             let segments = segments(&base, &run, &folder);
             if run.deaths.is_some() && segments.len() < 2 {
-                return Err(failed(
-                    "deaths: needs a cut, after which the process that dies begins".into(),
-                ));
+                return Err(failed("deaths: needs a cut, after which the process that dies begins".into()));
             }
             for segment in &segments {
                 segment.plan.check().map_err(|source| ExpandError::Plan {
@@ -129,12 +107,7 @@ pub fn expand(scenario: &Scenario, corpus: &Corpus, checkpoints: &Path) -> Resul
                 })?;
             }
             let (name, deaths) = (run.name, run.deaths);
-            expansion.runs.push(ConcreteRun {
-                name,
-                segments,
-                checkpoints: folder,
-                deaths,
-            });
+            expansion.runs.push(ConcreteRun { name, segments, checkpoints: folder, deaths });
         }
     }
     Ok(expansion)
@@ -147,10 +120,7 @@ fn each_cut(run: &RunSpec) -> Vec<RunSpec> {
     };
     let named = |&micro_batches: &u64| RunSpec {
         name: run.name.replace("{}", &micro_batches.to_string()),
-        cuts: vec![Cut {
-            epoch: each.epoch,
-            micro_batches,
-        }],
+        cuts: vec![Cut { epoch: each.epoch, micro_batches }],
         each_cut_after: None,
         ..run.clone()
     };
@@ -161,12 +131,8 @@ fn each_cut(run: &RunSpec) -> Vec<RunSpec> {
 fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Option<String>) {
     let data = &spec.data;
     let mut cut = corpus.samples(data.samples + data.evaluation, data.piece_bytes, data.offset);
-    let note = (cut.repeated > 0).then(|| {
-        format!(
-            "the corpus is too short: it was repeated {} times, in order",
-            cut.repeated
-        )
-    });
+    let note = (cut.repeated > 0)
+        .then(|| format!("the corpus is too short: it was repeated {} times, in order", cut.repeated));
     let evaluation = cut.ids.split_off(data.samples as usize);
     for &id in &data.empty {
         if let Some(sample) = cut.ids.get_mut(id as usize) {
@@ -225,11 +191,8 @@ fn window_probes(spec: &PlanSpec) -> impl Iterator<Item = Probe> {
 /// from what it left.
 fn segments(base: &Plan, run: &RunSpec, folder: &Path) -> Vec<Segment> {
     let until = run.until.map(|until| stop(until, None));
-    let mut stops: Vec<Option<Stop>> = run
-        .cuts
-        .iter()
-        .map(|&cut| Some(stop(cut, Some(folder.to_owned()))))
-        .collect();
+    let mut stops: Vec<Option<Stop>> =
+        run.cuts.iter().map(|&cut| Some(stop(cut, Some(folder.to_owned())))).collect();
     if run.deaths.is_some() {
         stops.push(until.clone());
     }
@@ -238,10 +201,7 @@ fn segments(base: &Plan, run: &RunSpec, folder: &Path) -> Vec<Segment> {
     let segment = |(at, stop)| Segment {
         plan: Plan {
             run: run.name.clone(),
-            start: (at > 0).then(|| Start {
-                from: folder.to_owned(),
-                what: run.restore,
-            }),
+            start: (at > 0).then(|| Start { from: folder.to_owned(), what: run.restore }),
             stop,
             save_to: base.save_every.map(|_| folder.to_owned()),
             ..base.clone()
@@ -253,11 +213,7 @@ fn segments(base: &Plan, run: &RunSpec, folder: &Path) -> Vec<Segment> {
 }
 
 fn stop(cut: Cut, save: Option<PathBuf>) -> Stop {
-    Stop {
-        epoch: cut.epoch,
-        micro_batches: cut.micro_batches,
-        save,
-    }
+    Stop { epoch: cut.epoch, micro_batches: cut.micro_batches, save }
 }
 
 impl ConcreteRun {

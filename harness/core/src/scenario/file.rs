@@ -266,19 +266,11 @@ pub enum ScenarioError {
     #[error("{path}: cannot read the scenario: {source}", path = .path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}:{line}: {message}", path = .path.display())]
-    Toml {
-        path: PathBuf,
-        line: usize,
-        message: String,
-    },
+    Toml { path: PathBuf, line: usize, message: String },
     #[error("{path}: schema {found}, this command reads schema {SCHEMA}", path = .path.display())]
     Schema { path: PathBuf, found: u32 },
     #[error("{path}: {field}: {problem}", path = .path.display())]
-    Field {
-        path: PathBuf,
-        field: String,
-        problem: String,
-    },
+    Field { path: PathBuf, field: String, problem: String },
 }
 
 impl Scenario {
@@ -290,17 +282,10 @@ impl Scenario {
             message: error.message().to_owned(),
         })?;
         if scenario.schema != SCHEMA {
-            return Err(ScenarioError::Schema {
-                path: path.to_owned(),
-                found: scenario.schema,
-            });
+            return Err(ScenarioError::Schema { path: path.to_owned(), found: scenario.schema });
         }
         let field = |field: &str, problem: String| {
-            Err(ScenarioError::Field {
-                path: path.to_owned(),
-                field: field.to_owned(),
-                problem,
-            })
+            Err(ScenarioError::Field { path: path.to_owned(), field: field.to_owned(), problem })
         };
         if scenario.runs.is_empty() {
             return field("runs", "there is none; a scenario makes at least one run".into());
@@ -339,16 +324,10 @@ impl PlanSpec {
             ));
         }
         if data.samples.saturating_add(data.evaluation) > SAMPLES_MOST {
-            return Err(format!(
-                "data.samples: {}, expected at most {SAMPLES_MOST}",
-                data.samples
-            ));
+            return Err(format!("data.samples: {}, expected at most {SAMPLES_MOST}", data.samples));
         }
         match data.empty.iter().find(|&&id| id >= data.samples) {
-            Some(id) => Err(format!(
-                "data.empty: {id}, expected ids below data.samples, {}",
-                data.samples
-            )),
+            Some(id) => Err(format!("data.empty: {id}, expected ids below data.samples, {}", data.samples)),
             None => Ok(()),
         }
     }
@@ -367,9 +346,5 @@ fn lay_over(base: &mut toml::Table, with: &toml::Table) {
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let end = span.map_or(0, |span| span.start.min(text.len()));
-    text.as_bytes()[..end]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..end].iter().filter(|&&byte| byte == b'\n').count() + 1
 }

@@ -14,26 +14,14 @@ const CUTS_KEPT: usize = 3;
 pub fn randomised(scenario: &Scenario, seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut random = scenario.clone();
-    put(
-        &mut random.plan,
-        "seed",
-        toml::Value::Integer(rng.random_range(0..=i64::from(u32::MAX))),
-    );
-    put(
-        &mut random.plan,
-        "data.offset",
-        toml::Value::Integer(rng.random_range(0..1_000_000)),
-    );
+    put(&mut random.plan, "seed", toml::Value::Integer(rng.random_range(0..=i64::from(u32::MAX))));
+    put(&mut random.plan, "data.offset", toml::Value::Integer(rng.random_range(0..1_000_000)));
     for (path, values) in &scenario.random {
         if let Some(value) = values.choose(&mut rng) {
             put(&mut random.plan, path, value.clone());
         }
     }
-    let moved: Vec<RunSpec> = random
-        .runs
-        .iter()
-        .map(|run| moved(&random, run, &mut rng))
-        .collect();
+    let moved: Vec<RunSpec> = random.runs.iter().map(|run| moved(&random, run, &mut rng)).collect();
     for run in moved.iter().filter(|run| run.each_cut_after.is_some()) {
         widen(&mut random, &run.name);
     }
@@ -48,9 +36,7 @@ fn put(table: &mut toml::Table, path: &str, value: toml::Value) {
             table.insert(path.to_owned(), value);
         }
         Some((first, rest)) => {
-            let inner = table
-                .entry(first)
-                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let inner = table.entry(first).or_insert_with(|| toml::Value::Table(toml::Table::new()));
             if let toml::Value::Table(inner) = inner {
                 put(inner, rest, value);
             }
@@ -66,16 +52,9 @@ fn moved(scenario: &Scenario, run: &RunSpec, rng: &mut ChaCha8Rng) -> RunSpec {
     };
     let data = &spec.data;
     let batch = data.batch.max(1);
-    let batches = if data.drop_last {
-        data.samples / batch
-    } else {
-        data.samples.div_ceil(batch)
-    };
+    let batches = if data.drop_last { data.samples / batch } else { data.samples.div_ceil(batch) };
     let length = batches / spec.train.world.max(1);
-    let last = Cut {
-        epoch: data.epochs.saturating_sub(1),
-        micro_batches: length,
-    };
+    let last = Cut { epoch: data.epochs.saturating_sub(1), micro_batches: length };
 
     let mut run = run.clone();
     run.until = run.until.filter(|until| until.epoch <= last.epoch);
@@ -85,15 +64,8 @@ fn moved(scenario: &Scenario, run: &RunSpec, rng: &mut ChaCha8Rng) -> RunSpec {
     let end = run.until.unwrap_or(last);
     let mut draw = |epoch: u64| {
         let epoch = epoch.min(end.epoch);
-        let most = if epoch == end.epoch {
-            end.micro_batches
-        } else {
-            length
-        };
-        Cut {
-            epoch,
-            micro_batches: rng.random_range(0..=most),
-        }
+        let most = if epoch == end.epoch { end.micro_batches } else { length };
+        Cut { epoch, micro_batches: rng.random_range(0..=most) }
     };
     for cut in &mut run.cuts {
         *cut = draw(cut.epoch);
@@ -117,9 +89,7 @@ fn widen(scenario: &mut Scenario, template: &str) {
         return;
     };
     let is_one = |name: &str| {
-        let cut = name
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(after));
+        let cut = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         cut.is_some_and(|cut| !cut.is_empty() && cut.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let runs = scenario.faults.iter_mut().flat_map(|fault| &mut fault.runs);

@@ -60,9 +60,7 @@ fn scenario() -> Scenario {
 }
 
 fn runs(scenario: &Scenario) -> Vec<ConcreteRun> {
-    expand(scenario, &Corpus::shipped().unwrap(), Path::new("/scratch"))
-        .unwrap()
-        .runs
+    expand(scenario, &Corpus::shipped().unwrap(), Path::new("/scratch")).unwrap().runs
 }
 
 #[test]
@@ -82,14 +80,8 @@ fn a_plan_has_its_data_spelt_out_and_a_run_lays_its_own_over_it() {
 #[test]
 fn a_cut_saves_and_stops_and_the_next_process_starts_from_there() {
     let runs = runs(&scenario());
-    let [first, second] = runs[2].segments.as_slice() else {
-        panic!("two segments")
-    };
-    let stop = |plan: &Plan| {
-        plan.stop
-            .clone()
-            .map(|stop| (stop.epoch, stop.micro_batches, stop.save))
-    };
+    let [first, second] = runs[2].segments.as_slice() else { panic!("two segments") };
+    let stop = |plan: &Plan| plan.stop.clone().map(|stop| (stop.epoch, stop.micro_batches, stop.save));
     assert_eq!(stop(&first.plan), Some((0, 3, Some("/scratch/cut-3".into()))));
     assert_eq!(
         (first.plan.start.clone(), second.plan.start.clone().unwrap().from),
@@ -109,10 +101,7 @@ fn the_evaluation_samples_follow_the_training_samples() {
 fn a_short_corpus_is_noted_once() {
     let corpus = Corpus::parse(Path::new("c"), b"{\"text\": \"one two three four five six\"}").unwrap();
     let expansion = expand(&scenario(), &corpus, Path::new("/scratch")).unwrap();
-    assert_eq!(
-        expansion.notes,
-        ["the corpus is too short: it was repeated 10 times, in order"]
-    );
+    assert_eq!(expansion.notes, ["the corpus is too short: it was repeated 10 times, in order"]);
 }
 
 #[test]
@@ -131,10 +120,7 @@ fn random_plans_are_the_seeds_own_and_stay_within_their_epochs() {
             assert!(run.segments[1].plan.stop.as_ref().unwrap().micro_batches <= 3);
         }
     }
-    assert_ne!(
-        randomised(&scenario(), 1).plan["seed"],
-        randomised(&scenario(), 2).plan["seed"]
-    );
+    assert_ne!(randomised(&scenario(), 1).plan["seed"], randomised(&scenario(), 2).plan["seed"]);
 }
 
 #[rstest]
@@ -153,45 +139,20 @@ fn random_plans_are_the_seeds_own_and_stay_within_their_epochs() {
     "empty = [20]",
     "example.toml: runs.whole: data.empty: 20, expected ids below data.samples, 20"
 )]
-#[case(
-    "batch = 2",
-    "batch = -2",
-    "example.toml: runs.whole: invalid value: integer `-2`, expected u64"
-)]
-#[case(
-    "lr = 1e-3",
-    "lr = \"nan\"",
-    "example.toml: runs.whole: invalid type: string \"nan\", expected f64"
-)]
-#[case(
-    "seed = 1",
-    "sead = 1",
-    "example.toml: runs.whole: unknown field `sead`, expected one of `seed`"
-)]
-#[case(
-    "name = \"whole\"",
-    "nam = \"whole\"",
-    "example.toml:27: unknown field `nam`, expected one of `name`"
-)]
-#[case(
-    "schema = 1",
-    "schema = 2",
-    "example.toml: schema 2, this command reads schema 1"
-)]
+#[case("batch = 2", "batch = -2", "example.toml: runs.whole: invalid value: integer `-2`, expected u64")]
+#[case("lr = 1e-3", "lr = \"nan\"", "example.toml: runs.whole: invalid type: string \"nan\", expected f64")]
+#[case("seed = 1", "sead = 1", "example.toml: runs.whole: unknown field `sead`, expected one of `seed`")]
+#[case("name = \"whole\"", "nam = \"whole\"", "example.toml:27: unknown field `nam`, expected one of `name`")]
+#[case("schema = 1", "schema = 2", "example.toml: schema 2, this command reads schema 1")]
 #[case("class = \"c\"", "class = ", "example.toml:5: ")]
 fn a_scenario_with_a_mistake_is_one_clear_error(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
-    let error = Scenario::parse(Path::new("example.toml"), &SCENARIO.replacen(from, to, 1))
-        .unwrap_err()
-        .to_string();
+    let error =
+        Scenario::parse(Path::new("example.toml"), &SCENARIO.replacen(from, to, 1)).unwrap_err().to_string();
     assert!(error.starts_with(message), "{error}");
 }
 
 #[rstest]
-#[case(
-    "batch = 2",
-    "batch = 0",
-    "example: runs.whole: plan: data.batch: found 0, expected a count"
-)]
+#[case("batch = 2", "batch = 0", "example: runs.whole: plan: data.batch: found 0, expected a count")]
 #[case(
     "dropout = 0.5",
     "dropout = nan",
@@ -208,8 +169,7 @@ fn a_scenario_whose_plans_cannot_be_followed_is_one_clear_error(
     #[case] message: &str,
 ) {
     let scenario = Scenario::parse(Path::new("example.toml"), &SCENARIO.replacen(from, to, 1)).unwrap();
-    let error = expand(&scenario, &Corpus::shipped().unwrap(), Path::new("/scratch"))
-        .unwrap_err()
-        .to_string();
+    let error =
+        expand(&scenario, &Corpus::shipped().unwrap(), Path::new("/scratch")).unwrap_err().to_string();
     assert!(error.starts_with(message), "{error}");
 }

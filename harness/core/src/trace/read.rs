@@ -29,23 +29,14 @@ pub enum TraceError {
     #[error("{path}: cannot read the trace: {source}", path = .path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}:{line}: not an event: {source}; a trace holds one JSON object a line", path = .path.display())]
-    Json {
-        path: PathBuf,
-        line: u64,
-        source: serde_json::Error,
-    },
+    Json { path: PathBuf, line: u64, source: serde_json::Error },
     #[error(
         "{path}:{line}: unknown event {event:?}; schema {SCHEMA} has run, micro_batch, update, state, probe, memory, epoch, evaluation, checkpoint, adapted, oom and end",
         path = .path.display()
     )]
     UnknownEvent { path: PathBuf, line: u64, event: String },
     #[error("{path}:{line}: the {event} event does not parse: {source}", path = .path.display())]
-    Field {
-        path: PathBuf,
-        line: u64,
-        event: String,
-        source: serde_json::Error,
-    },
+    Field { path: PathBuf, line: u64, event: String, source: serde_json::Error },
     #[error("{path}:{line}: the last line is cut short: it has no line end; the trainer died while it wrote", path = .path.display())]
     CutShort { path: PathBuf, line: u64 },
     #[error("{path}:{line}: the line is not UTF-8", path = .path.display())]
@@ -85,10 +76,7 @@ pub struct TraceReader {
 impl TraceReader {
     /// Opens a trace. Fails where the file cannot be read; what stands in it is judged line by line.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path).map_err(|source| TraceError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|source| TraceError::Io { path: path.to_owned(), source })?;
         Ok(Self {
             path: path.to_owned(),
             from: BufReader::with_capacity(1 << 16, file),
@@ -100,10 +88,7 @@ impl TraceReader {
 
     fn read_line(&mut self) -> Result<bool, TraceError> {
         self.buffer.clear();
-        let io = |source| TraceError::Io {
-            path: self.path.clone(),
-            source,
-        };
+        let io = |source| TraceError::Io { path: self.path.clone(), source };
         loop {
             let available = self.from.fill_buf().map_err(io)?;
             if available.is_empty() {
@@ -117,10 +102,7 @@ impl TraceReader {
                 break;
             }
             if self.buffer.len() > LINE_LIMIT_BYTES {
-                return Err(TraceError::TooLong {
-                    path: self.path.clone(),
-                    line: self.line + 1,
-                });
+                return Err(TraceError::TooLong { path: self.path.clone(), line: self.line + 1 });
             }
         }
         if self.buffer.is_empty() {
@@ -128,10 +110,7 @@ impl TraceReader {
         }
         self.line += 1;
         if self.buffer.last() != Some(&b'\n') {
-            return Err(TraceError::CutShort {
-                path: self.path.clone(),
-                line: self.line,
-            });
+            return Err(TraceError::CutShort { path: self.path.clone(), line: self.line });
         }
         Ok(true)
     }
@@ -139,19 +118,14 @@ impl TraceReader {
     fn next_line(&mut self) -> Result<Option<Line>, TraceError> {
         while self.read_line()? {
             let (path, line) = (&self.path, self.line);
-            let text = std::str::from_utf8(&self.buffer).map_err(|_| TraceError::NotUtf8 {
-                path: path.clone(),
-                line,
-            })?;
+            let text = std::str::from_utf8(&self.buffer)
+                .map_err(|_| TraceError::NotUtf8 { path: path.clone(), line })?;
             if text.trim().is_empty() {
                 continue;
             }
             let event = parse(text).map_err(|error| error.at(path, line))?;
             if line == 1 && !matches!(event, Event::Run(_)) {
-                return Err(TraceError::NoRun {
-                    path: path.clone(),
-                    found: event.name().to_owned(),
-                });
+                return Err(TraceError::NoRun { path: path.clone(), found: event.name().to_owned() });
             }
             return Ok(Some(Line { number: line, event }));
         }
@@ -191,12 +165,7 @@ impl ParseError {
         match self {
             Self::Json(source) => TraceError::Json { path, line, source },
             Self::Unknown(event) => TraceError::UnknownEvent { path, line, event },
-            Self::Field(event, source) => TraceError::Field {
-                path,
-                line,
-                event,
-                source,
-            },
+            Self::Field(event, source) => TraceError::Field { path, line, event, source },
             Self::Schema(found) => TraceError::Schema { path, found },
         }
     }

@@ -108,7 +108,8 @@ impl Files for Dying {
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.live().rename(from, to)?;
-        let moved = |path: &PathBuf| path.strip_prefix(from).map_or_else(|_| path.clone(), |rest| to.join(rest));
+        let moved =
+            |path: &PathBuf| path.strip_prefix(from).map_or_else(|_| path.clone(), |rest| to.join(rest));
         self.unsynced = self.unsynced.iter().map(moved).collect();
         Ok(())
     }

@@ -87,7 +87,8 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<Vec<NamedTensor>, String> {
         if view.dtype() != Dtype::F32 {
             return Err(format!("tensor {name} is {:?}, expected F32", view.dtype()));
         }
-        let values = view.data().chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
+        let values =
+            view.data().chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
         tensors.push(NamedTensor { name, shape: view.shape().to_vec(), values });
     }
     Ok(tensors)

@@ -58,7 +58,12 @@ impl AdapterConfig {
 
     /// The adapters that the file describes.
     pub fn adapters(&self) -> Adapters {
-        Adapters { r: self.r, alpha: self.lora_alpha, rs: self.use_rslora, targets: self.target_modules.clone() }
+        Adapters {
+            r: self.r,
+            alpha: self.lora_alpha,
+            rs: self.use_rslora,
+            targets: self.target_modules.clone(),
+        }
     }
 }
 
@@ -95,7 +100,9 @@ pub fn to_peft(tensor: &NamedTensor) -> NamedTensor {
 }
 
 fn transposed(tensor: &NamedTensor, name: String) -> NamedTensor {
-    let [rows, columns] = tensor.shape[..] else { return NamedTensor { name, ..tensor.clone() } };
+    let [rows, columns] = tensor.shape[..] else {
+        return NamedTensor { name, ..tensor.clone() };
+    };
     let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
     NamedTensor {
         name,

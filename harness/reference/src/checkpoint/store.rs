@@ -89,7 +89,11 @@ pub struct Store {
 
 impl Store {
     /// Writes a checkpoint, and removes those before the last two. Returns its folder and the removed ones.
-    pub fn save(&mut self, root: &Path, content: &Content) -> Result<(PathBuf, Vec<PathBuf>), CheckpointError> {
+    pub fn save(
+        &mut self,
+        root: &Path,
+        content: &Content,
+    ) -> Result<(PathBuf, Vec<PathBuf>), CheckpointError> {
         let path = (self.parts.save)(self.files.as_mut(), root, content)?;
         let mut removed = Vec::new();
         for (_, old) in newest_first(root)?.into_iter().skip(KEPT) {
@@ -104,7 +108,9 @@ impl Store {
         let mut damaged = Vec::new();
         for (_, path) in newest_first(root)? {
             match read(&path, self.parts.verify) {
-                Ok(content) => return Ok(Found { path, content, damaged }),
+                Ok(content) => {
+                    return Ok(Found { path, content, damaged });
+                }
                 Err(problem) => damaged.push(format!("{}: {problem}", path.display())),
             }
         }
@@ -116,7 +122,11 @@ impl Store {
 }
 
 /// The textbook save: all of it under a temporary name, synced, then renamed.
-pub fn save_atomically(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
+pub fn save_atomically(
+    files: &mut dyn Files,
+    root: &Path,
+    content: &Content,
+) -> Result<PathBuf, CheckpointError> {
     let name = folder_name(content.record.cursor);
     let (temporary, path) = (root.join(format!("{TEMPORARY}{name}")), root.join(&name));
     if temporary.exists() {
@@ -177,12 +187,20 @@ pub fn files_of(path: &Path, content: &Content) -> Result<BTreeMap<String, Vec<u
 }
 
 /// Writes the manifest of `content` into `folder`.
-pub fn write_manifest(files: &mut dyn Files, folder: &Path, content: &Content) -> Result<(), CheckpointError> {
-    let of_tensors = |tensors: &[NamedTensor]| tensors.iter().map(|it| (it.name.clone(), checksum_of(it))).collect();
+pub fn write_manifest(
+    files: &mut dyn Files,
+    folder: &Path,
+    content: &Content,
+) -> Result<(), CheckpointError> {
+    let of_tensors =
+        |tensors: &[NamedTensor]| tensors.iter().map(|it| (it.name.clone(), checksum_of(it))).collect();
     let manifest = Manifest {
         schema: 1,
         cursor: content.record.cursor,
-        files: files_of(folder, content)?.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
+        files: files_of(folder, content)?
+            .iter()
+            .map(|(name, bytes)| (name.clone(), checksum(bytes)))
+            .collect(),
         tensors: content.tensors.iter().map(|(file, tensors)| (file.clone(), of_tensors(tensors))).collect(),
     };
     let path = folder.join(MANIFEST);
@@ -213,7 +231,9 @@ fn verify_checksums(manifest: &Manifest, file: &str, bytes: &[u8]) -> Result<(),
     let expected = &manifest.tensors[file];
     let changed = tensors.iter().find(|tensor| expected.get(&tensor.name) != Some(&checksum_of(tensor)));
     Err(match changed {
-        Some(tensor) => format!("{file}: tensor {} is not what was written: its checksum does not match", tensor.name),
+        Some(tensor) => {
+            format!("{file}: tensor {} is not what was written: its checksum does not match", tensor.name)
+        }
         None => format!("{file}: the header is not what was written"),
     })
 }

@@ -109,7 +109,8 @@ fn view(anchor: &[u32], turn: impl FnOnce(&mut [u32])) -> Vec<u32> {
 fn pad(parts: &CollateParts, data: &Data, padding: &Padding, rows: &[Vec<u32>]) -> Rows {
     let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = (parts.width)(longest, padding, data.max_length as usize);
-    let mut padded = Rows { ids: Vec::new(), real: Vec::new(), positions: Vec::new(), count: rows.len(), width };
+    let mut padded =
+        Rows { ids: Vec::new(), real: Vec::new(), positions: Vec::new(), count: rows.len(), width };
     for row in rows {
         let pads = width - row.len();
         let before = if padding.side == Side::Left { pads } else { 0 };

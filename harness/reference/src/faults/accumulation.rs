@@ -12,7 +12,8 @@ use crate::window::{GradientSet, Place, Scales, Window, add, one_over};
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("mean-of-token-means", |parts| {
-            parts.window.scales = |own, _, totals, _| each(own, |own| one_over((own * totals.micro_batches) as f64));
+            parts.window.scales =
+                |own, _, totals, _| each(own, |own| one_over((own * totals.micro_batches) as f64));
         }),
         ("sum-not-mean", |parts| {
             parts.window.scales = |own, _, _, _| each(own, |own| one_over(own as f64));

@@ -13,7 +13,11 @@ pub struct Mask<E: Engine> {
 
 impl<E: Engine> Mask<E> {
     /// The mask of some rows; `allows` says whether the position `from` of a row may attend to `to`.
-    pub fn new(rows: &Rows, allows: fn(real: &[bool], from: usize, to: usize) -> bool, device: &E::Device) -> Self {
+    pub fn new(
+        rows: &Rows,
+        allows: fn(real: &[bool], from: usize, to: usize) -> bool,
+        device: &E::Device,
+    ) -> Self {
         let mut allowed = Vec::with_capacity(rows.count * rows.width * rows.width);
         for row in rows.real.chunks_exact(rows.width) {
             for from in 0..rows.width {
@@ -29,7 +33,10 @@ impl<E: Engine> Mask<E> {
     pub fn part(&self, from: usize, to: usize) -> Self {
         let [rows, ..] = self.allowed.dims();
         let place = [0..rows, 0..1, from..to, 0..to];
-        Self { forbidden: self.forbidden.clone().slice(place.clone()), allowed: self.allowed.clone().slice(place) }
+        Self {
+            forbidden: self.forbidden.clone().slice(place.clone()),
+            allowed: self.allowed.clone().slice(place),
+        }
     }
 
     /// Where attending is forbidden.

@@ -103,7 +103,8 @@ impl Model {
         let blocks = (0..size.layers).map(|layer| builder.block(layer, &size)).collect();
         let norm = builder.norm("norm", size.hidden);
         let lm_head = builder.base("lm_head.weight", &[size.hidden, vocabulary], fan_in(size.hidden));
-        let projection = plan.train.heads.first().map(|name| builder.head(name, size.hidden, size.projection));
+        let projection =
+            plan.train.heads.first().map(|name| builder.head(name, size.hidden, size.projection));
         let model = Self {
             size,
             embedding,
@@ -138,9 +139,22 @@ struct Builder<'a, B: Backend> {
 }
 
 impl<B: Backend> Builder<'_, B> {
-    fn push(&mut self, name: String, group: &str, shape: &[usize], trainable: bool, values: Vec<f32>) -> usize {
+    fn push(
+        &mut self,
+        name: String,
+        group: &str,
+        shape: &[usize],
+        trainable: bool,
+        values: Vec<f32>,
+    ) -> usize {
         let value = from_vec(values, Parameter::<B>::extents(shape), self.device);
-        self.parameters.push(Parameter { name, group: group.to_owned(), shape: shape.to_vec(), trainable, value });
+        self.parameters.push(Parameter {
+            name,
+            group: group.to_owned(),
+            shape: shape.to_vec(),
+            trainable,
+            value,
+        });
         self.parameters.len() - 1
     }
 

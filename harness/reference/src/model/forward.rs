@@ -68,7 +68,8 @@ pub fn forward<E: Engine>(
     let mut x = embed(pass, rows, span.clone());
     x = pass.dropout.apply(x);
     for (layer, block) in pass.model.blocks.iter().enumerate() {
-        let attended = attend(pass, block, x.clone(), layer, rows.count, span.clone(), mask, cache.as_deref_mut());
+        let attended =
+            attend(pass, block, x.clone(), layer, rows.count, span.clone(), mask, cache.as_deref_mut());
         x = x + pass.dropout.apply(attended);
         let inner = norm(x.clone(), &block.inner_norm, pass.weights);
         let inner = gelu(linear(inner, &block.up, pass.weights, pass.model.adapter_scale));
@@ -117,7 +118,10 @@ fn sinusoid(position: u32, d: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a block's attention is all of these, and none of them is state")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a block's attention is all of these, and none of them is state"
+)]
 fn attend<E: Engine>(
     pass: &Pass<E>,
     block: &Block,

@@ -9,7 +9,12 @@ use crate::engine::Engine;
 const NORM_EPS: f64 = 1e-5;
 
 /// `x W + b + scale (x A) B` over rows `[n, in] -> [n, out]` (LoRA, arXiv 2106.09685).
-pub fn linear<E: Engine>(x: Tensor<E, 2>, layer: &Linear, weights: &[Tensor<E, 2>], scale: f64) -> Tensor<E, 2> {
+pub fn linear<E: Engine>(
+    x: Tensor<E, 2>,
+    layer: &Linear,
+    weights: &[Tensor<E, 2>],
+    scale: f64,
+) -> Tensor<E, 2> {
     let y = x.clone().matmul(weights[layer.weight].clone()) + weights[layer.bias].clone();
     match layer.adapter {
         Some((a, b)) => y + x.matmul(weights[a].clone()).matmul(weights[b].clone()) * scale,

@@ -54,7 +54,11 @@ pub fn lm_by_row<E: Engine>(
     let next = Tensor::<E, 2, Int>::from_data(TensorData::new(next, [targets.len(), 1]), device);
     let unsupervised = Tensor::from_data(TensorData::new(unsupervised, [targets.len(), 1]), device);
     let taken = activation::log_softmax(logits, 1).gather(1, next).neg();
-    taken.mask_fill(unsupervised, 0.0).reshape([targets.len() / width, width]).sum_dim(1).reshape([targets.len() / width])
+    taken
+        .mask_fill(unsupervised, 0.0)
+        .reshape([targets.len() / width, width])
+        .sum_dim(1)
+        .reshape([targets.len() / width])
 }
 
 /// `softplus((a·n - a·p) / temperature)` summed over the triplets that have a token: `-log` of the positive's share.
