@@ -5,6 +5,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 
+use crate::contract::Contract;
 use crate::finding::Sheet;
 use crate::invariants::{self, Kind, Rule, RunEvidence, protocol_answers};
 use crate::parallel::Slots;
@@ -34,8 +35,8 @@ pub struct Case<'a> {
     pub scenario: &'a Scenario,
     /// What the runs left.
     pub evidence: &'a Evidence,
-    /// Whether the trainer declares that it is deterministic.
-    pub deterministic: bool,
+    /// The contract that the trainer declares; a run's own is noted where it is another.
+    pub declared: &'a Contract,
     /// Whether only some of the scenario's runs were made: what is asked of the others is then left out.
     pub partial: bool,
     /// How findings are labelled.
@@ -69,12 +70,29 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
             Err(reason) => tally.cannot_judge(reason),
         }
     }
+    for (contract, traces) in other_contracts(case.declared, &read) {
+        let traces = if traces == 1 { "1 trace".to_owned() } else { format!("{traces} traces") };
+        tally.note(&format!("contract of {traces}: {contract}"));
+    }
     let traces: usize = read.iter().map(|run| run.watched.len()).sum();
     tally.count("runs", read.len() as u64);
     tally
         .count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
     tally.count("processes", traces as u64);
     tally.outcome(&case.scenario.id)
+}
+
+/// The contracts that differ from the declared one, and how many traces are under each: a plan may ask for another.
+fn other_contracts<'a>(declared: &Contract, read: &'a [Read]) -> Vec<(&'a Contract, usize)> {
+    let mut others: Vec<(&Contract, usize)> = Vec::new();
+    for run in read.iter().flat_map(|run| &run.watched).filter_map(|(_, watched)| watched.run.as_ref()) {
+        match others.iter_mut().find(|(contract, _)| **contract == run.contract) {
+            Some((_, traces)) => *traces += 1,
+            None if run.contract == *declared => {}
+            None => others.push((&run.contract, 1)),
+        }
+    }
+    others
 }
 
 /// Reads every trace once, side by side; runs that share their first segment share its reading.
@@ -146,7 +164,7 @@ fn expectation<'a>(
         let silent = case.partial || !case.evidence.unjudged.is_empty();
         return (!silent).then_some((rule, Err(reason)));
     }
-    if !case.deterministic && BITWISE.contains(&rule.name) {
+    if !case.declared.deterministic && BITWISE.contains(&rule.name) {
         return Some((
             rule,
             Err(format!("{}: the trainer declares that it is not deterministic", rule.name)),

@@ -95,7 +95,7 @@ impl Suite<'_> {
         let case = Case {
             scenario,
             evidence: &evidence,
-            deterministic: self.description.contract.deterministic,
+            declared: &self.description.contract,
             partial: !wanted.is_empty(),
             labels: Labels { reproduce: &reproduce, trace: label },
         };

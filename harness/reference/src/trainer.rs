@@ -85,7 +85,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     }
 
     fn epochs(&mut self) -> Result<EndReason, TrainError> {
-        if self.plan.start.is_some() && self.is_at_stop() {
+        if self.is_at_stop() {
             return Ok(EndReason::Stopped);
         }
         while self.next_epoch_if_done() {
@@ -114,9 +114,14 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.shard.micro_batches > 0 && self.state.cursor.epoch < self.plan.data.epochs
     }
 
+    /// The end of an epoch is the beginning of the next: a plan may stop at either.
     fn is_at_stop(&self) -> bool {
+        let settled = |epoch, micro_batches| {
+            if micro_batches < self.shard.micro_batches { (epoch, micro_batches) } else { (epoch + 1, 0) }
+        };
         let Cursor { epoch, micro_batches } = self.state.cursor;
-        self.plan.stop.as_ref().is_some_and(|stop| (stop.epoch, stop.micro_batches) == (epoch, micro_batches))
+        let stop = self.plan.stop.as_ref();
+        stop.is_some_and(|it| settled(it.epoch, it.micro_batches) == settled(epoch, micro_batches))
     }
 
     fn micro_batch(&mut self) -> Result<(), TrainError> {

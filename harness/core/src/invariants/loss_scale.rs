@@ -160,11 +160,14 @@ mod tests {
             }
         }
         let state = state_at(&mut events, "update");
-        let gradients = state.tensors.iter().map(|tensor| ProbeGradient {
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            norm: tensor.grad_norm.map_or(Number(0.0), |norm| Number(norm.0 / factor)),
-            sketch: Vec::new(),
+        let gradients = state.tensors.iter().filter_map(|tensor| {
+            let norm = Number(tensor.grad_norm?.0 / factor);
+            Some(ProbeGradient {
+                name: tensor.name.clone(),
+                shape: tensor.shape.clone(),
+                norm,
+                sketch: Vec::new(),
+            })
         });
         let probe = Probe {
             name: "window:1".into(),

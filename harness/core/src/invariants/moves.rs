@@ -26,7 +26,7 @@ struct Moves {
     /// The smallest step that is sure to be seen in the plan's number format.
     visible: f64,
     digests: HashMap<String, String>,
-    /// The smallest group's rate, summed over the updates since the last state.
+    /// The smallest group's rate at the last update: a state shows the gradients of no other.
     rate: f64,
     /// What clipping left of the last gradient.
     clipped: f64,
@@ -45,10 +45,11 @@ impl Moves {
     }
 
     fn update(&mut self, it: &Update) {
+        self.rate = 0.0;
         if !it.applied || it.lr.is_empty() {
             return;
         }
-        self.rate += it.lr.iter().map(|lr| lr.0).fold(f64::INFINITY, f64::min);
+        self.rate = it.lr.iter().map(|lr| lr.0).fold(f64::INFINITY, f64::min);
         self.clipped = match (it.grad_norm, it.clipped_norm) {
             (Some(before), Some(after)) if before.0 > 0.0 => after.0 / before.0,
             _ => 1.0,

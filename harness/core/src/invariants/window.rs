@@ -76,7 +76,7 @@ impl Window {
             None => sheet.missing("window"),
             Some(found) => {
                 sheet.check(found == window, line, || Difference {
-                    expected: format!("{window} micro-batches in the open window at {}", Place::from(cursor)),
+                    expected: format!("an open window of {window} at {}", Place::from(cursor)),
                     actual: found.to_string(),
                     component: "boundary",
                     cause: if found < window {

@@ -67,8 +67,14 @@ impl Bench {
             reproduce: "traintrue run example",
             trace: &|path| path.file_name().unwrap().to_string_lossy().into_owned(),
         };
-        let case =
-            Case { scenario: &scenario, evidence: &self.evidence, deterministic, partial: false, labels };
+        let declared = Contract { deterministic, ..Contract::default() };
+        let case = Case {
+            scenario: &scenario,
+            evidence: &self.evidence,
+            declared: &declared,
+            partial: false,
+            labels,
+        };
         judge(&case, &Slots::new(2))
     }
 }

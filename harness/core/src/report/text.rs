@@ -6,9 +6,6 @@ use super::paint::{Paint, Tone};
 use crate::finding::{At, Finding};
 use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Verdict};
 
-/// Findings shown of one scenario; JSON has them all.
-const FINDINGS_SHOWN: usize = 5;
-
 /// Invariants that compare bits: a verdict that rests on one may say so.
 const BIT_FOR_BIT: [&str; 4] =
     ["seam/identical", "determinism/repeat", "purity/same-trajectory", "checkpoint/old-or-new"];
@@ -114,32 +111,41 @@ fn waste(tokens: u64, positions: u64) -> Option<String> {
     Some(format!("{:.0} % padding", 100.0 * padding as f64 / positions as f64))
 }
 
+/// The first finding of each invariant in full, in the order of the findings: the true cause stands first.
 fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
-    for finding in outcome.findings.iter().take(FINDINGS_SHOWN) {
-        let head = format!("{}: {} is broken in {}", outcome.scenario, finding.invariant, finding.run);
-        put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
-        let where_ = format!("{}, line {} of {}", place(&finding.at), finding.line, finding.trace);
-        for (name, value) in [
-            ("where", where_.as_str()),
-            ("expected", &finding.expected),
-            ("actual", &finding.actual),
-            ("cause", &finding.cause),
-            ("component", &finding.component),
-            ("reproduce", &finding.reproduce),
-        ] {
-            put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
+    let mut shown: Vec<&str> = Vec::new();
+    for finding in &outcome.findings {
+        if shown.contains(&finding.invariant.as_str()) {
+            continue;
         }
+        shown.push(&finding.invariant);
+        let of_it = outcome.findings.iter().filter(|it| it.invariant == finding.invariant);
+        let others = match of_it.count() - 1 {
+            0 => String::new(),
+            others => format!(" and in {}", many(others as u64, "other run")),
+        };
+        let head =
+            format!("{}: {} is broken in {}{others}", outcome.scenario, finding.invariant, finding.run);
+        put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
+        block(text, finding, paint);
     }
-    let hidden = outcome.findings.len().saturating_sub(FINDINGS_SHOWN);
-    if hidden > 0 {
-        put(
-            text,
-            format_args!(
-                "\n{}: {} more; --format json has them all\n",
-                outcome.scenario,
-                many(hidden as u64, "finding")
-            ),
-        );
+    if outcome.findings.len() > shown.len() {
+        let all = many(outcome.findings.len() as u64, "finding");
+        put(text, format_args!("\n{}: {all} in all; --format json has each\n", outcome.scenario));
+    }
+}
+
+fn block(text: &mut String, finding: &Finding, paint: Paint) {
+    let place = format!("{}, line {} of {}", place(&finding.at), finding.line, finding.trace);
+    for (name, value) in [
+        ("where", place.as_str()),
+        ("expected", &finding.expected),
+        ("actual", &finding.actual),
+        ("cause", &finding.cause),
+        ("component", &finding.component),
+        ("reproduce", &finding.reproduce),
+    ] {
+        put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
     }
 }
 

@@ -9,6 +9,9 @@ use super::file::{Cut, RunSpec, Scenario};
 /// Cuts that a random plan keeps of a run that is made at many.
 const CUTS_KEPT: usize = 3;
 
+/// Draws for one cut: a short epoch may not have another place.
+const DRAWS_MOST: usize = 64;
+
 /// The scenario with a random seed, another part of the corpus, one value for each path of its `random` table, and its cuts
 /// somewhere else. The same seed gives the same scenario.
 pub fn randomised(scenario: &Scenario, seed: u64) -> Scenario {
@@ -67,10 +70,14 @@ fn moved(scenario: &Scenario, run: &RunSpec, rng: &mut ChaCha8Rng) -> RunSpec {
         let most = if epoch == end.epoch { end.micro_batches } else { length };
         Cut { epoch, micro_batches: rng.random_range(0..=most) }
     };
-    for cut in &mut run.cuts {
-        *cut = draw(cut.epoch);
+    let mut drawn: Vec<Cut> = Vec::new();
+    for cut in &run.cuts {
+        // Two cuts at one place leave one checkpoint, and no other to fall back on where that is damaged.
+        let fresh = |it: &Cut| run.damage.is_none() || !drawn.contains(it);
+        drawn.push((0..DRAWS_MOST).map(|_| draw(cut.epoch)).find(fresh).unwrap_or(*cut));
     }
-    run.cuts.sort();
+    drawn.sort();
+    run.cuts = drawn;
     if let Some(each) = &mut run.each_cut_after {
         each.micro_batches.truncate(CUTS_KEPT);
         for cut in &mut each.micro_batches {
