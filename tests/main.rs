@@ -20,3 +20,13 @@ mod random_plans;
 mod inputs;
 // Verbs, exit codes and documents.
 mod command;
+// What is refused, and how.
+mod bad_input;
+// The command that a finding prints finds it again.
+mod reproduce;
+// What a person reads, as it is.
+mod snapshots;
+// Schedules and windows against values worked out by hand.
+mod tables;
+// What is true of the sources themselves.
+mod tidy;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use traintrue::exit::Exit;
-use traintrue::plan::Plan;
+use traintrue::plan::{Plan, PlanError};
 use traintrue_reference::{Death, Device, TrainRequest};
 
 use crate::Done;
@@ -35,6 +35,8 @@ enum TrainIoError {
     Read { path: String, source: io::Error },
     #[error("{path}: the plan is longer than {PLAN_LIMIT_BYTES} bytes")]
     TooLong { path: String },
+    #[error("{path}: {source}")]
+    Plan { path: String, source: PlanError },
     #[error("{path}: cannot write the trace: {source}", path = .path.display())]
     Trace { path: PathBuf, source: io::Error },
     #[error("{name}: {value:?}, expected the number of a file operation, from 1")]
@@ -42,7 +44,9 @@ enum TrainIoError {
 }
 
 pub fn train(args: &TrainArgs) -> Done {
-    let plan = Plan::parse(&read(args.plan.as_ref())?)?;
+    let from = shown(args.plan.as_ref());
+    let plan = Plan::parse(&read(args.plan.as_ref())?)
+        .map_err(|source| TrainIoError::Plan { path: from, source })?;
     let request = TrainRequest {
         plan: &plan,
         device: args.device.parse::<Device>()?,
@@ -53,6 +57,8 @@ pub fn train(args: &TrainArgs) -> Done {
     match &plan.trace {
         None => traintrue_reference::train(&request, &mut io::stdout().lock())?,
         Some(path) => {
+            // A device that cannot be had leaves a trace that is there as it is.
+            request.device.probe()?;
             let open = File::create(path);
             let mut file = open.map_err(|source| TrainIoError::Trace { path: path.clone(), source })?;
             traintrue_reference::train(&request, &mut file)?;
@@ -62,8 +68,13 @@ pub fn train(args: &TrainArgs) -> Done {
     Ok(Exit::Held)
 }
 
+/// What the plan's source is called in a message.
+fn shown(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string())
+}
+
 fn read(path: Option<&PathBuf>) -> Result<String, TrainIoError> {
-    let shown = path.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    let shown = shown(path);
     let from: io::Result<Box<dyn Read>> = match path {
         None => Ok(Box::new(io::stdin().lock())),
         Some(path) => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),

@@ -79,12 +79,13 @@ impl Default for Contract {
     }
 }
 
-impl fmt::Display for Contract {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Contract {
+    /// Its conventions in words, always in this order.
+    fn words(&self) -> [String; 5] {
         let tail = match self.tail {
-            Tail::Flush => "flush",
-            Tail::Drop => "drop",
-            Tail::Carry => "carry",
+            Tail::Flush => "tail flush",
+            Tail::Drop => "tail drop",
+            Tail::Carry => "tail carry",
         };
         let normaliser = match self.normaliser {
             Normaliser::Tokens => "tokens",
@@ -95,16 +96,30 @@ impl fmt::Display for Contract {
             Gradients::Sum => "sum",
         };
         let first = match self.first_lr {
-            FirstLr::Zero => "zero",
-            FirstLr::Nonzero => "nonzero",
+            FirstLr::Zero => "first lr zero",
+            FirstLr::Nonzero => "first lr nonzero",
         };
+        let rows = if self.rows_per_sample == 1 { "row" } else { "rows" };
         let repeat = if self.deterministic { "deterministic" } else { "not deterministic" };
-        write!(
-            f,
-            "tail {tail}, {gradients} over {normaliser}, first lr {first}, {} row{} a sample, {repeat}",
-            self.rows_per_sample,
-            if self.rows_per_sample == 1 { "" } else { "s" },
-        )
+        [
+            tail.to_owned(),
+            format!("{gradients} over {normaliser}"),
+            first.to_owned(),
+            format!("{} {rows} a sample", self.rows_per_sample),
+            repeat.to_owned(),
+        ]
+    }
+
+    /// The conventions that are not those of `other`, in words.
+    pub fn unlike(&self, other: &Self) -> String {
+        let pairs = self.words().into_iter().zip(other.words());
+        pairs.filter(|(own, others)| own != others).map(|(own, _)| own).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(", "))
     }
 }
 

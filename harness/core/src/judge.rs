@@ -3,6 +3,7 @@
 mod tally;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
@@ -70,9 +71,8 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
             Err(reason) => tally.cannot_judge(reason),
         }
     }
-    for (contract, traces) in other_contracts(case.declared, &read) {
-        let traces = if traces == 1 { "1 trace".to_owned() } else { format!("{traces} traces") };
-        tally.note(&format!("contract of {traces}: {contract}"));
+    if let Some(others) = other_contracts(case.declared, &read) {
+        tally.note(&format!("under another contract: {others}"));
     }
     let traces: usize = read.iter().map(|run| run.watched.len()).sum();
     tally.count("runs", read.len() as u64);
@@ -82,17 +82,19 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
     tally.outcome(&case.scenario.id)
 }
 
-/// The contracts that differ from the declared one, and how many traces are under each: a plan may ask for another.
-fn other_contracts<'a>(declared: &Contract, read: &'a [Read]) -> Vec<(&'a Contract, usize)> {
-    let mut others: Vec<(&Contract, usize)> = Vec::new();
+/// How the contracts of traces differ from the declared one, and in how many traces: a plan may ask for another.
+fn other_contracts(declared: &Contract, read: &[Read]) -> Option<String> {
+    let mut others: BTreeMap<String, usize> = BTreeMap::new();
     for run in read.iter().flat_map(|run| &run.watched).filter_map(|(_, watched)| watched.run.as_ref()) {
-        match others.iter_mut().find(|(contract, _)| **contract == run.contract) {
-            Some((_, traces)) => *traces += 1,
-            None if run.contract == *declared => {}
-            None => others.push((&run.contract, 1)),
+        if run.contract != *declared {
+            *others.entry(run.contract.unlike(declared)).or_default() += 1;
         }
     }
-    others
+    let words = others.iter().map(|(contract, traces)| match traces {
+        1 => format!("{contract} (1 trace)"),
+        many => format!("{contract} ({many} traces)"),
+    });
+    (!others.is_empty()).then(|| words.collect::<Vec<_>>().join("; "))
 }
 
 /// Reads every trace once, side by side; runs that share their first segment share its reading.
