@@ -32,7 +32,7 @@ fn text(path: &Path) -> &str {
 #[case::huge(
     "samples = 90",
     "samples = 90000000",
-    "mine.toml: runs.once: data.samples: 90000008, expected at most "
+    "mine.toml: runs.once: data.samples: 90000000, expected at most "
 )]
 #[case::unknown_plan_key(
     "accumulation = 8",
@@ -83,7 +83,7 @@ fn a_scenario_that_is_not_utf_8_and_a_folder_without_one() {
 
 #[rstest]
 #[case::unknown_key("\"seed\"", "\"sead\"", "plan: sead: unknown field `sead`")]
-#[case::nan("1e-3", "NaN", "plan: train.optimizer.lr: expected value at line 13 column ")]
+#[case::nan("1e-3", "NaN", "plan: train.optimizer.lr: expected value at line 12 column ")]
 #[case::negative(
     "\"batch\": 2",
     "\"batch\": -2",

@@ -50,7 +50,10 @@ fn windows_close_where_they_should(
 #[case::first_zero(ScheduleName::Linear, 2, FirstLr::Zero, &[0.0, 1.0 / 2.0, 1.0, 2.0 / 3.0, 1.0 / 3.0])]
 #[case::no_warm_up(ScheduleName::Linear, 0, FirstLr::Nonzero, &[4.0 / 5.0, 3.0 / 5.0, 2.0 / 5.0, 1.0 / 5.0, 0.0])]
 // Half a cosine over four updates after one of warm-up: cos 45° is 0.7071, so (1 + 0.7071) / 2, 1/2, (1 - 0.7071) / 2, 0.
-#[case::cosine(ScheduleName::Cosine, 1, FirstLr::Nonzero, &[1.0, 0.853_553_390_593_273_8, 0.5, 0.146_446_609_406_726_2, 0.0])]
+#[case::cosine(
+    ScheduleName::Cosine, 1, FirstLr::Nonzero,
+    &[1.0, 0.853_553_390_593_273_8, 0.5, 0.146_446_609_406_726_2, 0.0]
+)]
 #[case::constant(ScheduleName::Constant, 4, FirstLr::Nonzero, &[0.25, 0.5, 0.75, 1.0, 1.0])]
 // A warm-up longer than the run never ends.
 #[case::all_warm_up(ScheduleName::Linear, 10, FirstLr::Nonzero, &[0.1, 0.2, 0.3, 0.4, 0.5])]
