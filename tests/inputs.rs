@@ -1,8 +1,10 @@
 //! Small inputs that tests begin from: a plan, a scenario of one's own, a trainer in a few lines of shell.
 
 use std::fs;
+use std::path::Path;
 
 use tempfile::TempDir;
+use traintrue::scenario::{PlannedFault, Scenario};
 
 /// A plan as a person may write it.
 pub const PLAN: &str = r#"{
@@ -28,8 +30,9 @@ pub const PLAN: &str = r#"{
 pub fn own_scenario(id: &str, change: impl Fn(String) -> String) -> TempDir {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/determinism.toml");
     let text = fs::read_to_string(shipped).unwrap();
-    let text =
-        text.replace("id = \"determinism\"", &format!("id = \"{id}\"")).replace("unseeded-order", "my-fault");
+    let faults = Scenario::parse(Path::new(shipped), &text).unwrap().faults;
+    let renamed = |text: String, fault: &PlannedFault| text.replace(&fault.id, &format!("my-{}", fault.id));
+    let text = faults.iter().fold(text, renamed).replace("id = \"determinism\"", &format!("id = \"{id}\""));
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(format!("{id}.toml")), change(text)).unwrap();
     folder

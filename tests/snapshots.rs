@@ -1,4 +1,5 @@
-//! What a person reads, as it is: the table, the pages of `explain`, a finding, error messages.
+//! What a person reads: the table, the pages of `explain`, a finding, error messages. Times are filtered out, and so
+//! is every computed number, whose last bits are the machine's.
 //!
 //! The snapshots are in golden/snapshots; `cargo insta review` shows what changed and accepts it.
 
@@ -6,13 +7,14 @@ use insta::{Settings, assert_snapshot};
 
 use crate::binary::traintrue;
 
-/// Settings under which times and the machine's temporary folders do not show.
+/// Settings under which nothing of the machine shows.
 fn settled(check: impl FnOnce()) {
     let mut settings = Settings::clone_current();
     settings.set_snapshot_path("../golden/snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.add_filter(r" +\d+\.\d s\n", "  [time] s\n");
+    settings.add_filter(r"\d+\.\d{5,}", "[number]");
     settings.bind(check);
 }
 

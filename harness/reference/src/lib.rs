@@ -98,8 +98,9 @@ pub fn faults() -> Vec<&'static str> {
     faults::table::<engine::Cpu>().into_iter().map(|(id, _)| id).collect()
 }
 
-/// Runs a plan and writes its trace. Fails where the device, the plan or a checkpoint cannot be used.
-pub fn train(request: &TrainRequest, trace: &mut impl Write) -> Result<(), TrainError> {
+/// Runs a plan and writes its trace. The writer is no type parameter, so that the loop is compiled, and optimised, in this
+/// crate. Fails where the device, the plan or a checkpoint cannot be used.
+pub fn train(request: &TrainRequest, trace: &mut dyn Write) -> Result<(), TrainError> {
     request.device.probe()?;
     if request.plan.train.heads.len() > 1 {
         let problem = format!("this trainer has at most one head, found {}", request.plan.train.heads.len());
@@ -137,7 +138,7 @@ fn planted<E: Engine>(fault: Option<&str>) -> Result<Parts<E>, TrainError> {
 
 fn train_on<E: Engine>(
     request: &TrainRequest,
-    trace: &mut impl Write,
+    trace: &mut dyn Write,
     device: E::Device,
 ) -> Result<(), TrainError> {
     let plan = request.plan;

@@ -8,7 +8,7 @@ use crate::invariants::{Rule, RunEvidence};
 use crate::verdict::{Outcome, Verdict};
 
 /// Causes before what follows from them: a lost window also moves every loss after it.
-const CAUSES_FIRST: [&str; 12] = [
+const CAUSES_FIRST: [&str; 14] = [
     "protocol",
     "ledger",
     "window",
@@ -20,6 +20,8 @@ const CAUSES_FIRST: [&str; 12] = [
     "state",
     "evaluation",
     "purity",
+    "clip",
+    "loss",
     "partition",
 ];
 

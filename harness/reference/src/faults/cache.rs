@@ -10,6 +10,9 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.forward.keeps_cache = |asked, forwards_before| asked && forwards_before == 0;
         }),
         ("cache-kept-in-training", |parts| parts.forward.keeps_cache = |asked, _| asked),
+        ("cached-positions-restart", |parts| {
+            parts.forward.position = |rows, place, from| rows.positions[place].saturating_sub(from as u32);
+        }),
         ("checkpointing-silently-off", |parts| parts.recomputes = |_| false),
     ]
 }

@@ -5,10 +5,13 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use crate::data::Rows;
 use crate::engine::Engine;
 
+/// Added to a score that must not count.
+const FORBIDDEN: f32 = -1e30;
+
 /// Which position may attend to which, `[rows, 1, width, width]`, built once a forward.
 pub struct Mask<E: Engine> {
-    forbidden: Tensor<E, 4, Bool>,
-    allowed: Tensor<E, 4>,
+    /// 0 where attending is allowed, far below any score where it is not.
+    added: Tensor<E, 4>,
 }
 
 impl<E: Engine> Mask<E> {
@@ -18,30 +21,25 @@ impl<E: Engine> Mask<E> {
         allows: fn(real: &[bool], from: usize, to: usize) -> bool,
         device: &E::Device,
     ) -> Self {
-        let mut allowed = Vec::with_capacity(rows.count * rows.width * rows.width);
+        let mut added = Vec::with_capacity(rows.count * rows.width * rows.width);
         for row in rows.real.chunks_exact(rows.width) {
             for from in 0..rows.width {
-                allowed.extend((0..rows.width).map(|to| if allows(row, from, to) { 1.0_f32 } else { 0.0 }));
+                added.extend((0..rows.width).map(|to| if allows(row, from, to) { 0.0 } else { FORBIDDEN }));
             }
         }
         let extents = [rows.count, 1, rows.width, rows.width];
-        let allowed = Tensor::<E, 4>::from_data(TensorData::new(allowed, extents), device);
-        Self { forbidden: allowed.clone().equal_elem(0.0), allowed }
+        Self { added: Tensor::from_data(TensorData::new(added, extents), device) }
     }
 
     /// The mask of the queries `from..to` on the keys up to `to`.
     pub fn part(&self, from: usize, to: usize) -> Self {
-        let [rows, ..] = self.allowed.dims();
-        let place = [0..rows, 0..1, from..to, 0..to];
-        Self {
-            forbidden: self.forbidden.clone().slice(place.clone()),
-            allowed: self.allowed.clone().slice(place),
-        }
+        let [rows, ..] = self.added.dims();
+        Self { added: self.added.clone().slice([0..rows, 0..1, from..to, 0..to]) }
     }
 
     /// Where attending is forbidden.
     pub fn forbidden(&self) -> Tensor<E, 4, Bool> {
-        self.forbidden.clone()
+        self.added.clone().lower_elem(0.0)
     }
 }
 
@@ -50,15 +48,15 @@ pub fn causal_over_tokens(real: &[bool], from: usize, to: usize) -> bool {
     to <= from && real[to]
 }
 
-/// Softmax over the allowed positions. The largest allowed score is taken out first; a row with none sums to 0 and its
-/// weights are 0.
+/// Softmax over the allowed positions. The largest allowed score is taken out first; a row with none has all its scores far
+/// below what is taken out, so it sums to 0 and its weights are 0.
 pub fn masked_softmax<E: Engine>(scores: Tensor<E, 4>, mask: &Mask<E>) -> Tensor<E, 4> {
-    let scores = scores.mask_fill(mask.forbidden.clone(), -1e30);
-    let largest = scores.clone().detach().max_dim(3);
-    let weights = (scores - largest).exp() * mask.allowed.clone();
+    let scores = scores + mask.added.clone();
+    let largest = scores.clone().detach().max_dim(3).clamp_min(FORBIDDEN / 2.0);
+    let weights = (scores - largest).exp();
     let sum = weights.clone().sum_dim(3);
     let none = sum.clone().detach().equal_elem(0.0).float();
-    weights / (sum + none)
+    weights * (sum + none).recip()
 }
 
 /// Fills the forbidden places with `value` and takes an ordinary softmax.

@@ -24,6 +24,8 @@ pub struct ForwardParts<E: Engine> {
     pub pool: fn(Tensor<E, 2>, &Rows, Precision) -> Tensor<E, 2>,
     /// Unit vectors.
     pub unit: fn(Tensor<E, 2>, Precision) -> Tensor<E, 2>,
+    /// The position of the token at `place`, in a forward that begins at `from` of each row.
+    pub position: fn(&Rows, place: usize, from: usize) -> u32,
     /// Whether a training forward keeps keys and values, given how many forwards there were before.
     pub keeps_cache: fn(asked: bool, forwards_before: u64) -> bool,
 }
@@ -35,6 +37,7 @@ impl<E: Engine> Default for ForwardParts<E> {
             softmax: masked_softmax,
             pool: mean_of_tokens,
             unit,
+            position: |rows, place, _| rows.positions[place],
             // Nothing in training reads a cache, from the first forward on.
             keeps_cache: |_, _| false,
         }
@@ -104,18 +107,22 @@ fn embed<E: Engine>(pass: &Pass<E>, rows: &Rows, span: Range<usize>) -> Tensor<E
     let places: Vec<usize> =
         (0..rows.count).flat_map(|row| span.clone().map(move |at| row * rows.width + at)).collect();
     let ids: Vec<i64> = places.iter().map(|&at| i64::from(rows.ids[at])).collect();
-    let positions: Vec<f32> = places.iter().flat_map(|&at| sinusoid(rows.positions[at], d)).collect();
+    let table = sinusoids(rows.width, d);
+    let position = |&at: &usize| (pass.parts.position)(rows, at, span.start) as usize;
+    let positions: Vec<f32> = places.iter().map(position).flat_map(|at| &table[at]).copied().collect();
     let ids = Tensor::<E, 1, Int>::from_data(TensorData::new(ids, [places.len()]), pass.device);
     let positions = Tensor::from_data(TensorData::new(positions, [places.len(), d]), pass.device);
     pass.weights[pass.model.embedding].clone().select(0, ids) + positions
 }
 
-/// Sines and cosines of a position (arXiv 1706.03762, section 3.5).
-fn sinusoid(position: u32, d: usize) -> impl Iterator<Item = f32> {
-    (0..d).map(move |at| {
-        let angle = f64::from(position) / 10_000_f64.powf((at / 2 * 2) as f64 / d as f64);
+/// Sines and cosines of each position below `width` (arXiv 1706.03762, section 3.5).
+fn sinusoids(width: usize, d: usize) -> Vec<Vec<f32>> {
+    let periods: Vec<f64> = (0..d).map(|at| 10_000_f64.powf((at / 2 * 2) as f64 / d as f64)).collect();
+    let wave = |position: usize, at: usize| {
+        let angle = position as f64 / periods[at];
         (if at % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
-    })
+    };
+    (0..width).map(|position| (0..d).map(|at| wave(position, at)).collect()).collect()
 }
 
 #[expect(
@@ -143,7 +150,8 @@ fn attend<E: Engine>(
     if let Some(cache) = cache {
         (keys, values) = cache.extend(layer, span.start, keys, values);
     }
-    let scores = queries.matmul(keys.swap_dims(2, 3)) / ((d / heads) as f64).sqrt();
+    let queries = queries / ((d / heads) as f64).sqrt();
+    let scores = queries.matmul(keys.swap_dims(2, 3));
     let attended = (pass.parts.softmax)(scores, mask).matmul(values);
     let attended = attended.swap_dims(1, 2).reshape([rows * span.len(), d]);
     linear(attended, &block.o, pass.weights, scale)

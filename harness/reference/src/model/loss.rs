@@ -53,8 +53,10 @@ pub fn lm_by_row<E: Engine>(
     let unsupervised: Vec<bool> = targets.iter().map(Option::is_none).collect();
     let next = Tensor::<E, 2, Int>::from_data(TensorData::new(next, [targets.len(), 1]), device);
     let unsupervised = Tensor::from_data(TensorData::new(unsupervised, [targets.len(), 1]), device);
-    let taken = activation::log_softmax(logits, 1).gather(1, next).neg();
-    taken
+    let largest = logits.clone().detach().max_dim(1);
+    let logits = logits - largest;
+    let surprise = logits.clone().exp().sum_dim(1).log() - logits.gather(1, next);
+    surprise
         .mask_fill(unsupervised, 0.0)
         .reshape([targets.len() / width, width])
         .sum_dim(1)
