@@ -181,8 +181,10 @@ mod tests {
     /// A folder with one scenario, `mine`, made from the smallest shipped one.
     fn folder(change: impl Fn(String) -> String) -> tempfile::TempDir {
         let text = SHIPPED.get_file("determinism.toml").unwrap().contents_utf8().unwrap();
-        let text =
-            text.replace("id = \"determinism\"", "id = \"mine\"").replace("unseeded-order", "my-fault");
+        let text = text
+            .replace("id = \"determinism\"", "id = \"mine\"")
+            .replace("unseeded-order", "my-fault")
+            .replace("drawn-with-replacement", "my-other-fault");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("mine.toml"), change(text)).unwrap();
         folder
