@@ -45,7 +45,7 @@ fn text(path: &Path) -> &str {
     "mine.toml: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
 )]
 #[case::fault_of_another(
-    "my-fault",
+    "my-unseeded-order",
     "unseeded-order",
     "mine.toml: faults: \"unseeded-order\" is also a fault of "
 )]

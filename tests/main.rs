@@ -1,5 +1,7 @@
 //! The integration tests: all of it together, through the real binary or with the reference trainer in this process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 // Runs the binary as a user does.
 mod binary;
 // Every scenario file is a test.

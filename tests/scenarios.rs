@@ -41,7 +41,7 @@ fn the_catalogue_in_the_binary_is_the_folder() {
 }
 
 #[test]
-fn every_trained_number_of_a_scenario_is_in_its_file() {
+fn each_scenario_in_the_binary_is_its_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     for shipped in Catalogue::load(None).unwrap().all() {
         assert_eq!(*shipped, read(&folder.join(format!("{}.toml", shipped.id))), "rebuild the binary");

@@ -73,9 +73,8 @@ fn burn_is_named_in_the_reference_trainer_alone() {
             assert!(!code.contains("burn::") && !code.contains("use burn"), "{}: {code}", path.display());
         }
     }
-    for manifest in ["harness/core/Cargo.toml"] {
-        assert!(!fs::read_to_string(root().join(manifest)).unwrap().contains("burn"), "{manifest}");
-    }
+    let core = fs::read_to_string(root().join("harness/core/Cargo.toml")).unwrap();
+    assert!(!core.contains("burn"));
 }
 
 #[test]
@@ -99,10 +98,8 @@ fn the_crates_have_one_version_and_the_changelog_has_it() {
 fn the_readme_mentions_every_verb() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for verb in ["run", "faults", "check", "train", "describe", "list", "explain", "accept"] {
-        assert!(
-            readme.contains(&format!("traintrue {verb}")) || readme.contains(&format!("-- {verb}")),
-            "{verb}"
-        );
+        let written = [format!("traintrue {verb}"), format!("-- {verb}"), format!("CMD {verb}")];
+        assert!(written.iter().any(|it| readme.contains(it)), "{verb}");
     }
 }
 

@@ -44,6 +44,22 @@ pub struct Recorder<'a, W: Write> {
     global: f64,
 }
 
+/// A summed loss with the weight that the loop divides it by.
+pub struct Summed<'a> {
+    /// `lm`, or the name of the head.
+    pub name: &'a str,
+    /// The sum, in nats.
+    pub sum: f64,
+    /// Supervised positions, or samples.
+    pub weight: u64,
+}
+
+impl Summed<'_> {
+    fn loss(&self) -> Loss {
+        Loss { name: self.name.to_owned(), sum: Number(self.sum), weight: Number(self.weight as f64) }
+    }
+}
+
 /// Digests taken before an evaluation.
 pub struct Before {
     digest: String,
@@ -81,19 +97,14 @@ impl<'a, W: Write> Recorder<'a, W> {
         self.memory(Boundary::Epoch, step)
     }
 
-    /// A forward and backward; `losses` are sums with the weights that the loop divides by.
+    /// A forward and backward.
     pub fn micro_batch<E: Engine>(
         &mut self,
         at: Cursor,
         batch: &Batch,
-        losses: &[(&str, f64, u64)],
+        losses: &[Summed],
         cache_bytes: u64,
     ) -> io::Result<()> {
-        let loss = |&(name, sum, weight): &(&str, f64, u64)| Loss {
-            name: name.to_owned(),
-            sum: Number(sum),
-            weight: Number(weight as f64),
-        };
         self.write(Event::MicroBatch(MicroBatch {
             epoch: at.epoch,
             index: at.micro_batches,
@@ -104,7 +115,7 @@ impl<'a, W: Write> Recorder<'a, W> {
             targets: Some(batch.counts.targets),
             cache_bytes: Some(cache_bytes),
             checkpointing: Some(E::CHECKPOINTING),
-            losses: losses.iter().map(loss).collect(),
+            losses: losses.iter().map(Summed::loss).collect(),
         }))
     }
 
@@ -185,11 +196,7 @@ impl<'a, W: Write> Recorder<'a, W> {
         batches: &[(f64, u64)],
         metric: f64,
     ) -> io::Result<()> {
-        let loss = |&(sum, weight): &(f64, u64)| Loss {
-            name: "lm".to_owned(),
-            sum: Number(sum),
-            weight: Number(weight as f64),
-        };
+        let loss = |&(sum, weight): &(f64, u64)| Summed { name: "lm", sum, weight }.loss();
         self.write(Event::Evaluation(Evaluation {
             step: state.step,
             samples: Some((0..self.plan.data.evaluation.len() as u64).collect()),

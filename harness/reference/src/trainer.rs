@@ -19,10 +19,20 @@ use crate::model::{Dropout, Losses, Model, Pass, Precision, losses};
 use crate::optimizer::AdamW;
 use crate::parts::Parts;
 use crate::probe::{probe, scalar};
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, Summed};
 use crate::state::State;
-use crate::window::{GradientSet, Place, Scales, Window};
+use crate::window::{GradientSet, Place, Scales, Weights, Window};
 use crate::{resume, rng, schedule};
+
+/// What one forward and backward gives.
+struct Computed<'a, E: Engine> {
+    /// Of the scaled losses.
+    gradients: GradientSet<Inner<E>>,
+    /// Before any scaling.
+    losses: Vec<Summed<'a>>,
+    /// Of any cache that the forward kept.
+    cache_bytes: u64,
+}
 
 /// A run of the loop.
 pub struct Trainer<'a, E: Engine, W: Write> {
@@ -131,7 +141,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         }
         let batch = self.batch(self.state.sampler_epoch, at.micro_batches);
         self.recorder.before_forward();
-        let (gradients, sums, cache_bytes) = self.forward_backward(&batch);
+        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch);
         let first = self.forwards == 0;
         self.forwards += 1;
 
@@ -139,7 +149,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.state.window.counts = self.state.window.counts.and(batch.counts);
         self.state.cursor.micro_batches += 1;
         self.state.schedule_step += (self.parts.schedule.steps_a_micro_batch)(&self.plan.train);
-        self.recorder.micro_batch::<E>(at, &batch, &sums, cache_bytes)?;
+        self.recorder.micro_batch::<E>(at, &batch, &losses, cache_bytes)?;
         if first {
             self.recorder.memory(traintrue::plan::Boundary::Forward, self.state.step)?;
         }
@@ -195,8 +205,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         )
     }
 
-    /// The scaled gradients of a micro-batch, its summed losses with their weights, and the bytes of any cache it kept.
-    fn forward_backward(&mut self, batch: &Batch) -> (GradientSet<Inner<E>>, Vec<(&'a str, f64, u64)>, u64) {
+    fn forward_backward(&mut self, batch: &Batch) -> Computed<'a, E> {
         let keeps_cache = (self.parts.forward.keeps_cache)(self.plan.train.cache, self.forwards);
         let forwards = match self.plan.train.forward {
             Forward::Concatenated => 1,
@@ -206,17 +215,17 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
         let own = (self.parts.window.weights)(&batch.counts);
         let scales = self.scales(own);
-        let mut sums = vec![("lm", scalar(&losses.lm), own.0)];
+        let mut sums = vec![Summed { name: "lm", sum: scalar(&losses.lm), weight: own.lm }];
         if let Some(head) = &losses.head {
-            sums.push((&self.plan.train.heads[0], scalar(head), own.1));
+            sums.push(Summed { name: &self.plan.train.heads[0], sum: scalar(head), weight: own.head });
         }
         let cache_bytes = losses.caches.iter().map(crate::model::Cache::bytes).sum();
         let mut found = scaled(&losses, scales).backward();
         let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
-        (gradients, sums, cache_bytes)
+        Computed { gradients, losses: sums, cache_bytes }
     }
 
-    fn scales(&self, own: (u64, u64)) -> Scales {
+    fn scales(&self, own: Weights) -> Scales {
         let totals = &self.state.window.totals;
         (self.parts.window.scales)(own, (self.parts.window.weights)(totals), totals, &self.contract)
     }

@@ -56,6 +56,15 @@ impl Place<'_> {
     }
 }
 
+/// What the two summed losses are to be divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// Of the language-model loss: supervised positions.
+    pub lm: u64,
+    /// Of the head's loss: samples.
+    pub head: u64,
+}
+
 /// What the two summed losses of a micro-batch are multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scales {
@@ -71,10 +80,10 @@ pub struct WindowParts<B: Backend> {
     pub closes: fn(&Place) -> bool,
     /// What a window's totals are taken to be, given what it will really count to.
     pub totals: fn(Counts, &Train) -> Counts,
-    /// The weights that losses are to be divided by: supervised positions, samples.
-    pub weights: fn(&Counts) -> (u64, u64),
+    /// The weights of what was counted.
+    pub weights: fn(&Counts) -> Weights,
     /// How a micro-batch's summed losses are scaled.
-    pub scales: fn(micro_batch: (u64, u64), window: (u64, u64), &Counts, &Contract) -> Scales,
+    pub scales: fn(micro_batch: Weights, window: Weights, &Counts, &Contract) -> Scales,
     /// Adds a micro-batch's gradients.
     pub accumulate: fn(&mut GradientSet<B>, GradientSet<B>, &Train),
     /// What is left of a window after its update.
@@ -88,7 +97,7 @@ impl<B: Backend> Default for WindowParts<B> {
         Self {
             closes,
             totals: |counts, _| counts,
-            weights: |counts| (counts.targets, counts.samples),
+            weights: |counts| Weights { lm: counts.targets, head: counts.samples },
             scales,
             accumulate: add,
             after_update: |window| *window = Window::empty(),
@@ -109,13 +118,13 @@ fn at_epoch_end<B: Backend>(window: &mut Window<B>, tail: Tail) {
 }
 
 /// The textbook scaling: a sum over the window divided once by what the whole window counts to.
-pub fn scales(micro_batch: (u64, u64), window: (u64, u64), totals: &Counts, contract: &Contract) -> Scales {
+pub fn scales(micro_batch: Weights, window: Weights, totals: &Counts, contract: &Contract) -> Scales {
     let share = |own: u64, all: u64| match (contract.gradients, contract.normaliser) {
         (Gradients::Sum, _) => 1.0,
         (Gradients::Mean, Normaliser::Tokens) => one_over(all as f64),
         (Gradients::Mean, Normaliser::MicroBatches) => one_over(own as f64 * totals.micro_batches as f64),
     };
-    Scales { lm: share(micro_batch.0, window.0), head: share(micro_batch.1, window.1) }
+    Scales { lm: share(micro_batch.lm, window.lm), head: share(micro_batch.head, window.head) }
 }
 
 /// `1 / x`, and 0 for an `x` of 0: a batch without a single target adds nothing.

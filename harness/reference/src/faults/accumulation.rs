@@ -6,7 +6,7 @@ use super::Fault;
 use crate::data::Counts;
 use crate::engine::Engine;
 use crate::optimizer::{clip_global, norm};
-use crate::window::{GradientSet, Place, Scales, Window, add, one_over};
+use crate::window::{GradientSet, Place, Scales, Weights, Window, add, one_over};
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
@@ -47,8 +47,8 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     ]
 }
 
-fn each((lm, head): (u64, u64), scale: impl Fn(u64) -> f64) -> Scales {
-    Scales { lm: scale(lm), head: scale(head) }
+fn each(own: Weights, scale: impl Fn(u64) -> f64) -> Scales {
+    Scales { lm: scale(own.lm), head: scale(own.head) }
 }
 
 fn only_when_full(place: &Place) -> bool {

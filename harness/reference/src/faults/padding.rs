@@ -2,6 +2,7 @@
 
 use super::Fault;
 use crate::engine::Engine;
+use crate::window::Weights;
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
@@ -10,7 +11,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.collate.width = |_, _, max_length| max_length;
         }),
         ("pads-in-the-denominator", |parts| {
-            parts.window.weights = |counts| (counts.positions, counts.samples);
+            parts.window.weights = |counts| Weights { lm: counts.positions, head: counts.samples };
         }),
         ("pads-supervised", |parts| {
             parts.collate.supervised = |_, real, _| (0..real.len()).map(|at| at + 1 < real.len()).collect();

@@ -120,7 +120,7 @@ fn sinusoids(width: usize, d: usize) -> Vec<Vec<f32>> {
     let periods: Vec<f64> = (0..d).map(|at| 10_000_f64.powf((at / 2 * 2) as f64 / d as f64)).collect();
     let wave = |position: usize, at: usize| {
         let angle = position as f64 / periods[at];
-        (if at % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        (if at.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
     (0..width).map(|position| (0..d).map(|at| wave(position, at)).collect()).collect()
 }
