@@ -57,8 +57,8 @@ pub fn train(args: &TrainArgs) -> Done {
     match &plan.trace {
         None => traintrue_reference::train(&request, &mut io::stdout().lock())?,
         Some(path) => {
-            // A device that cannot be had leaves a trace that is there as it is.
-            request.device.probe()?;
+            // A run that cannot begin leaves a trace that is there as it is.
+            traintrue_reference::check(&request)?;
             let open = File::create(path);
             let mut file = open.map_err(|source| TrainIoError::Trace { path: path.clone(), source })?;
             traintrue_reference::train(&request, &mut file)?;

@@ -5,9 +5,10 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use traintrue::plan::Plan;
 
-use crate::checkpoint::{AdapterConfig, AdapterFile, CheckpointError, Content, NamedTensor, to_peft};
+use crate::checkpoint::{
+    ADAPTER, AdapterConfig, AdapterFile, CheckpointError, Content, NamedTensor, to_peft,
+};
 use crate::model::{Model, Parameters, adapter_scale};
-use crate::resume::{ADAPTER, named};
 
 /// The part that loads published weights.
 pub struct AdapterParts<B: Backend> {
@@ -23,7 +24,7 @@ impl<B: Backend> Default for AdapterParts<B> {
 
 /// The adapter tensors and heads under PEFT's names.
 pub fn adapter_tensors<B: Backend>(parameters: &Parameters<B>) -> Vec<NamedTensor> {
-    parameters.0.iter().filter(|it| it.group != "base").map(|it| to_peft(&named(it))).collect()
+    parameters.0.iter().filter(|it| it.group != "base").map(|it| to_peft(&NamedTensor::of(it))).collect()
 }
 
 /// The saved adapter of a checkpoint.

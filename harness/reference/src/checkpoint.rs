@@ -8,7 +8,7 @@ mod store;
 
 pub use files::{DEATH_STATUS, Disk, Dying, Files};
 pub use format::{Content, NamedTensor, TrainerRecord, WindowRecord};
-pub use peft::{AdapterConfig, AdapterFile, to_peft};
+pub use peft::{ADAPTER, AdapterConfig, AdapterFile, to_peft};
 pub use store::{
     CheckpointError, MANIFEST, Store, StoreParts, files_of, folder_name, save_atomically, step,
     write_manifest,

@@ -98,14 +98,21 @@ pub fn faults() -> Vec<&'static str> {
     faults::table::<engine::Cpu>().into_iter().map(|(id, _)| id).collect()
 }
 
-/// Runs a plan and writes its trace. The writer is no type parameter, so that the loop is compiled, and optimised, in this
-/// crate. Fails where the device, the plan or a checkpoint cannot be used.
-pub fn train(request: &TrainRequest, trace: &mut dyn Write) -> Result<(), TrainError> {
+/// Whether a run can begin: before anything is written. Fails where the device, the plan or the fault cannot be used.
+pub fn check(request: &TrainRequest) -> Result<(), TrainError> {
     request.device.probe()?;
+    model::Size::named(&request.plan.model.size)?;
     if request.plan.train.heads.len() > 1 {
         let problem = format!("this trainer has at most one head, found {}", request.plan.train.heads.len());
         return Err(TrainError::Unsupported { field: "train.heads", problem });
     }
+    planted::<engine::Cpu>(request.fault).map(|_| ())
+}
+
+/// Runs a plan and writes its trace. The writer is no type parameter, so that the loop is compiled, and optimised, in this
+/// crate. Fails as [`check`] does, and where a checkpoint cannot be used.
+pub fn train(request: &TrainRequest, trace: &mut dyn Write) -> Result<(), TrainError> {
+    check(request)?;
     let recomputes = planted::<engine::Cpu>(request.fault)?.recomputes;
     match (request.device, recomputes(&request.plan.train)) {
         (Device::Ndarray, false) => train_on::<engine::Cpu>(request, trace, Default::default()),

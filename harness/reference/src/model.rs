@@ -11,7 +11,7 @@ mod parameters;
 mod pooling;
 mod precision;
 
-pub use build::{Model, SizeError, adapter_scale};
+pub use build::{Model, Size, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::Dropout;
 pub use forward::{ForwardParts, Pass, forward};

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::backend::Backend;
 use traintrue::plan::{Plan, Train};
 use traintrue::trace::event::Cursor;
 
 use crate::adapters::adapter_tensors;
-use crate::checkpoint::{AdapterConfig, CheckpointError, Content, NamedTensor, TrainerRecord, WindowRecord};
+use crate::checkpoint::{
+    ADAPTER, AdapterConfig, CheckpointError, Content, NamedTensor, TrainerRecord, WindowRecord,
+};
 use crate::engine::{Engine, Inner};
 use crate::model::{Parameter, from_vec, to_vec};
 use crate::rng::Position;
@@ -18,8 +19,6 @@ use crate::window::Window;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const WINDOW: &str = "window.safetensors";
-/// PEFT's name for an adapter's tensors.
-pub const ADAPTER: &str = "adapter_model.safetensors";
 
 /// The parts of a resume: what is saved of the data's place, and how each section is put back.
 pub struct ResumeParts<E: Engine> {
@@ -82,7 +81,7 @@ impl Sections {
 /// Everything that a checkpoint holds of a state.
 pub fn content<E: Engine>(state: &State<E>, plan: &Plan, cursor: Cursor) -> Content {
     let mut tensors = BTreeMap::new();
-    tensors.insert(MODEL.to_owned(), state.parameters.0.iter().map(named).collect::<Vec<_>>());
+    tensors.insert(MODEL.to_owned(), state.parameters.0.iter().map(NamedTensor::of).collect::<Vec<_>>());
     tensors.insert(OPTIMIZER.to_owned(), moments(state));
     tensors.insert(WINDOW.to_owned(), window(state));
     let adapters = plan.train.adapters.as_ref();
@@ -115,11 +114,6 @@ pub fn content<E: Engine>(state: &State<E>, plan: &Plan, cursor: Cursor) -> Cont
 
 fn adapter_config(adapters: &traintrue::plan::Adapters, train: &Train) -> Option<serde_json::Value> {
     serde_json::to_value(AdapterConfig::of(adapters, train)).ok()
-}
-
-/// A parameter under its name.
-pub fn named<B: Backend>(parameter: &Parameter<B>) -> NamedTensor {
-    NamedTensor { name: parameter.name.clone(), shape: parameter.shape.clone(), values: parameter.values() }
 }
 
 fn moments<E: Engine>(state: &State<E>) -> Vec<NamedTensor> {

@@ -302,8 +302,8 @@ impl Scenario {
     pub fn plan_spec(&self, run: &RunSpec) -> Result<PlanSpec, String> {
         let mut table = self.plan.clone();
         lay_over(&mut table, &run.with);
-        let mut spec =
-            PlanSpec::deserialize(toml::Value::Table(table)).map_err(|error| error.message().to_owned())?;
+        let mut spec: PlanSpec = serde_path_to_error::deserialize(toml::Value::Table(table))
+            .map_err(|error| format!("plan.{}: {}", error.path(), error.inner().message()))?;
         spec.check()?;
         if run.one_batch {
             spec.data.batch = spec.data.batch.saturating_mul(spec.train.accumulation);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::backend::Backend;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use traintrue::trace::event::Cursor;
 
 use crate::data::Counts;
+use crate::model::Parameter;
 use crate::rng::Position;
 
 /// One tensor of f32 values in row-major order.
@@ -18,6 +20,13 @@ pub struct NamedTensor {
     pub shape: Vec<usize>,
     /// Its values.
     pub values: Vec<f32>,
+}
+
+impl NamedTensor {
+    /// A parameter under its name.
+    pub fn of<B: Backend>(parameter: &Parameter<B>) -> Self {
+        Self { name: parameter.name.clone(), shape: parameter.shape.clone(), values: parameter.values() }
+    }
 }
 
 /// Everything beside tensors that the next update depends on.

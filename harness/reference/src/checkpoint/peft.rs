@@ -6,6 +6,9 @@ use traintrue::plan::{Adapters, Train};
 
 use super::format::NamedTensor;
 
+/// PEFT's name for the file of an adapter's tensors.
+pub const ADAPTER: &str = "adapter_model.safetensors";
+
 const PREFIX: &str = "base_model.model.";
 
 /// The fields of PEFT's `adapter_config.json` that a LoRA adapter needs.
