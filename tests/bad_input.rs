@@ -37,7 +37,7 @@ fn text(path: &Path) -> &str {
 #[case::unknown_plan_key(
     "accumulation = 8",
     "acumulation = 8",
-    "mine.toml: runs.once: unknown field `acumulation`"
+    "mine.toml: runs.once: train.acumulation: unknown field `acumulation`"
 )]
 #[case::misspelt_invariant(
     "\"determinism/repeat\"",

@@ -303,7 +303,7 @@ impl Scenario {
         let mut table = self.plan.clone();
         lay_over(&mut table, &run.with);
         let mut spec: PlanSpec = serde_path_to_error::deserialize(toml::Value::Table(table))
-            .map_err(|error| format!("plan.{}: {}", error.path(), error.inner().message()))?;
+            .map_err(|error| format!("{}: {}", error.path(), error.inner().message()))?;
         spec.check()?;
         if run.one_batch {
             spec.data.batch = spec.data.batch.saturating_mul(spec.train.accumulation);

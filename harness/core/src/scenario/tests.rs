@@ -139,9 +139,21 @@ fn random_plans_are_the_seeds_own_and_stay_within_their_epochs() {
     "empty = [20]",
     "example.toml: runs.whole: data.empty: 20, expected ids below data.samples, 20"
 )]
-#[case("batch = 2", "batch = -2", "example.toml: runs.whole: invalid value: integer `-2`, expected u64")]
-#[case("lr = 1e-3", "lr = \"nan\"", "example.toml: runs.whole: invalid type: string \"nan\", expected f64")]
-#[case("seed = 1", "sead = 1", "example.toml: runs.whole: unknown field `sead`, expected one of `seed`")]
+#[case(
+    "batch = 2",
+    "batch = -2",
+    "example.toml: runs.whole: data.batch: invalid value: integer `-2`, expected u64"
+)]
+#[case(
+    "lr = 1e-3",
+    "lr = \"nan\"",
+    "example.toml: runs.whole: train.optimizer.lr: invalid type: string \"nan\", expected f64"
+)]
+#[case(
+    "seed = 1",
+    "sead = 1",
+    "example.toml: runs.whole: sead: unknown field `sead`, expected one of `seed`"
+)]
 #[case("name = \"whole\"", "nam = \"whole\"", "example.toml:27: unknown field `nam`, expected one of `name`")]
 #[case("schema = 1", "schema = 2", "example.toml: schema 2, this command reads schema 1")]
 #[case("class = \"c\"", "class = ", "example.toml:5: ")]
