@@ -369,7 +369,7 @@ pub(crate) fn example() -> Plan {
         "train":{"accumulation":2,"optimizer":{"name":"adamw","lr":1e-3,"betas":[0.9,0.999],"eps":1e-8,"decay":0.01},
             "clip":1.0,"schedule":{"name":"linear","warmup":1},"dropout":0.1,
             "adapters":{"r":4,"alpha":16,"rs":true,"targets":["q","v"]},"heads":["projection"]},
-        "model":{"size":"tiny"},"stop":{"epoch":0,"micro_batches":1},
+        "model":{"size":"tiny"},"stop":{"epoch":0,"micro_batches":1},"evaluate_every":4,
         "probes":[{"name":"rows:all","samples":[0,1,2]}]}"#;
     Plan::parse(text).expect("the example is a plan")
 }

@@ -48,6 +48,11 @@ impl Plan {
         if self.save_every.is_some() {
             expect("save_to", "null", self.save_to.is_some(), "the folder that save_every saves to")?;
         }
+        if self.evaluate_every.is_some() {
+            let supervised = self.data.evaluation.iter().any(|sample| sample.len() > 1);
+            let expected = "a sample of at least two tokens, for evaluate_every to take the loss of";
+            expect("data.evaluation", "none", supervised, expected)?;
+        }
         if let Some(stop) = &self.stop {
             let expected = format!("less than data.epochs, {}", self.data.epochs);
             expect("stop.epoch", stop.epoch, stop.epoch < self.data.epochs, &expected)?;
@@ -265,6 +270,11 @@ mod tests {
     )]
     #[case("/stop/epoch", "2", "plan: stop.epoch: found 2, expected less than data.epochs, 2")]
     #[case("/save_every", "4", "plan: save_to: found null, expected the folder that save_every saves to")]
+    #[case(
+        "/data/evaluation",
+        "[[1]]",
+        "plan: data.evaluation: found none, expected a sample of at least two tokens"
+    )]
     #[case("/schema", "2", "plan: schema: found 2, expected 1")]
     fn a_plan_that_cannot_be_followed_is_one_clear_error(
         #[case] place: &str,
