@@ -10,6 +10,6 @@ pub use files::{DEATH_STATUS, Disk, Dying, Files};
 pub use format::{Content, NamedTensor, TrainerRecord, WindowRecord};
 pub use peft::{ADAPTER, AdapterConfig, AdapterFile, to_peft};
 pub use store::{
-    CheckpointError, MANIFEST, Store, StoreParts, files_of, folder_name, save_atomically, step,
+    CheckpointError, Store, StoreParts, files_of, folder_name, save_atomically, step, write_files,
     write_manifest,
 };

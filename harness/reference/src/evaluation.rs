@@ -4,7 +4,7 @@ use traintrue::plan::{Padding, Plan};
 
 use crate::data::{CollateParts, collate};
 use crate::engine::Engine;
-use crate::model::{Dropout, Pass, losses};
+use crate::model::{Dropout, Pass, losses, scalar};
 
 /// The parts of an evaluation.
 #[derive(Clone, Copy)]
@@ -41,8 +41,7 @@ pub fn evaluate<E: Engine>(pass: &mut Pass<E>, parts: &CollateParts, plan: &Plan
     batches
         .map(|samples| {
             let batch = collate(parts, &plan.data, &plan.data.evaluation, padding, samples, false);
-            let lm = losses(pass, &batch, 1, false).lm.into_scalar();
-            (burn::tensor::ElementConversion::elem::<f64>(lm), batch.counts.targets)
+            (scalar(&losses(pass, &batch, 1, false).lm), batch.counts.targets)
         })
         .collect()
 }

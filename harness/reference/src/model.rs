@@ -15,7 +15,7 @@ pub use build::{Model, Size, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::Dropout;
 pub use forward::{ForwardParts, Pass, forward};
-pub use loss::{Losses, lm_by_row, losses};
+pub use loss::{Losses, lm_by_row, losses, scalar};
 pub use parameters::{Parameter, Parameters, from_vec, to_vec};
 pub use precision::Precision;
 

@@ -1,6 +1,6 @@
 //! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
 
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::Tensor;
 use traintrue::number::Number;
 use traintrue::plan::{Plan, Probe};
 use traintrue::trace::event::{self, ProbeGradient, ProbeRow};
@@ -125,9 +125,4 @@ fn sketches<E: Engine>(
         })
     };
     parameters.0.iter().zip(weights).filter(|(parameter, _)| parameter.trainable).filter_map(of).collect()
-}
-
-/// One number of a tensor of one element.
-pub fn scalar<E: Engine>(tensor: &Tensor<E, 1>) -> f64 {
-    tensor.clone().into_scalar().elem()
 }

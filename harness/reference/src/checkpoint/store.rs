@@ -133,14 +133,9 @@ pub fn save_atomically(
         step("remove a folder left by an interrupted save", &temporary, files.remove_folder(&temporary))?;
     }
     step("make a folder", &temporary, files.create_folder(&temporary))?;
-    for (name, bytes) in files_of(&temporary, content)? {
-        let file = temporary.join(name);
-        step("write", &file, files.write(&file, &bytes))?;
-        step("sync", &file, files.sync(&file))?;
-    }
-    write_manifest(files, &temporary, content)?;
-    let manifest = temporary.join(MANIFEST);
-    step("sync", &manifest, files.sync(&manifest))?;
+    let encoded = files_of(&temporary, content)?;
+    write_files(files, &temporary, &encoded)?;
+    write_manifest(files, &temporary, content, &encoded)?;
     if path.exists() {
         remove(files, root, &path)?;
     }
@@ -171,7 +166,10 @@ pub fn folder_name(cursor: Cursor) -> String {
 }
 
 /// The files of a checkpoint but for its manifest, by name.
-pub fn files_of(path: &Path, content: &Content) -> Result<BTreeMap<String, Vec<u8>>, CheckpointError> {
+pub type Encoded = BTreeMap<String, Vec<u8>>;
+
+/// Encodes the files of a checkpoint.
+pub fn files_of(path: &Path, content: &Content) -> Result<Encoded, CheckpointError> {
     let encode = |reason: String| CheckpointError::Encode { path: path.to_owned(), reason };
     let mut files = BTreeMap::new();
     for (name, tensors) in &content.tensors {
@@ -186,27 +184,38 @@ pub fn files_of(path: &Path, content: &Content) -> Result<BTreeMap<String, Vec<u
     Ok(files)
 }
 
-/// Writes the manifest of `content` into `folder`.
+/// Writes the files into `folder`, in the order of their names, and syncs each.
+pub fn write_files(files: &mut dyn Files, folder: &Path, encoded: &Encoded) -> Result<(), CheckpointError> {
+    for (name, bytes) in encoded {
+        write_synced(files, &folder.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn write_synced(files: &mut dyn Files, file: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    step("write", file, files.write(file, bytes))?;
+    step("sync", file, files.sync(file))
+}
+
+/// Writes the manifest of `content` and its files into `folder`, and syncs it.
 pub fn write_manifest(
     files: &mut dyn Files,
     folder: &Path,
     content: &Content,
+    encoded: &Encoded,
 ) -> Result<(), CheckpointError> {
     let of_tensors =
         |tensors: &[NamedTensor]| tensors.iter().map(|it| (it.name.clone(), checksum_of(it))).collect();
     let manifest = Manifest {
         schema: 1,
         cursor: content.record.cursor,
-        files: files_of(folder, content)?
-            .iter()
-            .map(|(name, bytes)| (name.clone(), checksum(bytes)))
-            .collect(),
+        files: encoded.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
         tensors: content.tensors.iter().map(|(file, tensors)| (file.clone(), of_tensors(tensors))).collect(),
     };
     let path = folder.join(MANIFEST);
     let bytes = serde_json::to_vec_pretty(&manifest)
         .map_err(|error| CheckpointError::Encode { path: path.clone(), reason: error.to_string() })?;
-    step("write", &path, files.write(&path, &bytes))
+    write_synced(files, &path, &bytes)
 }
 
 fn checksum(bytes: &[u8]) -> String {

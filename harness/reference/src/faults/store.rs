@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Fault;
 use crate::checkpoint::{
-    CheckpointError, Content, Files, MANIFEST, files_of, folder_name, save_atomically, step, write_manifest,
+    CheckpointError, Content, Files, files_of, folder_name, save_atomically, step, write_files,
+    write_manifest,
 };
 use crate::engine::Engine;
 
@@ -23,8 +24,9 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
 fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join("latest");
     step("make a folder", &path, files.create_folder(&path))?;
-    write_files(files, &path, content)?;
-    manifest(files, &path, content)?;
+    let encoded = files_of(&path, content)?;
+    write_files(files, &path, &encoded)?;
+    write_manifest(files, &path, content, &encoded)?;
     Ok(path)
 }
 
@@ -32,8 +34,9 @@ fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<Pat
 fn manifest_first(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join(folder_name(content.record.cursor));
     step("make a folder", &path, files.create_folder(&path))?;
-    manifest(files, &path, content)?;
-    write_files(files, &path, content)?;
+    let encoded = files_of(&path, content)?;
+    write_manifest(files, &path, content, &encoded)?;
+    write_files(files, &path, &encoded)?;
     Ok(path)
 }
 
@@ -66,20 +69,4 @@ impl Files for NeverSynced<'_> {
     fn operations(&self) -> u64 {
         self.0.operations()
     }
-}
-
-/// Every file and its sync, in the order of their names.
-fn write_files(files: &mut dyn Files, folder: &Path, content: &Content) -> Result<(), CheckpointError> {
-    for (name, bytes) in files_of(folder, content)? {
-        let file = folder.join(name);
-        step("write", &file, files.write(&file, &bytes))?;
-        step("sync", &file, files.sync(&file))?;
-    }
-    Ok(())
-}
-
-fn manifest(files: &mut dyn Files, folder: &Path, content: &Content) -> Result<(), CheckpointError> {
-    write_manifest(files, folder, content)?;
-    let file = folder.join(MANIFEST);
-    step("sync", &file, files.sync(&file))
 }

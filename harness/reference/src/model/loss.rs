@@ -1,6 +1,6 @@
 //! The two losses, as sums: next-token cross-entropy over the anchors, and a contrastive loss over triplets.
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{ElementConversion, Int, Tensor, TensorData, activation};
 
 use super::cache::Cache;
 use super::forward::{Pass, forward};
@@ -77,4 +77,9 @@ fn contrastive<E: Engine>(vectors: Tensor<E, 2>, rows: &Rows, device: &E::Device
 
 fn any(row: &[bool]) -> f32 {
     f32::from(u8::from(row.contains(&true)))
+}
+
+/// The one number of a tensor of one element.
+pub fn scalar<E: Engine>(tensor: &Tensor<E, 1>) -> f64 {
+    tensor.clone().into_scalar().elem()
 }
