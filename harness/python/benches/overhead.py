@@ -1,0 +1,71 @@
+"""What recording costs: a model of ten million parameters, trained with and without it in turn, in one process.
+
+The figure is a ratio of processor time, which a busy machine disturbs less than the clock on the wall. One thread, so that
+none waits for another: `OMP_NUM_THREADS=1 python benches/overhead.py`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import traintrue
+
+WIDTH, LAYERS, VOCABULARY, LENGTH, BATCH = 320, 6, 4000, 64, 8
+UPDATES, ROUNDS = 10, 4
+
+
+class Model(nn.Module):
+    """An encoder stack with an embedding and an output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, 5, 4 * WIDTH, dropout=0.0, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.output = nn.Linear(WIDTH, VOCABULARY)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.output(self.layers(self.embed(tokens)))
+
+
+def main() -> None:
+    """Alternates, and prints the ratio of each pair and their median."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model, criterion = Model(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    tokens = torch.randint(0, VOCABULARY, (BATCH * UPDATES, LENGTH))
+    loader = DataLoader(TensorDataset(tokens, tokens), batch_size=BATCH, shuffle=True)
+
+    def epoch() -> float:
+        begun = time.process_time()
+        for inputs, labels in loader:
+            criterion(model(inputs).flatten(0, 1), labels.flatten()).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return time.process_time() - begun
+
+    print(f"{sum(it.numel() for it in model.parameters()) / 1e6:.1f} M parameters, {UPDATES} updates a round")
+    epoch()
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(ROUNDS):
+            without = epoch()
+            # A digest falls on every tenth update; the states at both ends of a recording are not part of a step.
+            with traintrue.record(Path(folder) / f"{number}.jsonl", model, optimizer, loader, criterion=criterion):
+                recorded = epoch()
+            ratios.append(recorded / without)
+            print(f"round {number}: {recorded / without:.3f}")
+    print(f"median: {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Keeps what `traintrue run --report DIR` left as a folder of golden/results: the traces gzipped, and results.json."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List
+
+RESULTS = Path(__file__).resolve().parents[3] / "golden" / "results"
+
+
+def outcomes_of(report: Path) -> List[Dict[str, Any]]:
+    """What one report has."""
+    return json.loads((report / "report.json").read_text())["outcomes"]
+
+
+def outcome(found: Dict[str, Any]) -> Dict[str, Any]:
+    """One scenario, without what the kept traces say themselves."""
+    broke = sorted({finding["invariant"] for finding in found["findings"]})
+    return {"scenario": found["scenario"], "verdict": found["verdict"], "reason": found["reason"], "broke": broke}
+
+
+def keep_traces(report: Path, scenario: str, folder: Path) -> None:
+    """Gzips a scenario's traces, without names and times in the archive: the same trace gives the same file.
+
+    Repeats, which only tell whether a trainer gives the same bits twice, are left out.
+    """
+    for trace in sorted((report / "traces" / scenario).glob("*.jsonl")):
+        if "-again-" in trace.name:
+            continue
+        place = folder / "traces" / trace.parent.name / f"{trace.name}.gz"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(gzip.compress(trace.read_bytes(), compresslevel=9, mtime=0))
+
+
+def page(results: Dict[str, Any], outcomes: List[Dict[str, Any]]) -> str:
+    """The page's skeleton: a table, and each finding as it was found. Words are for a person to add."""
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    lines = [f"# {results['name']}", "", f"{versions}.", "", "```", results["command"], "```", ""]
+    lines += ["| scenario | verdict | what broke, or why not |", "|---|---|---|"]
+    for one in results["outcomes"]:
+        why = ", ".join(f"`{name}`" for name in one["broke"]) or one["reason"] or ""
+        lines.append(f"| `{one['scenario']}` | {one['verdict']} | {why} |")
+    for found in outcomes:
+        seen = set()
+        for finding in found["findings"]:
+            if finding["invariant"] in seen:
+                continue
+            seen.add(finding["invariant"])
+            place = f"run {finding['run']}, line {finding['line']}"
+            lines += ["", f"`{finding['invariant']}` in {found['scenario']}, {place}:", ""]
+            lines += [f"    expected   {finding['expected']}", f"    actual     {finding['actual']}"]
+            lines += [f"    cause      {finding['cause']}"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Reads the report, asks the trainer what it is, and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("reports", type=Path, nargs="+", help="folders of --report; a later one's scenarios go first")
+    parser.add_argument("--command", required=True, help="the command line that made the report")
+    parser.add_argument("--versions", required=True, help="NAME=VERSION,…")
+    parser.add_argument("--trainer", required=True, help="the trainer's command")
+    args = parser.parse_args()
+    found = {one["scenario"]: (one, report) for report in args.reports for one in outcomes_of(report)}
+    described = subprocess.run([*shlex.split(args.trainer), "describe"], check=True, capture_output=True, text=True)
+    results = {
+        "schema": 1,
+        "name": args.name,
+        "versions": dict(pair.split("=", 1) for pair in args.versions.split(",")),
+        "command": args.command,
+        "description": json.loads(described.stdout),
+        "outcomes": [outcome(one) for one, _ in found.values()],
+    }
+    folder = RESULTS / args.name
+    # The folder's own scenarios stay.
+    shutil.rmtree(folder / "traces", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for scenario, (_, report) in found.items():
+        keep_traces(report, scenario, folder)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / f"{args.name}.md").write_text(page(results, [one for one, _ in found.values()]))
+
+
+if __name__ == "__main__":
+    main()

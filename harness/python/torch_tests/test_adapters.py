@@ -1,0 +1,43 @@
+"""The trainers that take a plan, by scenarios of the suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+from typing import Any, Dict
+
+COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+
+
+def outcomes(adapter: str, *scenarios: str) -> Dict[str, Any]:
+    trainer = f"{sys.executable} -m traintrue.adapters.{adapter}"
+    words = [COMMAND, "run", *scenarios, "--trainer", trainer, "--format", "json"]
+    output = subprocess.run(words, capture_output=True, text=True, check=False)
+    return {it["scenario"]: it for it in json.loads(output.stdout)["outcomes"]}
+
+
+class ThePlainLoop(unittest.TestCase):
+    def test_holds_what_it_claims(self) -> None:
+        scenarios = ("accumulation-equivalence", "determinism", "evaluation-is-pure", "checkpoint-is-pure")
+        for scenario, outcome in outcomes("plain", *scenarios, "peft-reload", "padding").items():
+            with self.subTest(scenario):
+                self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
+class HuggingFace(unittest.TestCase):
+    def test_accumulates_as_one_batch(self) -> None:
+        (outcome,) = outcomes("transformers", "accumulation-equivalence").values()
+        self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
+class ALoopWithAccelerate(unittest.TestCase):
+    def test_accumulates_as_one_batch(self) -> None:
+        (outcome,) = outcomes("accelerate", "accumulation-equivalence").values()
+        self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,195 @@
+"""A training loop in plain PyTorch, as a textbook has it, told a plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+
+from ..trace import Writer, loss
+from . import probes
+from .data import Batch, Collator, Samples, order, targets
+from .protocol import Plan
+from .schedule import micro_batches, multiplier, updates
+from .tiny import Tiny, group_of
+from .told import Told, summed
+
+class Loop:
+    """Model, optimizer, schedule and cursor."""
+
+    def __init__(self, plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
+        self.plan = plan
+        asked = {name: value for name, value in plan.get("contract", {}).items() if value is not None}
+        # A normaliser other than tokens is not offered: it stays as declared.
+        self.contract = {**description["contract"], **{name: asked[name] for name in ("tail", "first_lr") if name in asked}}
+        torch.manual_seed(plan["seed"] % 2**63)
+        torch.set_num_threads(1)
+        self.model = Tiny(plan)
+        self.optimizer = self._optimizer()
+        self.told = Told(plan, writer, description, self.contract)
+        adapted = bool(plan["train"].get("adapters"))
+        self.told.attach(self.model, self.optimizer, lambda name: group_of(name, adapted))
+        self.samples, self.collate = Samples(plan), Collator(plan)
+        self.total = updates(plan, self.contract["tail"])
+        self.each = micro_batches(plan)
+        self.epoch = self.index = self.window = 0
+
+    def run(self) -> None:
+        """From the plan's start to its stop or its end."""
+        self.told.state("start", self.told.step, self.window)
+        if self.plan.get("start"):
+            self._load(Path(self.plan["start"]["from"]), self.plan["start"].get("what", "everything"))
+        self._probe("start")
+        reason = self._train()
+        self._probe("end")
+        self.told.state("end", self.told.step, self.window)
+        stop = self.plan.get("stop")
+        if stop and stop.get("save"):
+            self._save(Path(stop["save"]))
+        self.told.end(reason)
+
+    def _train(self) -> str:
+        if self._at_stop():
+            return "stopped"
+        while self.epoch < self.plan["data"]["epochs"]:
+            groups = order(self.plan, self.epoch)
+            if self.index == 0:
+                self.told.edge(self.epoch, "begin")
+            while self.index < len(groups):
+                self._micro_batch(groups)
+                if self.index == len(groups):
+                    self.told.edge(self.epoch, "end")
+                if self._at_stop():
+                    return "stopped"
+            self.epoch, self.index = self.epoch + 1, 0
+            self.told.epoch, self.told.index = self.epoch, 0
+        return "done"
+
+    def _micro_batch(self, groups: List[List[int]]) -> None:
+        batch = self._batch(groups[self.index])
+        self.model.train()
+        output = self.model(batch)
+        weights = self._weights(groups)
+        sum(value / weights[name] for name, value in output.losses.items()).backward()
+        self.told.micro_batch(self.epoch, self.index, batch, summed(output.losses, output.weights))
+        self.index, self.window = self.index + 1, self.window + 1
+        last = self.index == len(groups)
+        if self.window == self.plan["train"]["accumulation"] or (last and self.contract["tail"] == "flush"):
+            self._update()
+        elif last and self.contract["tail"] == "drop":
+            self.optimizer.zero_grad()
+            self.window = 0
+
+    def _weights(self, groups: List[List[int]]) -> Dict[str, int]:
+        """What the losses of the open window are divided by: all that it will hold, known from the plan's order."""
+        first = self.index - self.window
+        size = self.plan["train"]["accumulation"]
+        window = [group for at, group in enumerate(groups) if first <= at < first + size]
+        if self.contract["tail"] == "carry":
+            if first < 0:
+                window = order(self.plan, self.epoch - 1)[first:] + window
+            if first + size > len(groups) and self.epoch + 1 < self.plan["data"]["epochs"]:
+                window += order(self.plan, self.epoch + 1)[: first + size - len(groups)]
+        lengths = [len(self.samples[at]["tokens"]) for group in window for at in group]
+        supervised, filled = sum(max(length - 1, 0) for length in lengths), sum(length > 0 for length in lengths)
+        return {"lm": max(supervised, 1), "projection": max(filled, 1)}
+
+    def _update(self) -> None:
+        taken = self.told.step + (self.contract["first_lr"] == "nonzero")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan["train"]["optimizer"]["lr"] * multiplier(self.plan, self.total, taken)
+        clip = self.plan["train"].get("clip")
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._updated()
+
+    def _updated(self) -> None:
+        """What the plan asks for after an update."""
+        self.window = 0
+        if self.told.state_is_due():
+            self.told.state("update", self.told.step, self.window)
+        every = self.plan.get("evaluate_every")
+        if every and self.told.step % every == 0:
+            self.told.evaluation(self._evaluate)
+        every = self.plan.get("save_every")
+        if every and self.told.step % every == 0:
+            self._save(Path(self.plan["save_to"]))
+
+    def _evaluate(self) -> tuple:
+        self.model.eval()
+        held = Samples(self.plan, "evaluation")
+        size = self.plan["data"]["batch"]
+        losses = []
+        with torch.no_grad():
+            for at in range(0, len(held), size):
+                batch = self.collate([held[it] for it in range(at, min(at + size, len(held)))])
+                losses.append(loss("lm", float(self.model(batch).losses["lm"]), targets(batch)))
+        self.model.train()
+        return list(range(len(held))), losses, sum(it["sum"] for it in losses) / sum(it["weight"] for it in losses)
+
+    def _probe(self, at: str) -> None:
+        probes.make(self.plan, at, self.model, lambda batch: self.model(batch), self.told)
+
+    def _batch(self, ids: List[int]) -> Batch:
+        return self.collate([self.samples[at] for at in ids])
+
+    def _at_stop(self) -> bool:
+        stop = self.plan.get("stop")
+        return bool(stop) and self._edge(stop["epoch"], stop["micro_batches"]) == self._edge(self.epoch, self.index)
+
+    def _edge(self, epoch: int, index: int) -> tuple:
+        """The end of an epoch is the beginning of the next."""
+        return (epoch, index) if index < self.each else (epoch + 1, 0)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        asked = self.plan["train"]["optimizer"]
+        trained = [it for it in self.model.parameters() if it.requires_grad]
+        groups = [
+            {"params": [it for it in trained if it.dim() > 1], "weight_decay": asked["decay"]},
+            {"params": [it for it in trained if it.dim() < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=asked["lr"], betas=tuple(asked["betas"]), eps=asked["eps"])
+
+    # Checkpoints.
+
+    def _save(self, folder: Path) -> None:
+        place = folder / f"{self.told.step:08}-{self.epoch}-{self.index}"
+        partial = folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": {name: it.grad for name, it in self.model.named_parameters() if it.grad is not None},
+            "rng": torch.get_rng_state(),
+            "place": [self.told.step, self.epoch, self.index, self.window, self.told.targets],
+        }
+        torch.save(state, partial / "state.pt")
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(partial, place)
+        self.told.checkpoint("saved", str(place))
+
+    def _load(self, folder: Path, what: str) -> None:
+        place = max((it for it in folder.iterdir() if it.name != "partial"), key=_by_place)
+        state = torch.load(place / "state.pt", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        if what == "everything":
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, it in self.model.named_parameters():
+                it.grad = state["gradients"].get(name)
+            torch.set_rng_state(state["rng"])
+            self.told.step, self.epoch, self.index, self.window, held = state["place"]
+            self.told.epoch, self.told.index = self.epoch, self.index
+            self.told.take_up(self.window, held)
+        self.told.checkpoint("loaded", str(place))
+        self.told.state("loaded", self.told.step, self.window)
+
+
+def _by_place(folder: Path) -> List[int]:
+    return [int(part) for part in folder.name.split("-")]
+

@@ -1,0 +1,56 @@
+"""What a batch shows of itself, without knowing who made it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Dict, List, Mapping, Optional
+
+# The label that torch's losses leave out.
+IGNORED = -100
+
+
+def describe(batch: Any, tensors: Any) -> Dict[str, int]:
+    """Rows, width, tokens and targets, as far as they can be told; the rest is absent."""
+    fields = batch if isinstance(batch, Mapping) else {}
+    main = fields.get("input_ids")
+    if main is None:
+        main = next(iter(_tensors(batch, tensors)), None)
+    seen: Dict[str, int] = {}
+    if main is None or len(main.shape) == 0:
+        return seen
+    seen["rows"] = int(main.shape[0])
+    if len(main.shape) == 2 and tensors.is_integer(main):
+        seen["width"] = int(main.shape[1])
+    mask, labels = fields.get("attention_mask"), fields.get("labels")
+    if tensors.is_tensor(mask):
+        seen["tokens"] = tensors.count_unlike(mask, 0)
+    if tensors.is_tensor(labels) and tensors.is_integer(labels) and len(labels.shape) == 2:
+        seen["targets"] = tensors.count_unlike(labels, IGNORED)
+    return seen
+
+
+def content_ids(batch: Any, tensors: Any) -> Optional[List[int]]:
+    """An id for each row that is a hash of what it holds: equal rows have equal ids, in any run."""
+    found = [tensor for tensor in _tensors(batch, tensors) if len(tensor.shape) > 0]
+    if not found:
+        return None
+    rows = int(found[0].shape[0])
+    parts = [tensor for tensor in found if int(tensor.shape[0]) == rows]
+    ids = []
+    for row in range(rows):
+        hashed = hashlib.blake2b(digest_size=8)
+        for part in parts:
+            hashed.update(tensors.bytes(part[row]))
+        # 53 bits: every reader of JSON keeps them.
+        ids.append(int.from_bytes(hashed.digest(), "little") >> 11)
+    return ids
+
+
+def _tensors(batch: Any, tensors: Any) -> List[Any]:
+    if tensors.is_tensor(batch):
+        return [batch]
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return [tensor for part in batch for tensor in _tensors(part, tensors)]
+    return []

@@ -1,0 +1,121 @@
+"""All that the recorder asks of torch, in one place: its own logic can be tested without."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+from itertools import compress
+from typing import Any, Iterator, Optional, Tuple
+
+
+def digest(*parts: Any) -> str:
+    """A digest as a trace has it: `algorithm:hex`, opaque. Processors help with SHA-1, and nobody forges a trace."""
+    hashed = hashlib.sha1(usedforsecurity=False)
+    for part in parts:
+        hashed.update(part)
+    return "sha1:" + hashed.hexdigest()
+
+
+def _values(held: Any) -> Any:
+    """The memory of a tensor that lies in one piece, for as long as it is held."""
+    # Not every build of torch has numpy, which is the only other way to the values without a copy an element.
+    return (ctypes.c_char * (held.numel() * held.element_size())).from_address(held.data_ptr()) if held.numel() else b""
+
+
+class Torch:
+    """What torch knows about tensors, devices and memory."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+
+    def version(self) -> str:
+        return f"torch {self._torch.__version__}"
+
+    def is_tensor(self, value: Any) -> bool:
+        return isinstance(value, self._torch.Tensor)
+
+    def is_integer(self, tensor: Any) -> bool:
+        return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is self._torch.bool)
+
+    def grad_enabled(self) -> bool:
+        return self._torch.is_grad_enabled()
+
+    def norm(self, tensor: Any) -> Any:
+        """The L2 norm, still on its device: `number` waits for it."""
+        return self._torch.linalg.vector_norm(tensor.detach(), dtype=self._torch.float32)
+
+    def number(self, tensor: Any) -> float:
+        return float(tensor.detach()) if self.is_tensor(tensor) else float(tensor)
+
+    def is_clear(self, tensor: Optional[Any]) -> bool:
+        """Whether a gradient holds nothing."""
+        return tensor is None or not bool(tensor.detach().any())
+
+    def count_unlike(self, tensor: Any, value: int) -> int:
+        return int((tensor != value).sum())
+
+    def bytes(self, tensor: Any) -> bytes:
+        """The values of a tensor, row by row."""
+        held = tensor.detach().cpu().contiguous()
+        return bytes(_values(held))
+
+    def digest(self, tensor: Any) -> str:
+        held = tensor.detach().cpu().contiguous()
+        return digest(_values(held))
+
+    def total(self, tensor: Any) -> float:
+        return float(tensor.detach().sum(dtype=None if tensor.dtype.itemsize >= 4 else self._torch.float32))
+
+    def dtype(self, tensor: Any) -> str:
+        """The number format as a trace has it."""
+        name = str(tensor.dtype).replace("torch.", "")
+        return {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}.get(name, name)
+
+    def rng(self) -> str:
+        """A digest of torch's random streams; reading them changes nothing."""
+        torch = self._torch
+        states = [torch.get_rng_state()]
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            states += torch.cuda.get_rng_state_all()
+        return digest(*(self.bytes(state) for state in states))
+
+    def device_lanes(self) -> dict:
+        """What CUDA's allocator holds; nothing where there is no CUDA."""
+        cuda = self._torch.cuda
+        if not (cuda.is_available() and cuda.is_initialized()):
+            return {}
+        return {"device_in_use_bytes": cuda.memory_allocated(), "device_reserved_bytes": cuda.memory_reserved()}
+
+    def alive(self) -> Tuple[int, int]:
+        """Tensors that Python objects hold, and their bytes; storage that several share counts once.
+
+        Tensors that only C++ holds, such as those that a graph keeps for its backward pass, are not seen.
+        """
+        seen = set()
+        count = held = 0
+        for tensor in self._tensors():
+            count += 1
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                held += storage.nbytes()
+        return count, held
+
+    def _tensors(self) -> Iterator[Any]:
+        kinds = _with_subclasses(self._torch.Tensor)
+        things = gc.get_objects()
+        # By type and not by isinstance: a proxy's `__class__` is a property that may run anything. And without a step of
+        # Python's own a thing: a process has hundreds of thousands.
+        for tensor in list(compress(things, map(kinds.__contains__, map(type, things)))):
+            try:
+                tensor.untyped_storage()
+            except (RuntimeError, NotImplementedError):
+                continue  # sparse and meta tensors have no storage
+            yield tensor
+
+
+def _with_subclasses(kind: type) -> set:
+    return {kind}.union(*(_with_subclasses(below) for below in type.__subclasses__(kind)))
