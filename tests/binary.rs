@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::de::DeserializeOwned;
@@ -22,10 +23,20 @@ pub fn traintrue<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
     traintrue_reading(b"", arguments)
 }
 
+/// Runs `traintrue` with these arguments in this folder.
+pub fn traintrue_in<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> Ran {
+    ran(folder, b"", arguments)
+}
+
 /// Runs `traintrue` with `input` on its standard input.
 pub fn traintrue_reading<A: AsRef<OsStr>>(input: &[u8], arguments: &[A]) -> Ran {
+    ran(Path::new("."), input, arguments)
+}
+
+fn ran<A: AsRef<OsStr>>(folder: &Path, input: &[u8], arguments: &[A]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_traintrue"))
         .args(arguments)
+        .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

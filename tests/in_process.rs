@@ -13,17 +13,7 @@ use traintrue::scenario::Catalogue;
 use traintrue::trace::event::{State, Update};
 use traintrue::trace::{Event, TraceReader};
 use traintrue::verdict::{RunReport, Verdict};
-use traintrue_reference::{Device, Meter, TrainRequest};
-
-/// Measures nothing.
-struct NoMeter;
-
-impl Meter for NoMeter {
-    fn lanes(&self) -> BTreeMap<String, Option<u64>> {
-        BTreeMap::new()
-    }
-    fn reset_peak(&self) {}
-}
+use traintrue_reference::{Device, TrainRequest};
 
 /// A folder for the traces and checkpoints of one case.
 pub struct Bench {
@@ -46,8 +36,7 @@ impl Bench {
         plan.check().unwrap();
         let path = self.path(name);
         let mut trace = BufWriter::new(File::create(&path).unwrap());
-        let request =
-            TrainRequest { plan, device: Device::Ndarray, fault: None, death: None, meter: &NoMeter };
+        let request = TrainRequest { plan, device: Device::Ndarray, faults: &[], death: None };
         traintrue_reference::train(&request, &mut trace).unwrap();
         trace.flush().unwrap();
         path

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 use traintrue::scenario::{PlannedFault, Scenario};
@@ -57,4 +58,26 @@ pub fn scripted_trainer(run: &str) -> Scripted {
     let path = folder.path().join("trainer.sh");
     fs::write(&path, format!("case $1 in describe) echo '{description}';; run) {run};; esac\n")).unwrap();
     Scripted { command: format!("sh '{}'", path.display()), _folder: folder }
+}
+
+/// The command of the trainer in plain Python, with these bugs.
+pub fn double(bugs: &str) -> String {
+    let python = Command::new("python3").arg("--version").output();
+    assert!(python.is_ok(), "python3 is not on the PATH: the protocol's test double is written in it");
+    format!("python3 '{}/tests/doubles/broken_trainer.py' {bugs}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder of the scenario that the double is made for, `two-parameters`.
+pub fn scenarios_of_the_double() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doubles/scenarios").to_owned()
+}
+
+/// A repository whose trainer is the double with these bugs, with more in its traintrue.toml; and that file.
+pub fn repository(bugs: &str, more: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("traintrue.toml");
+    let (trainer, scenarios) = (double(bugs), scenarios_of_the_double());
+    let text = format!("scenarios = {scenarios:?}\n{more}\n[trainer]\ncommand = {trainer:?}\n");
+    fs::write(&path, text).unwrap();
+    (folder, path.display().to_string())
 }

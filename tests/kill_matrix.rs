@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use traintrue::invariants::RULES;
+use traintrue::invariants::{Kind, RULES};
 use traintrue::kill_matrix::{GoldenRow, compare};
 use traintrue::scenario::Catalogue;
 use traintrue::verdict::{Fate, FaultReport, Verdict};
@@ -75,6 +75,8 @@ fn every_invariant_is_one_that_some_fault_must_break() {
     let catalogue = Catalogue::load(None).unwrap();
     let must: BTreeSet<&str> =
         catalogue.faults().flat_map(|(_, fault)| &fault.must).map(String::as_str).collect();
-    let never: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).filter(|it| !must.contains(it)).collect();
+    // No trainer is run where files are judged: what breaks each of these stands beside it, and in tests/check_artefacts.rs.
+    let of_runs = RULES.iter().filter(|rule| !matches!(rule.kind, Kind::Artefact));
+    let never: BTreeSet<&str> = of_runs.map(|rule| rule.name).filter(|it| !must.contains(it)).collect();
     assert_eq!(never, BROKEN_ELSEWHERE.into_iter().map(|(name, _)| name).collect());
 }

@@ -6,6 +6,7 @@ use rstest::rstest;
 use traintrue::verdict::RunReport;
 
 use crate::binary::traintrue;
+use crate::inputs::{double, repository, scenarios_of_the_double};
 
 /// What each finding found, and where.
 fn found(report: &RunReport) -> Vec<(String, String, u64)> {
@@ -58,6 +59,20 @@ fn it_names_ones_own_text_and_quotes_it_for_a_shell() {
     let corpus = corpus.to_str().unwrap();
     let fault = ["--fault", "dropout-stays-off", "--format", "json"];
     reproduced(&[&["run", "evaluation-is-pure", "--corpus", corpus], &fault[..]].concat());
+}
+
+#[test]
+fn it_names_ones_own_trainer_and_scenarios() {
+    let (trainer, scenarios) = (double("moments-not-restored"), scenarios_of_the_double());
+    let own = ["--trainer", &trainer, "--scenarios", &scenarios, "--format", "json"];
+    reproduced(&[&["run", "two-parameters"], &own[..]].concat());
+}
+
+#[test]
+fn it_names_the_configuration() {
+    let (folder, config) = repository("moments-not-restored", "");
+    reproduced(&["run", "two-parameters", "--config", &config, "--format", "json"]);
+    drop(folder);
 }
 
 #[test]

@@ -29,6 +29,7 @@ proptest! {
             run: plan.run.clone(),
             contract: plan.contract.over(Default::default()),
             plan,
+            recorded: None,
         };
         written.insert(0, Event::Run(Box::new(opening)));
         let bench = Bench::new();
@@ -68,7 +69,7 @@ fn losses() -> impl Strategy<Value = Vec<Loss>> {
 }
 
 /// Every event but `run`, which comes first and only once.
-fn event() -> impl Strategy<Value = Event> {
+pub fn event() -> impl Strategy<Value = Event> {
     prop_oneof![micro_batch(), update(), state(), probe(), evaluation(), checkpoint(), small()]
 }
 

@@ -30,6 +30,9 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         state_every: Some(1),
         sample_memory: Vec::new(),
         probes: Vec::new(),
+        memory: None,
+        devices: Vec::new(),
+        cycles: Vec::new(),
         contract,
         trace: None,
     })

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, value_parser};
 use tempfile::TempDir;
-use traintrue::contract::Description;
+use traintrue::config::{self, Config};
+use traintrue::contract::{Description, Stated};
+use traintrue::memory::bytes::Bytes;
 use traintrue::nearest;
 use traintrue::parallel::Slots;
 use traintrue::program::Program;
@@ -19,17 +22,21 @@ use traintrue_reference::Device;
 /// How long a trainer may take to describe itself.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The reference trainer's device, where nothing else is asked for.
+const DEVICE: &str = "ndarray";
+
 /// How long one process may take, where nothing else is asked for.
 const TIMEOUT_SECONDS: u32 = 600;
 
+/// What is asked for on the command line.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Only the scenarios whose ids begin so; every scenario where none is given.
     #[arg(value_name = "FILTER")]
     pub filters: Vec<String>,
-    /// The reference trainer's device: ndarray, or cuda:0.
-    #[arg(long, default_value = "ndarray")]
-    pub device: String,
+    /// The reference trainer's device: ndarray, which is the default, or cuda:0.
+    #[arg(long)]
+    pub device: Option<String>,
     /// A folder of your own scenarios, beside ours.
     #[arg(long, value_name = "DIR")]
     pub scenarios: Option<PathBuf>,
@@ -39,12 +46,27 @@ pub struct BenchArgs {
     /// Processes at one time; by default one a core.
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Seconds that one process may take.
-    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_SECONDS, value_parser = value_parser!(u32).range(1..))]
-    pub timeout: u32,
+    /// Seconds that one process may take; 600 where nothing else is asked for.
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+    pub timeout: Option<u32>,
     /// Keep traces and reports in this folder.
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+}
+
+/// Whom to run, and what the repository says of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// A foreign trainer's command.
+    pub trainer: Option<&'a str>,
+    /// A fault to plant in the reference trainer.
+    pub fault: Option<&'a str>,
+    /// The seed of random plans.
+    pub seed: Option<u64>,
+    /// What the command line calls the configuration, where it names one.
+    pub config_path: Option<&'a Path>,
+    /// The configuration.
+    pub config: Option<&'a Config>,
 }
 
 /// A request that names something that is not there.
@@ -57,6 +79,14 @@ pub enum BenchError {
         name: String,
         /// What may have been meant.
         hint: String,
+    },
+    /// A file that cannot be written.
+    #[error("{path}: cannot write: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A folder that cannot be made.
     #[error("{path}: cannot make the folder: {source}", path = .path.display())]
@@ -77,6 +107,8 @@ pub struct Bench {
     pub slots: Slots,
     pub arguments: Vec<String>,
     pub report: Option<PathBuf>,
+    /// What a reader of every verdict should know.
+    pub notes: Vec<String>,
     timeout: Duration,
     scratch: TempDir,
 }
@@ -86,32 +118,41 @@ impl BenchArgs {
     pub fn on(device: &str) -> Self {
         Self {
             filters: Vec::new(),
-            device: device.to_owned(),
+            device: Some(device.to_owned()),
             scenarios: None,
             corpus: None,
             jobs: None,
-            timeout: TIMEOUT_SECONDS,
+            timeout: None,
             report: None,
         }
     }
 
-    /// Opens everything; `trainer` is a foreign trainer's command.
-    pub fn open(
-        &self,
-        trainer: Option<&str>,
-        fault: Option<&str>,
-        seed: Option<u64>,
-    ) -> Result<Bench, Box<dyn std::error::Error>> {
-        let catalogue = Catalogue::load(self.scenarios.as_deref())?;
-        if let Some(fault) = fault {
-            known_fault(fault)?;
-        }
-        let program = match trainer {
-            Some(command) => Program::parse(command)?,
-            None => {
-                self.device.parse::<Device>()?.probe()?;
-                reference(&self.device, fault)?
+    /// The reference trainer's device.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or(DEVICE)
+    }
+
+    /// Opens everything. The command line goes over the configuration.
+    pub fn open(&self, request: &Request) -> Result<Bench, Box<dyn std::error::Error>> {
+        let nothing = Config::default();
+        let config = request.config.unwrap_or(&nothing);
+        let (catalogue, mut notes) = config::catalogue(self.scenarios.as_deref(), config)?;
+        request.fault.map(known_fault).transpose()?;
+        let program = match request.trainer.or(config.trainer.as_deref()) {
+            Some(command) => {
+                let stated = (config.contract != Stated::default())
+                    .then(|| format!("stated in {}: {}", config.path.display(), config.contract));
+                notes.extend(stated);
+                Program::parse(command)?.stating(config.contract.clone())
             }
+            None => {
+                self.device().parse::<Device>()?.probe()?;
+                reference(self.device(), request.fault)?
+            }
+        };
+        let program = match config.trace {
+            Some(Bytes(limit)) => program.with_trace_limit(limit),
+            None => program,
         };
         let description = program.describe(DESCRIBE_TIMEOUT)?;
         let corpus = match &self.corpus {
@@ -119,30 +160,34 @@ impl BenchArgs {
             None => Corpus::shipped()?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.or(config.jobs.map(NonZero::get));
+        let timeout = self.timeout.or(config.timeout_seconds.map(NonZero::get)).unwrap_or(TIMEOUT_SECONDS);
         Ok(Bench {
             program,
             description,
             corpus,
             catalogue,
-            slots: Slots::new(self.jobs.map_or(cores, usize::from)),
-            arguments: self.arguments(trainer, fault, seed),
+            slots: Slots::new(jobs.map_or(cores, usize::from)),
+            arguments: self.arguments(request),
             report: self.report.as_deref().map(folder).transpose()?,
-            timeout: Duration::from_secs(self.timeout.into()),
+            notes,
+            timeout: Duration::from_secs(timeout.into()),
             scratch: tempfile::Builder::new().prefix("traintrue-").tempdir()?,
         })
     }
 
     /// The options that change what happens, for the command that shows a finding again.
-    fn arguments(&self, trainer: Option<&str>, fault: Option<&str>, seed: Option<u64>) -> Vec<String> {
-        let path = |path: &PathBuf| path.display().to_string();
-        let device = (self.device != "ndarray").then(|| self.device.clone());
+    fn arguments(&self, request: &Request) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
         let options = [
-            ("--trainer", trainer.map(str::to_owned)),
-            ("--device", device.filter(|_| trainer.is_none())),
-            ("--scenarios", self.scenarios.as_ref().map(path)),
-            ("--corpus", self.corpus.as_ref().map(path)),
-            ("--seed", seed.map(|seed| seed.to_string())),
-            ("--fault", fault.map(str::to_owned)),
+            ("--config", request.config_path.map(path)),
+            ("--trainer", request.trainer.map(str::to_owned)),
+            ("--device", self.device.clone().filter(|device| device != DEVICE)),
+            ("--scenarios", self.scenarios.as_deref().map(path)),
+            ("--corpus", self.corpus.as_deref().map(path)),
+            ("--timeout", self.timeout.map(|seconds| seconds.to_string())),
+            ("--seed", request.seed.map(|seed| seed.to_string())),
+            ("--fault", request.fault.map(str::to_owned)),
         ];
         options
             .into_iter()
@@ -189,7 +234,8 @@ impl Bench {
     pub fn keep(&self, name: &str, text: &str) -> Result<(), BenchError> {
         let Some(folder) = &self.report else { return Ok(()) };
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|source| BenchError::Folder { path, source })
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.and_then(|()| std::fs::write(&path, text)).map_err(|source| BenchError::File { path, source })
     }
 }
 

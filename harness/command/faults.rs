@@ -11,8 +11,8 @@ use traintrue::scenario::Scenario;
 use traintrue::verdict::{RunReport, Summary, Verdict};
 
 use crate::Done;
-use crate::bench::{Bench, BenchArgs, BenchError, reference};
-use crate::output::{self, Format};
+use crate::bench::{Bench, BenchArgs, BenchError, Request, reference};
+use crate::output::{self, FaultsFormat};
 use crate::progress::Progress;
 
 /// The kill matrix that somebody has looked at.
@@ -32,14 +32,14 @@ pub struct FaultsArgs {
     #[arg(long, value_name = "FILE", default_value = GOLDEN)]
     golden: PathBuf,
     /// The form of the report.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = FaultsFormat::Text)]
+    format: FaultsFormat,
 }
 
 pub fn faults(args: &FaultsArgs) -> Done {
-    let bench = args.bench.open(None, None, None)?;
+    let bench = args.bench.open(&Request::default())?;
     let scenarios = with_faults(&bench, &args.bench.filters, args.fault.as_deref())?;
-    let matrix = matrix(&bench, &args.bench.device, &scenarios, args.random_plans, args.fault.as_deref())?;
+    let matrix = matrix(&bench, args.bench.device(), &scenarios, args.random_plans, args.fault.as_deref())?;
     let report = &matrix.report;
     let whole = args.bench.filters.is_empty() && args.fault.is_none();
     let compared = report.baseline != Verdict::Broken && args.golden.exists();
@@ -47,12 +47,12 @@ pub fn faults(args: &FaultsArgs) -> Done {
     bench.keep("faults.json", &json::document(report)?)?;
     bench.keep("junit.xml", &junit::faults(report)?)?;
     output::write(&match args.format {
-        Format::Text if report.baseline == Verdict::Broken => {
+        FaultsFormat::Text if report.baseline == Verdict::Broken => {
             text::run(&baseline(&bench, &matrix), output::paint())
         }
-        Format::Text => text::faults(report, &differences, output::paint()),
-        Format::Json => json::document(report)?,
-        Format::Junit => junit::faults(report)?,
+        FaultsFormat::Text => text::faults(report, &differences, output::paint()),
+        FaultsFormat::Json => json::document(report)?,
+        FaultsFormat::Junit => junit::faults(report)?,
     })?;
     let golden = if differences.is_empty() { Exit::Held } else { Exit::Broken };
     Ok(Exit::of_faults(report).worst(golden))
@@ -100,6 +100,7 @@ fn baseline(bench: &Bench, matrix: &Matrix) -> RunReport {
         schema: matrix.report.schema,
         trainer: bench.description.trainer.clone(),
         contract: bench.description.contract.clone(),
+        notes: Vec::new(),
         summary: Summary::of(&matrix.baseline),
         outcomes: matrix.baseline.clone(),
     }

@@ -1,26 +1,32 @@
 //! The traintrue command line: arguments in, library calls out. One file a verb.
 
+#![forbid(unsafe_code)]
+
 mod accept;
 mod bench;
 mod check;
 mod describe;
+mod estimate;
 mod explain;
 mod faults;
+mod gate;
 mod list;
-mod memory;
+#[cfg(target_os = "linux")]
+mod live;
 mod output;
 mod progress;
 mod run;
 mod train;
+#[cfg_attr(not(target_os = "linux"), path = "watch_elsewhere.rs")]
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use traintrue::exit::Exit;
 
-/// Counts what this process has on its heap: the reference trainer's traces show it.
-#[global_allocator]
-static HEAP: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+// The reference trainer's traces show what is on the heap.
+traintrue::count_heap!();
 
 /// What a verb comes to; an error is a wrong input or request, which is exit status 2.
 type Done = Result<Exit, Box<dyn std::error::Error>>;
@@ -46,14 +52,20 @@ enum Verb {
     Faults(faults::FaultsArgs),
     /// Judges recorded traces.
     Check(check::CheckArgs),
+    Watch(watch::WatchArgs),
+    /// Holds memory series to a limit on their slope.
+    Gate(gate::GateArgs),
     /// Runs the reference trainer: a plan in, a trace out.
     Train(train::TrainArgs),
     /// Says what the reference trainer is and can do.
-    Describe,
+    Describe(describe::DescribeArgs),
     /// Lists scenarios, faults, invariants and bug classes.
     List(list::ListArgs),
     /// Explains one scenario, fault or invariant in full.
     Explain(explain::ExplainArgs),
+    /// Rewrites the published schemas and the golden kill matrix, after you have looked at them.
+    /// Estimates what training a model will need, part by part, against what it may use.
+    Estimate(estimate::EstimateArgs),
     /// Rewrites the golden kill matrix, after you have looked at it.
     Accept(accept::AcceptArgs),
 }
@@ -64,10 +76,13 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Faults(args) => faults::faults(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Watch(args) => watch::watch(&args),
+        Verb::Gate(args) => gate::gate(&args),
         Verb::Train(args) => train::train(&args),
-        Verb::Describe => describe::describe(),
+        Verb::Describe(args) => describe::describe(&args),
         Verb::List(args) => list::list(&args),
         Verb::Explain(args) => explain::explain(&args),
+        Verb::Estimate(args) => estimate::estimate(&args),
         Verb::Accept(args) => accept::accept(&args),
     };
     let exit = done.unwrap_or_else(|error| {

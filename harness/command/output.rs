@@ -14,6 +14,19 @@ pub enum Format {
     Json,
     /// For continuous integration.
     Junit,
+    /// For code scanning.
+    Sarif,
+}
+
+/// The form of a report on faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FaultsFormat {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+    /// For continuous integration.
+    Junit,
 }
 
 /// The form of a listing.

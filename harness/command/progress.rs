@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use traintrue::runner::{Happening, Observer};
-use traintrue::verdict::Verdict;
 
 /// Shows what happens.
 pub struct Progress {
@@ -42,12 +41,9 @@ impl Observer for Progress {
                 }
             }
             Happening::Judged(outcome) => {
-                let verdict = match outcome.verdict {
-                    Verdict::Held => "held",
-                    Verdict::Broken => "broken",
-                    Verdict::NotJudged => "not judged",
-                };
-                self.done(&format!("{}: {verdict}, {:.1} s", outcome.scenario, outcome.seconds));
+                let (scenario, verdict, seconds) =
+                    (&outcome.scenario, outcome.verdict.name(), outcome.seconds);
+                self.done(&format!("{scenario}: {verdict}, {seconds:.1} s"));
             }
             Happening::Tried { fault } => self.done(&format!("{fault}: tried")),
         }

@@ -50,6 +50,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
         scenario: plan.scenario.clone(),
         run: plan.run.clone(),
         plan: plan.clone(),
+        recorded: None,
         contract,
     })))?;
     let (mut step, mut window) = (0, 0);

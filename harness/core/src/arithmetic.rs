@@ -5,13 +5,16 @@
 
 use crate::contract::{Contract, FirstLr, Tail};
 use crate::plan::{Data, Plan, ScheduleName};
-use crate::trace::event::Cursor;
+use crate::trace::event::{Adapted, Cursor};
 
 /// Micro-batches in an epoch over all ranks. The last may be smaller, unless the plan drops it.
 pub fn batches(data: &Data) -> u64 {
-    let samples = data.samples.len() as u64;
-    let batch = data.batch.max(1);
-    if data.drop_last { samples / batch } else { samples.div_ceil(batch) }
+    in_batches_of(data.batch, data.samples.len() as u64, data.drop_last)
+}
+
+fn in_batches_of(batch: u64, samples: u64, drop_last: bool) -> u64 {
+    let batch = batch.max(1);
+    if drop_last { samples / batch } else { samples.div_ceil(batch) }
 }
 
 /// Tokens of a training sample after truncation; 0 for an id that the plan does not have.
@@ -36,6 +39,11 @@ pub struct Counts {
     pub epochs: u64,
     /// What becomes of a window that is open at an epoch's end.
     pub tail: Tail,
+    /// Samples a micro-batch.
+    pub batch: u64,
+    samples: u64,
+    drop_last: bool,
+    world: u64,
 }
 
 impl Counts {
@@ -46,6 +54,28 @@ impl Counts {
             accumulation: plan.train.accumulation.max(1),
             epochs: plan.data.epochs,
             tail: contract.tail,
+            batch: plan.data.batch,
+            samples: plan.data.samples.len() as u64,
+            drop_last: plan.data.drop_last,
+            world: plan.train.world.max(1),
+        }
+    }
+
+    /// Takes up the grouping that a run has adapted to, and says where `next` stands in it.
+    pub fn adapt(&mut self, it: &Adapted, next: Cursor) -> Cursor {
+        let Some((from, to)) = it.batches().filter(|(from, to)| *from > 0 && *to > 0) else { return next };
+        self.batch = to;
+        self.accumulation = it.accumulation.unwrap_or(self.accumulation).max(1);
+        self.micro_batches = in_batches_of(to, self.samples, self.drop_last) / self.world;
+        let done = next.micro_batches.saturating_mul(from) / to;
+        Cursor { micro_batches: done.min(self.micro_batches), ..next }
+    }
+
+    /// Samples of an epoch's last micro-batch, which may be smaller.
+    pub fn in_last_batch(&self) -> u64 {
+        match self.samples % self.batch.max(1) {
+            0 => self.batch,
+            remainder => remainder,
         }
     }
 
@@ -241,7 +271,8 @@ mod tests {
             epochs in 1u64..4,
             tail in prop_oneof![Just(Tail::Flush), Just(Tail::Drop), Just(Tail::Carry)],
         ) {
-            let counts = Counts { micro_batches, accumulation, epochs, tail };
+            let samples = micro_batches;
+            let counts = Counts { micro_batches, accumulation, epochs, tail, batch: 1, samples, drop_last: false, world: 1 };
             let (mut updates, mut window) = (0, 0);
             for epoch in 0..epochs {
                 for index in 0..micro_batches {

@@ -80,6 +80,11 @@ impl Drift {
         self.errors += lr * delta / eps;
     }
 
+    /// Updates taken in.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
     /// How far a sketch of a tensor of `numel` values no larger than `scale` may have moved.
     pub fn of_sketch(&self, numel: u64, scale: f64, dtype: Dtype) -> f64 {
         let root = (numel as f64).sqrt();

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use crate::contract::Contract;
 use crate::finding::Sheet;
-use crate::invariants::{Kind, Rule, RunEvidence, find, protocol_answers};
-use crate::judge::{Labels, Tally, Watched, command, compare, watch};
+use crate::invariants::{Kind, RULES, Rule, RunEvidence, find, protocol_answers};
+use crate::judge::{Labels, Tally, Watched, command, compare, compared_in, watch};
 use crate::parallel::Slots;
 use crate::plan::SCHEMA;
 use crate::runner::seconds_since;
 use crate::scenario::{Catalogue, Expectation, selects};
 use crate::trace::TraceError;
 use crate::trace::event::Run;
+use crate::trace::recorded::Recorded as Recording;
 use crate::verdict::{Outcome, RunReport, Summary};
 
 /// What a free pair of runs must be to each other.
@@ -56,12 +57,19 @@ pub fn check(
     match against {
         Some((other, relation)) => {
             let begun = Recorded::read(other, slots)?;
-            let other =
-                Group { scenario: "", name: &begun.run.run, members: Vec::new(), traces: vec![other.into()] };
+            let other = Group {
+                recorded: None,
+                scenario: "",
+                name: &begun.run.run,
+                members: Vec::new(),
+                traces: vec![other.into()],
+            };
             let run = Group::whole(&recorded);
-            tell(find(relation.invariant()), &run, Some(&other), &mut tallies);
+            if let Some(rule) = find(relation.invariant()) {
+                tell(rule, &recorded, &run, Some(&other), true, &mut tallies);
+            }
         }
-        None => by_scenario(&Group::all(&recorded), catalogue, &mut tallies),
+        None => by_scenario(&recorded, catalogue, &mut tallies),
     }
     let outcomes: Vec<Outcome> =
         recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally)).collect();
@@ -70,6 +78,7 @@ pub fn check(
         schema: SCHEMA,
         trainer: first.map(|run| run.trainer.clone()).unwrap_or_default(),
         contract: first.map_or_else(Contract::default, |run| run.contract.clone()),
+        notes: Vec::new(),
         summary: Summary::of(&outcomes),
         outcomes,
     })
@@ -113,6 +122,8 @@ impl<'a> Recorded<'a> {
 
 /// The traces of one run.
 struct Group<'a> {
+    /// What is known of a loop that was told no plan.
+    recorded: Option<&'a Recording>,
     scenario: &'a str,
     name: &'a str,
     /// Their places among all traces.
@@ -126,7 +137,7 @@ impl<'a> Group<'a> {
         members.sort_by_key(|&at| recorded[at].run.plan.start.is_some());
         let run = &recorded[members[0]].run;
         let traces = members.iter().map(|&at| recorded[at].path.to_owned()).collect();
-        Self { scenario: &run.scenario, name: &run.run, members, traces }
+        Self { recorded: run.recorded.as_ref(), scenario: &run.scenario, name: &run.run, members, traces }
     }
 
     fn whole(recorded: &'a [Recorded]) -> Self {
@@ -147,14 +158,21 @@ impl<'a> Group<'a> {
     }
 
     fn evidence(&self) -> RunEvidence {
-        RunEvidence { name: self.name.to_owned(), segments: self.traces.clone() }
+        RunEvidence { name: self.name.to_owned(), segments: self.traces.clone(), repeats: Vec::new() }
     }
 }
 
 /// Judges each run by what its scenario asks of it.
-fn by_scenario(groups: &[Group], catalogue: &Catalogue, tallies: &mut [Tally]) {
-    for run in groups {
+fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tally]) {
+    let groups = Group::all(recorded);
+    for run in &groups {
         let Some(scenario) = catalogue.find(run.scenario) else {
+            if let Some(recorded) = run.recorded {
+                unjudged(recorded)
+                    .iter()
+                    .for_each(|note| run.members.iter().for_each(|&at| tallies[at].note(note)));
+                continue;
+            }
             let note = format!(
                 "no scenario is called {:?}: judged by what must hold over every trace",
                 run.scenario
@@ -162,6 +180,7 @@ fn by_scenario(groups: &[Group], catalogue: &Catalogue, tallies: &mut [Tally]) {
             run.members.iter().for_each(|&at| tallies[at].note(&note));
             continue;
         };
+        let whole = run.members.len() > 1 || scenario.has_run_of_one_process(run.name);
         let of_run = |asked: &&Expectation| selects(&asked.runs, run.name);
         for asked in scenario.expectations.iter().filter(of_run) {
             let against = asked.against.as_deref().and_then(|name| {
@@ -169,25 +188,41 @@ fn by_scenario(groups: &[Group], catalogue: &Catalogue, tallies: &mut [Tally]) {
                     .iter()
                     .find(|other| other.scenario == run.scenario && other.name == name && name != run.name)
             });
-            tell(find(&asked.invariant), run, against, tallies);
+            if let Some(rule) = find(&asked.invariant) {
+                tell(rule, recorded, run, against, whole, tallies);
+            }
         }
     }
 }
 
+/// What a reader of the verdict on a recorded loop should know: what it was held to, and what needs more than it says.
+fn unjudged(recorded: &Recording) -> Vec<String> {
+    let lacking = RULES.iter().filter(|rule| matches!(rule.kind, Kind::Trace(_))).filter_map(|rule| {
+        let what = recorded.lacks(rule.name).filter(|what| *what != "a plan")?;
+        Some(format!("not judged, for the recording does not say: {what} ({})", rule.name))
+    });
+    let held_to =
+        format!("recorded as it is, and held to what must hold over every loop: {}", recorded.words());
+    std::iter::once(held_to).chain(lacking).collect()
+}
+
 /// Judges one run by one invariant, where what it needs is there, and tells it in the outcome of the trace that broke it, or
-/// of the run's last.
-fn tell(rule: Option<&'static Rule>, run: &Group, against: Option<&Group>, tallies: &mut [Tally]) {
-    let Some(rule) = rule else { return };
-    let complete = match rule.kind {
-        Kind::Run(_) => run.members.len() > 1,
-        Kind::Pair(_) => against.is_some(),
-        Kind::Trace(_) | Kind::Process => false,
-    };
-    if !complete {
-        return;
-    }
+/// of the run's last. `whole` says whether all segments of the run are there.
+fn tell(
+    rule: &Rule,
+    recorded: &[Recorded],
+    run: &Group,
+    against: Option<&Group>,
+    whole: bool,
+    tallies: &mut [Tally],
+) {
     let evidence = run.evidence();
-    let sheet = compare(rule, &evidence, against.map(Group::evidence).as_ref());
+    let sheet = match rule.kind {
+        Kind::Trace(_) if whole => compared_in(rule, run.members.iter().map(|&at| &recorded[at].watched)),
+        Kind::Run(_) if whole => compare(rule, &evidence, None),
+        Kind::Pair(_) if against.is_some() => compare(rule, &evidence, against.map(Group::evidence).as_ref()),
+        _ => return,
+    };
     let segment = sheet.broken.as_ref().map_or(run.members.len() - 1, |broken| broken.segment);
     if let Some(&at) = run.members.get(segment) {
         tallies[at].asked(rule, &evidence, &sheet);
@@ -212,6 +247,7 @@ mod tests {
             scenario: scenario.into(),
             run: run.into(),
             plan: Plan { stop: None, ..example() },
+            recorded: None,
             contract: Contract::default(),
         };
         let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());

@@ -5,10 +5,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::plan::SCHEMA;
 
 /// What happens to a window that is still open when an epoch ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tail {
     /// It becomes an update of its own, smaller than the others.
@@ -20,7 +24,7 @@ pub enum Tail {
 }
 
 /// What the summed loss of a window is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normaliser {
     /// The supervised tokens of the whole window: a window equals one large batch.
@@ -30,7 +34,7 @@ pub enum Normaliser {
 }
 
 /// Whether the gradient of a window is a mean or a sum over what the normaliser counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gradients {
     /// Divided by what the normaliser counts.
@@ -40,7 +44,7 @@ pub enum Gradients {
 }
 
 /// The learning rate of the first update under a warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirstLr {
     /// Update `s` uses the multiplier of `s - 1`: the first update of a warm-up moves nothing (PyTorch's order).
@@ -50,7 +54,7 @@ pub enum FirstLr {
 }
 
 /// The declared conventions of one trainer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contract {
     /// The window still open at an epoch's end.
     pub tail: Tail,
@@ -124,9 +128,10 @@ impl fmt::Display for Contract {
 }
 
 /// The answer of a trainer to `describe`: one line of JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// The schema of plan and trace that the trainer speaks.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: u32,
     /// Name and version.
     pub trainer: String,
@@ -138,21 +143,71 @@ pub struct Description {
 
 /// The conventions a plan asks for in place of the trainer's own; what a trainer cannot change it leaves,
 /// and declares in its `run` line what it really did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// See [`Contract::tail`].
+    /// In place of the contract's `tail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Tail>,
-    /// See [`Contract::normaliser`].
+    /// In place of its `normaliser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normaliser: Option<Normaliser>,
-    /// See [`Contract::gradients`].
+    /// In place of its `gradients`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradients: Option<Gradients>,
-    /// See [`Contract::first_lr`].
+    /// In place of its `first_lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_lr: Option<FirstLr>,
+}
+
+/// The conventions that a user states for a trainer whose own words lack them or are wrong. A statement is printed with
+/// every verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stated {
+    /// In place of the contract's `tail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Tail>,
+    /// In place of its `normaliser`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normaliser: Option<Normaliser>,
+    /// In place of its `gradients`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<Gradients>,
+    /// In place of its `first_lr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_lr: Option<FirstLr>,
+    /// In place of its `rows_per_sample`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_sample: Option<u64>,
+    /// In place of its `deterministic`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deterministic: Option<bool>,
+}
+
+impl Stated {
+    /// Lays it over the `contract` of a description, or of the first line of a trace, where the trainer's own words stay as
+    /// `declared`. What the line's plan asks for is left as the trainer says it: it was told so.
+    pub fn lay_over(&self, said: &mut Value) {
+        let (Ok(Value::Object(stated)), Value::Object(said)) = (serde_json::to_value(self), said) else {
+            return;
+        };
+        let asked = said.get("plan").and_then(|plan| plan.get("contract")).cloned().unwrap_or_default();
+        let declared = said.get("contract").cloned().unwrap_or_default();
+        let mut contract = declared.as_object().cloned().unwrap_or_default();
+        contract.extend(stated.into_iter().filter(|(name, _)| asked.get(name).is_none_or(Value::is_null)));
+        said.insert("contract".to_owned(), Value::Object(contract));
+        said.insert("declared".to_owned(), declared);
+    }
+}
+
+impl fmt::Display for Stated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(Value::Object(stated)) = serde_json::to_value(self) else { return Ok(()) };
+        let word = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let words = stated.into_iter().map(|(name, value)| format!("{name} {}", word(value)));
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Asked {

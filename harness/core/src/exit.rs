@@ -54,7 +54,7 @@ impl Exit {
             Verdict::Broken => Self::Baseline,
             _ if report.faults.iter().any(|fault| fault.verdict != Fate::Caught) => Self::Broken,
             Verdict::NotJudged => Self::NotJudged,
-            Verdict::Held => Self::Held,
+            Verdict::Held | Verdict::Waived => Self::Held,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What an invariant says: how much it compared, and the first event that broke it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct At {
     /// The micro-batch within its epoch, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
+    /// Its name, where it is no event of a trace: a tensor's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl At {
@@ -35,7 +39,7 @@ impl At {
             Event::Checkpoint(it) => (Some(it.step), Some(it.epoch), None),
             _ => (None, None, None),
         };
-        Self { event: event.name().to_owned(), step, epoch, index }
+        Self { event: event.name().to_owned(), step, epoch, index, name: None }
     }
 }
 
@@ -48,7 +52,7 @@ pub struct Finding {
     pub component: String,
     /// The run.
     pub run: String,
-    /// The line of its trace, from 1.
+    /// The line of its trace, from 1; 0 in a file that has no lines.
     pub line: u64,
     /// The place in training.
     pub at: At,
@@ -64,6 +68,24 @@ pub struct Finding {
     /// The trace file.
     #[serde(default)]
     pub trace: String,
+    /// Who has looked at it said that it is known: it is shown, and does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<Waived>,
+}
+
+/// Why a finding does not count, and how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waived {
+    /// The reason that was given.
+    pub reason: String,
+    /// The last day, as `2027-03-31`.
+    pub until: String,
+}
+
+impl fmt::Display for Waived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "waived: {} until {}", self.reason, self.until)
+    }
 }
 
 /// An invariant's working sheet over one trace, run or pair: it counts comparisons and keeps the first that failed.
@@ -77,6 +99,8 @@ pub struct Sheet {
     pub missing: Option<String>,
     /// What was counted on the way, by name: updates, micro-batches, positions, tokens.
     pub counted: BTreeMap<&'static str, u64>,
+    /// What a reader of the verdict should know.
+    pub remarks: Vec<String>,
 }
 
 /// A failed comparison, before it is known which run and file it stands in.
@@ -112,18 +136,31 @@ impl Sheet {
         line: &Line,
         describe: impl FnOnce() -> Difference,
     ) -> bool {
+        self.compare(holds, || (segment, line.number, At::event(&line.event)), describe)
+    }
+
+    /// [`Sheet::check`] of what stands in a file that is no trace: at `line`, which is 0 where the file has no lines.
+    pub fn check_at(
+        &mut self,
+        holds: bool,
+        line: u64,
+        at: impl FnOnce() -> At,
+        describe: impl FnOnce() -> Difference,
+    ) -> bool {
+        self.compare(holds, || (0, line, at()), describe)
+    }
+
+    fn compare(
+        &mut self,
+        holds: bool,
+        place: impl FnOnce() -> (usize, u64, At),
+        describe: impl FnOnce() -> Difference,
+    ) -> bool {
         self.compared += 1;
         if !holds && self.broken.is_none() {
+            let (segment, line, at) = place();
             let Difference { expected, actual, component, cause } = describe();
-            self.broken = Some(Broken {
-                segment,
-                line: line.number,
-                at: At::event(&line.event),
-                expected,
-                actual,
-                component,
-                cause,
-            });
+            self.broken = Some(Broken { segment, line, at, expected, actual, component, cause });
         }
         holds
     }
@@ -136,6 +173,11 @@ impl Sheet {
     /// Notes why something that is in the trace cannot be compared.
     pub fn cannot(&mut self, why: &str) {
         self.missing.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Says what a reader of the verdict should know.
+    pub fn remark(&mut self, what: String) {
+        self.remarks.push(what);
     }
 
     /// Adds to a count that the report shows; it is not a comparison.

@@ -2,19 +2,27 @@
 //!
 //! One file an invariant, or a family that shares its reading. Each opens with what it verifies and what it does not.
 
+pub(crate) mod artefact;
 mod batch;
 mod cache;
 mod checkpoints;
 mod clip;
 mod ends;
+mod estimate;
 mod evaluation_mean;
 mod evaluation_pure;
+mod falls_back;
 mod fields;
-mod finite;
+pub(crate) mod finite;
 mod frozen;
 mod ledger;
 mod loss_scale;
+mod memory_back;
+mod memory_breaker;
+mod memory_flat;
+mod memory_process;
 mod moves;
+mod oom;
 mod partition;
 mod peak;
 mod place;
@@ -26,8 +34,9 @@ mod reload_outputs;
 mod reload_sets;
 mod repeat;
 mod same;
-mod schedule;
+pub(crate) mod schedule;
 mod seam;
+mod spread;
 mod steps;
 mod stream;
 #[cfg(test)]
@@ -66,6 +75,8 @@ pub enum Kind {
     Pair(fn(&RunEvidence, &RunEvidence, &mut Sheet) -> Result<(), TraceError>),
     /// What the harness saw of a process, beside its trace.
     Process,
+    /// Files that a run has left behind, other than a trace.
+    Artefact,
 }
 
 /// What is known before the second line of a trace: its plan and the trainer's contract.
@@ -91,6 +102,8 @@ pub struct RunEvidence {
     pub name: String,
     /// Its trace files, in order.
     pub segments: Vec<PathBuf>,
+    /// The trace files of each repeat of it, for a trainer that is not deterministic: its figures are held to their spread.
+    pub repeats: Vec<Vec<PathBuf>>,
 }
 
 /// Every invariant, in the order that `list` shows them.
@@ -122,6 +135,28 @@ pub static RULES: &[&Rule] = &[
     &checkpoints::OLD_OR_NEW,
     &checkpoints::DAMAGE,
     &peak::RULE,
+    &memory_flat::RULE,
+    &memory_process::RULE,
+    &memory_breaker::RULE,
+    &estimate::RULE,
+    &memory_back::RULE,
+    &falls_back::RULE,
+    &oom::TOLD,
+    &oom::LEAVES,
+    &artefact::log::RULE,
+    &artefact::epochs::RULE,
+    &artefact::best::RULE,
+    &artefact::continues::RULE,
+    &artefact::adapter::SHAPES,
+    &artefact::adapter::SCALE,
+    &artefact::adapter::LEARNS,
+    &artefact::targets::TARGETS,
+    &artefact::targets::MODULES_TO_SAVE,
+    &artefact::tensors::FINITE,
+    &artefact::tensors::ZERO,
+    &artefact::shards::RULE,
+    &artefact::moves::SAME,
+    &artefact::moves::MOVES,
 ];
 
 /// The invariant of that name.

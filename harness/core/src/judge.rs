@@ -3,7 +3,7 @@
 mod tally;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
@@ -16,19 +16,20 @@ use crate::verdict::Outcome;
 
 pub(crate) use tally::command;
 pub use tally::{Labels, Tally};
+pub(crate) use watch::imported;
 pub use watch::{Watched, watch};
 
-/// Invariants that compare the bits of two trainings: a trainer that is not deterministic is not judged by them.
-const BITWISE: [&str; 5] = [
-    "seam/identical",
-    "purity/same-trajectory",
-    "determinism/repeat",
-    "checkpoint/old-or-new",
-    "checkpoint/damage-is-seen",
-];
+/// Invariants that hold a run to another's figures, bit for bit; for a trainer that is not deterministic, within the spread
+/// of the other run's repeats.
+const WITHIN_A_SPREAD: [&str; 4] =
+    ["seam/identical", "purity/same-trajectory", "determinism/repeat", "partition/same-update"];
 
 /// Invariants over what a start finds: a last process that failed to start is theirs to judge.
-const OF_A_START: [&str; 2] = ["checkpoint/old-or-new", "checkpoint/damage-is-seen"];
+const OF_A_START: [&str; 3] =
+    ["checkpoint/old-or-new", "checkpoint/damage-is-seen", "oom/leaves-a-checkpoint"];
+
+/// Those of them that name a saved state among many by its bits, which another process does not have.
+const BY_BITS: [&str; 2] = ["checkpoint/old-or-new", "checkpoint/damage-is-seen"];
 
 /// What is judged.
 pub struct Case<'a> {
@@ -48,6 +49,21 @@ pub struct Case<'a> {
 struct Read<'a> {
     record: &'a RunRecord,
     watched: Vec<(PathBuf, Watched)>,
+}
+
+/// The runs of a scenario whose figures others are held to: those to repeat for a trainer that is not deterministic.
+pub(crate) fn held_to(scenario: &Scenario) -> BTreeSet<&str> {
+    let asked = scenario.expectations.iter();
+    let figures = asked.filter(|asked| WITHIN_A_SPREAD.contains(&asked.invariant.as_str()));
+    figures.filter_map(|asked| asked.against.as_deref()).collect()
+}
+
+/// Whether an outcome rests on the bits of two runs that only a deterministic trainer has in common.
+pub(crate) fn rests_on_bits(outcome: &Outcome) -> bool {
+    let bits = |name: &str| {
+        name != "determinism/repeat" && (WITHIN_A_SPREAD.contains(&name) || BY_BITS.contains(&name))
+    };
+    outcome.findings.iter().any(|finding| bits(&finding.invariant))
 }
 
 /// Judges one scenario; `seconds` is left to the caller, who knows when it began.
@@ -79,6 +95,10 @@ pub fn judge(case: &Case, slots: &Slots) -> Outcome {
     tally
         .count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
     tally.count("processes", traces as u64);
+    let repeats: usize = case.evidence.runs.iter().map(|run| run.evidence.repeats.len()).sum();
+    if repeats > 0 {
+        tally.count("repeats", repeats as u64);
+    }
     tally.outcome(&case.scenario.id)
 }
 
@@ -125,6 +145,18 @@ fn answers(run: &Read, tally: &mut Tally) {
         let ending = segments.iter().position(|it| it == trace).and_then(|at| run.record.endings.get(at));
         let mut sheet = Sheet::default();
         protocol_answers::judge(&mut sheet, ending, watched.error.as_ref());
+        if let Some(broken) = &mut sheet.broken {
+            // A process that failed is found where its trace stops.
+            if watched.error.is_none() {
+                broken.line = watched.last_line.max(1);
+            }
+            // The folder of a trace that does not stay says nothing.
+            let folder = trace.parent().map(|folder| format!("{}/", folder.display()));
+            broken.actual = broken.actual.replace(&folder.unwrap_or_default(), "");
+        }
+        if let (Some(ending), Some(said)) = (ending, &watched.run) {
+            protocol_answers::same_plan(&mut sheet, &ending.plan, said);
+        }
         tally.add(&protocol_answers::RULE, &run.record.evidence.name, trace, &sheet);
     }
 }
@@ -166,11 +198,8 @@ fn expectation<'a>(
         let silent = case.partial || !case.evidence.unjudged.is_empty();
         return (!silent).then_some((rule, Err(reason)));
     }
-    if !case.declared.deterministic && BITWISE.contains(&rule.name) {
-        return Some((
-            rule,
-            Err(format!("{}: the trainer declares that it is not deterministic", rule.name)),
-        ));
+    if !case.declared.deterministic && BY_BITS.contains(&rule.name) {
+        return Some((rule, Err(format!("{}: the trainer is not deterministic", rule.name))));
     }
     let sheets = slots.each(&runs, |run| {
         let _slot = slots.take();
@@ -192,9 +221,13 @@ fn sheet_of(rule: &Rule, run: &Read, against: Option<&RunEvidence>) -> Sheet {
     if let Kind::Run(_) | Kind::Pair(_) = rule.kind {
         return compare(rule, &run.record.evidence, against);
     }
+    compared_in(rule, run.watched.iter().map(|(_, watched)| watched))
+}
+
+/// How much an invariant over single traces compared in those of one run.
+pub(crate) fn compared_in<'a>(rule: &Rule, watched: impl Iterator<Item = &'a Watched>) -> Sheet {
     let mut sheet = Sheet::default();
-    let sheets = run.watched.iter().flat_map(|(_, watched)| &watched.sheets);
-    for (_, it) in sheets.filter(|(it, _)| it.name == rule.name) {
+    for (_, it) in watched.flat_map(|watched| &watched.sheets).filter(|(it, _)| it.name == rule.name) {
         sheet.compared += it.compared;
         sheet.missing = sheet.missing.or_else(|| it.missing.clone());
     }
@@ -207,7 +240,7 @@ pub(crate) fn compare(rule: &Rule, run: &RunEvidence, against: Option<&RunEviden
     let result = match (&rule.kind, against) {
         (Kind::Run(judge), _) => judge(run, &mut sheet),
         (Kind::Pair(judge), Some(against)) => judge(run, against, &mut sheet),
-        (Kind::Pair(_) | Kind::Trace(_) | Kind::Process, _) => {
+        (Kind::Pair(_) | Kind::Trace(_) | Kind::Process | Kind::Artefact, _) => {
             sheet.cannot("the scenario names no run to hold it against");
             Ok(())
         }

@@ -13,7 +13,7 @@ use crate::plan::SCHEMA;
 use crate::program::Program;
 use crate::runner::{Happening, Runner};
 use crate::scenario::{PlannedFault, Scenario, expand, randomised, selects};
-use crate::suite::{Examined, Suite, SuiteError};
+use crate::suite::{Examined, Purpose, Suite, SuiteError};
 use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, Share, Verdict};
 
 pub use golden::{GoldenError, GoldenRow, accept, compare};
@@ -51,7 +51,8 @@ impl Lab<'_> {
     pub fn run(&self, scenarios: &[Scenario]) -> Result<Matrix, SuiteError> {
         let suite = &self.suite;
         let clean = suite.runner.slots.each(scenarios, |scenario| {
-            let examined = suite.examine(scenario, &scenario.id, &[], Some(fingerprint::fingerprint))?;
+            let examined =
+                suite.examine(scenario, &scenario.id, &[], Purpose::Trial(fingerprint::fingerprint))?;
             suite.runner.observer.see(Happening::Judged(&examined.outcome));
             Ok(examined)
         });
@@ -131,7 +132,7 @@ impl Lab<'_> {
         let runner = Runner { program: &program, ..self.suite.runner };
         let suite = Suite { runner, ..self.suite };
         let wanted = self.wanted(scenario, fault)?;
-        suite.examine(scenario, name, &wanted, Some(fingerprint::fingerprint))
+        suite.examine(scenario, name, &wanted, Purpose::Trial(fingerprint::fingerprint))
     }
 
     /// The runs that the fault names, and those that they are held against; none where it names none, which is all.

@@ -2,8 +2,10 @@
 //!
 //! JSON has no NaN, and a NaN must reach the judge.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -61,6 +63,19 @@ impl Serialize for Number {
         } else {
             serializer.serialize_str("-inf")
         }
+    }
+}
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number; one that is not finite is a string, for JSON has none.",
+            "anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}],
+        })
     }
 }
 

@@ -2,24 +2,31 @@
 //!
 //! A plan carries literal data, so that a judge can work out from it every count that the trace should show.
 
+mod device;
+mod read;
 mod validate;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Asked;
+use validate::ADAPTER_TARGETS;
 
+pub use device::DeviceChoice;
+pub use read::PlanReadError;
 pub use validate::{COUNT_MOST, PlanError};
 
 /// The version of plan and trace. Raised when a field changes its meaning or a new event appears.
 pub const SCHEMA: u32 = 1;
 
 /// What one run must do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The version of this format: [`SCHEMA`].
+    /// The version of this format.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: u32,
     /// The scenario that this run belongs to.
     pub scenario: String,
@@ -41,15 +48,18 @@ pub struct Plan {
     pub stop: Option<Stop>,
     /// Evaluate after every so many updates.
     #[serde(default)]
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub evaluate_every: Option<u64>,
     /// Save after every so many updates, into `save_to`.
     #[serde(default)]
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub save_every: Option<u64>,
     /// The folder that holds the checkpoints of `save_every`.
     #[serde(default)]
     pub save_to: Option<PathBuf>,
     /// Write a `state` event after every so many updates.
     #[serde(default)]
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub state_every: Option<u64>,
     /// The boundaries at which memory is sampled.
     #[serde(default)]
@@ -57,16 +67,37 @@ pub struct Plan {
     /// Forwards outside training, whose outputs the trace shows.
     #[serde(default)]
     pub probes: Vec<Probe>,
+    /// Devices to compute on, the preferred one first; an empty list leaves it to the trainer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceChoice>,
+    /// Models to load, to use for the probes and to unload, one after another, before training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cycles: Vec<Model>,
     /// Conventions asked for in place of the trainer's own.
     #[serde(default)]
     pub contract: Asked,
+    /// What the run may take, and what it does when it takes more; null lets it take what it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryLimit>,
     /// Where to write the trace; absent means standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<PathBuf>,
 }
 
+/// The memory that a run may take. Above it caches are released, then micro-batches are halved while the accumulation is
+/// doubled, down to one sample; then the run saves into `save_to` and ends with the reason `memory-limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryLimit {
+    /// The highest that the heap may stand while a window is computed.
+    pub bytes: u64,
+    /// Take up the larger micro-batch again after so many updates in a row that would have fitted; null never does.
+    #[serde(default)]
+    pub recover_after: Option<u64>,
+}
+
 /// Token ids with a meaning, and how many ids there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tokens {
     /// Fills rows up to the width.
@@ -80,10 +111,11 @@ pub struct Tokens {
 }
 
 /// The samples and how they become batches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Token ids of each training sample; the index is the sample's id. An empty one is a row of padding.
+    #[schemars(length(min = 1))]
     pub samples: Vec<Vec<u32>>,
     /// Token ids of each evaluation sample.
     #[serde(default)]
@@ -91,21 +123,24 @@ pub struct Data {
     /// Ids with a meaning.
     pub tokens: Tokens,
     /// Samples a micro-batch.
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub batch: u64,
     /// Passes over the samples.
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub epochs: u64,
     /// Whether each epoch has its own seeded order.
     pub shuffle: bool,
     /// How rows reach one width.
     pub padding: Padding,
     /// Longer samples are cut to this, keeping their last token.
+    #[schemars(range(min = 2, max = COUNT_MOST))]
     pub max_length: u64,
     /// Whether an epoch's last, smaller micro-batch is left out.
     pub drop_last: bool,
 }
 
 /// How the rows of a batch reach one width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Padding {
     /// To the longest row of the batch, or to `max_length`.
@@ -113,11 +148,12 @@ pub struct Padding {
     /// The side that pads are put on.
     pub side: Side,
     /// The width is rounded up to a multiple of this.
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub multiple_of: u64,
 }
 
 /// The width of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaddingPolicy {
     /// The longest row of the batch.
@@ -127,7 +163,7 @@ pub enum PaddingPolicy {
 }
 
 /// Left or right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Pads before the tokens.
@@ -137,20 +173,23 @@ pub enum Side {
 }
 
 /// How batches become updates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
     /// Micro-batches in an accumulation window.
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub accumulation: u64,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// Global gradient norm above which gradients are scaled down.
     #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: Option<f64>,
     /// The learning-rate schedule.
     pub schedule: Schedule,
     /// Probability that a unit is dropped in training.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Low-rank adapters on a frozen base; null trains everything.
     #[serde(default)]
@@ -175,6 +214,7 @@ pub struct Train {
     pub rank: u64,
     /// How many data-parallel processes there are.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub world: u64,
 }
 
@@ -183,36 +223,43 @@ fn one() -> u64 {
 }
 
 /// AdamW's settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
     /// Its name; `adamw`.
+    #[schemars(extend("const" = "adamw"))]
     pub name: String,
     /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// Decay of the two moments.
+    #[schemars(extend("items" = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}))]
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
     /// Decoupled weight decay, of matrices only.
+    #[schemars(range(min = 0.0))]
     pub decay: f64,
 }
 
 /// A learning-rate schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Its form after the warm-up.
     pub name: ScheduleName,
     /// Updates over which the rate rises from 0 to its peak.
+    #[schemars(range(max = COUNT_MOST))]
     pub warmup: u64,
     /// Updates in all; null means that the trainer works it out itself, as trainers do.
     #[serde(default)]
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub updates: Option<u64>,
 }
 
 /// The form of a schedule after its warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleName {
     /// The peak, for ever.
@@ -224,22 +271,25 @@ pub enum ScheduleName {
 }
 
 /// Low-rank adapters (LoRA).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adapters {
     /// Rank.
+    #[schemars(range(min = 1, max = COUNT_MOST))]
     pub r: u64,
     /// The delta is scaled by `alpha / r`, or `alpha / sqrt(r)` under rsLoRA.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub alpha: f64,
     /// Rank-stabilised scaling (rsLoRA).
     #[serde(default)]
     pub rs: bool,
     /// The linears that get an adapter, by name: `q`, `k`, `v`, `o`, `up`, `down`.
+    #[schemars(length(min = 1), extend("items" = {"enum": ADAPTER_TARGETS}))]
     pub targets: Vec<String>,
 }
 
 /// How the rows of one sample go through the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forward {
     /// Anchor, positive and negative in one forward.
@@ -250,7 +300,7 @@ pub enum Forward {
 }
 
 /// Number formats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
     /// 24 bits of precision.
@@ -263,7 +313,7 @@ pub enum Dtype {
 }
 
 /// The model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A size by name: `tiny` for counting, `small` for numbers.
@@ -271,7 +321,7 @@ pub struct Model {
 }
 
 /// Where to resume.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
     /// A folder of checkpoints: the newest good one is taken.
@@ -282,7 +332,7 @@ pub struct Start {
 }
 
 /// What a start takes from a checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Restore {
     /// Everything: the run goes on.
@@ -293,7 +343,7 @@ pub enum Restore {
 }
 
 /// Where to stop.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
     /// The epoch, from 0.
@@ -306,7 +356,7 @@ pub struct Stop {
 }
 
 /// A place in training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Boundary {
     /// After an update.
@@ -319,10 +369,17 @@ pub enum Boundary {
     Checkpoint,
     /// After the first micro-batch's forward and backward.
     Forward,
+    /// After the run has adapted to what it may use.
+    /// After a model of `cycles` was loaded and used.
+    Load,
+    /// After it was unloaded.
+    Unload,
+    /// Before a device is chosen, and after each that was given up.
+    Adaptation,
 }
 
 /// A forward outside training, dropout off, nothing changed by it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Its name in the trace.
@@ -331,6 +388,7 @@ pub struct Probe {
     #[serde(default)]
     pub at: ProbeAt,
     /// Training samples, in this order, as one batch.
+    #[schemars(length(min = 1))]
     pub samples: Vec<u64>,
     /// Padding in place of the plan's.
     #[serde(default)]
@@ -347,7 +405,7 @@ pub struct Probe {
 }
 
 /// When a probe is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeAt {
     /// Before the first micro-batch, after any load.
@@ -370,6 +428,6 @@ pub(crate) fn example() -> Plan {
             "clip":1.0,"schedule":{"name":"linear","warmup":1},"dropout":0.1,
             "adapters":{"r":4,"alpha":16,"rs":true,"targets":["q","v"]},"heads":["projection"]},
         "model":{"size":"tiny"},"stop":{"epoch":0,"micro_batches":1},"evaluate_every":4,
-        "probes":[{"name":"rows:all","samples":[0,1,2]}]}"#;
+        "devices":[{"device":"cuda:0"},{}],"probes":[{"name":"rows:all","samples":[0,1,2]}]}"#;
     Plan::parse(text).expect("the example is a plan")
 }

@@ -11,19 +11,21 @@
 //! ```
 
 mod process;
+mod stating;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::contract::Description;
+use crate::contract::{Description, Stated};
 use crate::plan::{Plan, SCHEMA};
 use process::{Limits, Stop, attend};
+use stating::Stating;
 
-/// A trace that grows beyond this is cut off and its trainer killed: it would fill the disk.
+/// A trace that grows beyond this is cut off and its trainer killed, unless another limit is set: it would fill the disk.
 pub const TRACE_LIMIT_BYTES: u64 = 8 << 30;
 
 /// `describe` answers one line.
@@ -37,6 +39,8 @@ const COMPLAINT_BYTES: usize = 600;
 pub struct Program {
     describe: Vec<OsString>,
     run: Vec<OsString>,
+    stated: Stated,
+    trace_limit_bytes: u64,
 }
 
 /// One process to run.
@@ -101,8 +105,10 @@ pub enum ProgramError {
     NotACommand { command: String },
     #[error("the trainer {command:?} cannot be started: {source}")]
     Start { command: String, source: io::Error },
-    #[error("{command:?} {problem}; expected one line of JSON and exit status 0 within {seconds} s")]
-    Describe { command: String, problem: String, seconds: u64 },
+    #[error(
+        "{command:?} {problem}; expected one line of JSON and exit status 0 within {seconds} s{complaint}"
+    )]
+    Describe { command: String, problem: String, seconds: u64, complaint: String },
     #[error("{command:?} answered something else than a description: {source}; it began {answer:?}")]
     Garbage { command: String, answer: String, source: serde_json::Error },
     #[error("{command:?} speaks schema {found}, this command speaks schema {SCHEMA}")]
@@ -114,7 +120,18 @@ pub enum ProgramError {
 impl Program {
     /// A trainer with two different commands.
     pub fn new(describe: Vec<OsString>, run: Vec<OsString>) -> Self {
-        Self { describe, run }
+        Self { describe, run, stated: Stated::default(), trace_limit_bytes: TRACE_LIMIT_BYTES }
+    }
+
+    /// The same trainer, under the conventions that its user states in place of its own: they stand in its description and
+    /// in the first line of each of its traces.
+    pub fn stating(self, stated: Stated) -> Self {
+        Self { stated, ..self }
+    }
+
+    /// The same trainer, killed where a trace grows beyond so many bytes.
+    pub fn with_trace_limit(self, bytes: u64) -> Self {
+        Self { trace_limit_bytes: bytes, ..self }
     }
 
     /// A trainer that takes `describe` or `run` as its last argument; `command` is split as a shell would.
@@ -138,9 +155,10 @@ impl Program {
         let start = |source| ProgramError::Start { command: shown.clone(), source };
         let file = tempfile::NamedTempFile::new().map_err(start)?;
         let output = file.reopen().map_err(start)?;
+        let complaints = tempfile::NamedTempFile::new().map_err(start)?;
         let limits = Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES };
         let mut command = command(&self.describe);
-        command.stderr(Stdio::null());
+        command.stderr(complaints.reopen().map_err(start)?);
         let (stop, _) = attend(command, Vec::new(), output, limits).map_err(start)?;
         let problem = match stop {
             Stop::Exited(status) if status.success() => None,
@@ -149,10 +167,19 @@ impl Program {
             Stop::TooLong => Some("did not end its answer".to_owned()),
         };
         if let Some(problem) = problem {
-            return Err(ProgramError::Describe { command: shown, problem, seconds: timeout.as_secs() });
+            let complaint = match complaint(complaints.path()) {
+                nothing if nothing.is_empty() => nothing,
+                said => format!("; its standard error ends: {said}"),
+            };
+            return Err(ProgramError::Describe {
+                command: shown,
+                problem,
+                seconds: timeout.as_secs(),
+                complaint,
+            });
         }
         let answer = std::fs::read(file.path()).map_err(start)?;
-        understand(shown, &String::from_utf8_lossy(&answer))
+        understand(shown, &String::from_utf8_lossy(&answer), &self.stated)
     }
 
     /// Runs one plan to its end, or to the process's. Fails where the process cannot be started or its output not be kept.
@@ -162,13 +189,17 @@ impl Program {
             File::create(path).map_err(|source| ProgramError::Write { path: path.to_owned(), source })
         };
         let (trace, complaints) = (create(errand.trace)?, create(errand.complaints)?);
+        let trace: Box<dyn Write + Send> = match self.stated == Stated::default() {
+            true => Box::new(trace),
+            false => Box::new(Stating::new(trace, self.stated.clone())),
+        };
         let mut command = command(&self.run);
         command.stderr(complaints).envs(errand.environment.iter().map(|(key, value)| (key, value)));
         let plan = serde_json::to_vec(errand.plan).map_err(|error| start(error.into()))?;
         let limits = Limits {
             timeout: errand.timeout,
             kill_after: errand.kill_after,
-            output_bytes: TRACE_LIMIT_BYTES,
+            output_bytes: self.trace_limit_bytes,
         };
         let (stop, wall) = attend(command, plan, trace, limits).map_err(start)?;
         let ending = match stop {
@@ -180,7 +211,7 @@ impl Program {
             },
             Stop::Killed => Ending::Killed,
             Stop::TimedOut => Ending::TimedOut { after: errand.timeout },
-            Stop::TooLong => Ending::TooLong { limit_bytes: TRACE_LIMIT_BYTES },
+            Stop::TooLong => Ending::TooLong { limit_bytes: self.trace_limit_bytes },
         };
         Ok(Ended { ending, wall })
     }
@@ -196,7 +227,7 @@ fn shown(words: &[OsString]) -> String {
     words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-fn understand(command: String, answer: &str) -> Result<Description, ProgramError> {
+fn understand(command: String, answer: &str, stated: &Stated) -> Result<Description, ProgramError> {
     #[derive(serde::Deserialize)]
     struct Version {
         schema: u32,
@@ -210,7 +241,12 @@ fn understand(command: String, answer: &str) -> Result<Description, ProgramError
     if version.schema != SCHEMA {
         return Err(ProgramError::Schema { command, found: version.schema });
     }
-    serde_json::from_str(answer).map_err(garbage)
+    if *stated == Stated::default() {
+        return serde_json::from_str(answer).map_err(garbage);
+    }
+    let mut described: serde_json::Value = serde_json::from_str(answer).map_err(garbage)?;
+    stated.lay_over(&mut described);
+    serde_json::from_value(described).map_err(garbage)
 }
 
 /// The end of what a process wrote to its standard error, on one line.

@@ -1,13 +1,19 @@
 //! Verdicts for people and for programs. Reporting computes no verdict: it shows what a document holds.
 
 pub mod explain;
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod list;
+pub mod markdown;
 mod paint;
+pub mod plot;
+pub mod sarif;
 pub mod text;
 
 pub use paint::Paint;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::finding as example;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::invariants::RunEvidence;
 use crate::parallel::Slots;
+use crate::plan::Plan;
 use crate::program::{Ended, Ending, Errand, Program, ProgramError};
 use crate::scenario::{ConcreteRun, DIED, Dies, Segment};
 use crate::trace::event::{Checkpoint, CheckpointEdge};
@@ -78,6 +79,8 @@ pub struct RunRecord {
 /// How one process ended.
 #[derive(Clone, Debug)]
 pub struct SegmentEnding {
+    /// What it was told.
+    pub plan: Plan,
     /// How.
     pub ending: Ending,
     /// Whether it died because it was meant to.
@@ -108,6 +111,22 @@ impl Runner<'_> {
     pub fn run(&self, scenario: &str, runs: &[ConcreteRun], traces: &Path) -> Result<Evidence, RunnerError> {
         create(traces)?;
         Evidence::join(self.slots.each(runs, |run| self.one(scenario, run, traces)))
+    }
+
+    /// Makes a run again, `times` times; the traces of each, by segment. Fewer where one did not do what it was meant to.
+    pub fn repeat(
+        &self,
+        run: &ConcreteRun,
+        times: u64,
+        traces: &Path,
+    ) -> Result<Vec<Vec<PathBuf>>, RunnerError> {
+        let again = (0..times).map(|time| run.called(&format!("{}-again-{}", run.name, time + 2)));
+        let again: Vec<ConcreteRun> = again.collect();
+        let evidence = Evidence::join(
+            self.slots.each(&again, |run| self.follow(run, traces, RunRecord::new(&run.name))),
+        )?;
+        let whole = evidence.runs.into_iter().filter(|record| record.complete && record.as_meant());
+        Ok(whole.map(|record| record.evidence.segments).collect())
     }
 
     fn one(&self, scenario: &str, run: &ConcreteRun, traces: &Path) -> Result<Evidence, RunnerError> {
@@ -167,11 +186,13 @@ impl Runner<'_> {
             None => false,
             Some(Dies::Killed { .. }) => ending == Ending::Killed,
             Some(Dies::BeforeOperation { .. }) => matches!(ending, Ending::Failed { code: Some(DIED), .. }),
+            Some(Dies::WithError) => matches!(ending, Ending::Failed { code: Some(_), .. }),
         };
-        // A moment may come too late; an operation that the living process made may not.
-        let may_live = !matches!(segment.dies, Some(Dies::BeforeOperation { .. }));
+        // A moment may come too late; an operation that the living process made, or an error, may not.
+        let may_live = !matches!(segment.dies, Some(Dies::BeforeOperation { .. } | Dies::WithError));
         let as_meant = died || (may_live && ending == Ending::Done);
-        Ok((wall, SegmentEnding { ending, died, as_meant }))
+        let plan = segment.plan.clone();
+        Ok((wall, SegmentEnding { plan, ending, died, as_meant }))
     }
 }
 
@@ -194,7 +215,7 @@ impl RunRecord {
     }
 
     fn new(name: &str) -> Self {
-        let evidence = RunEvidence { name: name.to_owned(), segments: Vec::new() };
+        let evidence = RunEvidence { name: name.to_owned(), segments: Vec::new(), repeats: Vec::new() };
         Self { evidence, endings: Vec::new(), complete: false }
     }
 }

@@ -6,15 +6,18 @@ mod corpus;
 mod expand;
 mod file;
 mod randomise;
+mod version;
 
 pub use catalogue::{Catalogue, CatalogueError};
 pub use corpus::{Corpus, CorpusError, TOKENS};
 pub use expand::{ConcreteRun, DIED, Dies, ExpandError, Expansion, Segment, expand, selects};
+pub(crate) use file::line_of;
 pub use file::{
     Cut, Damage, DamageKind, Deaths, EachCut, Expectation, PlannedFault, RunSpec, Scenario, ScenarioError,
     Thread,
 };
 pub use randomise::randomised;
+pub use version::{Pin, Version, VersionError};
 
 #[cfg(test)]
 mod tests;

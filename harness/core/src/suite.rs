@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::contract::Description;
-use crate::judge::{Case, Labels, command, judge};
+use crate::contract::{Contract, Description};
+use crate::invariants::{RunEvidence, find};
+use crate::judge::{self, Case, Labels, command, judge};
 use crate::plan::SCHEMA;
-use crate::runner::{Happening, Runner, RunnerError, seconds_since};
-use crate::scenario::{Corpus, ExpandError, Scenario, expand};
+use crate::runner::{Evidence, Happening, Runner, RunnerError, seconds_since};
+use crate::scenario::{ConcreteRun, Corpus, ExpandError, Scenario, expand};
 use crate::verdict::{Outcome, RunReport, Summary};
 
 /// Everything that scenarios are run with.
@@ -53,18 +54,30 @@ pub(crate) struct Examined {
 /// Looks at one trace before it is removed.
 pub(crate) type Look = fn(&Path) -> String;
 
+/// Why a scenario is run.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// For a verdict on a trainer: one that breaks by bits is repeated, to see whether it gives the same bits at all.
+    Verdict,
+    /// To try a planted fault in a trainer that is known to be deterministic.
+    Trial(Look),
+}
+
+/// How often a run is repeated to measure its spread, beside the first time.
+const REPEATS: u64 = 2;
+
 impl Suite<'_> {
     /// Runs and judges each scenario; the outcomes are in the same order.
     pub fn run(&self, scenarios: &[Scenario]) -> Result<RunReport, SuiteError> {
         let outcomes = self.runner.slots.each(scenarios, |scenario| {
-            let examined = self.examine(scenario, &scenario.id, &[], None)?;
+            let examined = self.examine(scenario, &scenario.id, &[], Purpose::Verdict)?;
             self.runner.observer.see(Happening::Judged(&examined.outcome));
             Ok(examined.outcome)
         });
         let outcomes = outcomes.into_iter().collect::<Result<Vec<_>, SuiteError>>()?;
         let summary = Summary::of(&outcomes);
         let Description { trainer, contract, .. } = self.description.clone();
-        Ok(RunReport { schema: SCHEMA, trainer, contract, outcomes, summary })
+        Ok(RunReport { schema: SCHEMA, trainer, contract, notes: Vec::new(), outcomes, summary })
     }
 
     /// Runs and judges one scenario, or only the runs that `wanted` keeps, in a scratch folder called `name`.
@@ -73,7 +86,7 @@ impl Suite<'_> {
         scenario: &Scenario,
         name: &str,
         wanted: &[String],
-        look: Option<Look>,
+        purpose: Purpose,
     ) -> Result<Examined, SuiteError> {
         let begun = Instant::now();
         let has = |need: &&String| self.description.capabilities.contains(need);
@@ -87,27 +100,80 @@ impl Suite<'_> {
             None => scratch.join("traces"),
         };
         let mut expansion = expand(scenario, self.corpus, &scratch.join("checkpoints"))?;
+        expansion.offer(&self.description.capabilities);
         expansion.runs.retain(|run| wanted.is_empty() || wanted.contains(&run.name));
-        let evidence = self.runner.run(&scenario.id, &expansion.runs, &traces)?;
+        let mut evidence = self.runner.run(&scenario.id, &expansion.runs, &traces)?;
+        let repeat = |evidence: &mut Evidence| self.repeat(scenario, &expansion.runs, &traces, evidence);
+        let declared = &self.description.contract;
+        if !declared.deterministic {
+            repeat(&mut evidence)?;
+        }
         let verb = ["run".to_owned(), scenario.id.clone()];
         let reproduce = command(verb.iter().chain(self.arguments));
         let label: &(dyn Fn(&Path) -> String + Sync) = if self.report.is_some() { &whole } else { &shown };
-        let case = Case {
-            scenario,
-            evidence: &evidence,
-            declared: &self.description.contract,
-            partial: !wanted.is_empty(),
-            labels: Labels { reproduce: &reproduce, trace: label },
+        let judged = |evidence: &Evidence, declared: &Contract| {
+            let labels = Labels { reproduce: &reproduce, trace: label };
+            let case = Case { scenario, evidence, declared, partial: !wanted.is_empty(), labels };
+            judge(&case, self.runner.slots)
         };
-        let mut outcome = judge(&case, self.runner.slots);
+        let mut outcome = judged(&evidence, declared);
+        let doubted = matches!(purpose, Purpose::Verdict) && declared.deterministic;
+        if doubted && judge::rests_on_bits(&outcome) {
+            repeat(&mut evidence)?;
+            if let Some(shown) = shown_not_deterministic(&evidence) {
+                outcome = judged(&evidence, &Contract { deterministic: false, ..declared.clone() });
+                outcome.notes.push(shown);
+            }
+        }
         outcome.notes.splice(0..0, expansion.notes);
         let timed_out = evidence.runs.iter().flat_map(|run| &run.endings).any(|it| it.timed_out());
         let paths = evidence.runs.iter().flat_map(|run| &run.evidence.segments);
-        let seen = look.map(|look| paths.map(|path| (shown(path), look(path))).collect()).unwrap_or_default();
+        if self.report.is_some() {
+            outcome.traces = paths.clone().cloned().collect();
+        }
+        let seen = match purpose {
+            Purpose::Verdict => BTreeMap::new(),
+            Purpose::Trial(look) => paths.map(|path| (shown(path), look(path))).collect(),
+        };
         remove(&scratch)?;
         outcome.seconds = seconds_since(begun);
         Ok(Examined { outcome, timed_out, seen })
     }
+
+    /// Repeats the runs that others are held to, for the spread of their figures.
+    fn repeat(
+        &self,
+        scenario: &Scenario,
+        runs: &[ConcreteRun],
+        traces: &Path,
+        evidence: &mut Evidence,
+    ) -> Result<(), SuiteError> {
+        let held_to = judge::held_to(scenario);
+        for run in runs.iter().filter(|run| held_to.contains(run.name.as_str())) {
+            if let Some(record) = evidence.runs.iter_mut().find(|record| record.evidence.name == run.name) {
+                record.evidence.repeats = self.runner.repeat(run, REPEATS, traces)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What shows that a trainer, whatever it declares, does not give the same bits twice.
+fn shown_not_deterministic(evidence: &Evidence) -> Option<String> {
+    let rule = find("determinism/repeat")?;
+    evidence.runs.iter().map(|run| &run.evidence).find_map(|run| {
+        let once = RunEvidence { repeats: Vec::new(), ..run.clone() };
+        let broken = run.repeats.iter().find_map(|segments| {
+            let again = RunEvidence { segments: segments.clone(), ..once.clone() };
+            judge::compare(rule, &again, Some(&once)).broken
+        })?;
+        let (name, event) = (&run.name, &broken.at.event);
+        Some(format!(
+            "the trainer declares that it is deterministic, and {name} made again is another from line {} on, {event}: \
+             figures are held to the spread of its repeats",
+            broken.line
+        ))
+    })
 }
 
 /// The path of a trace that stays.

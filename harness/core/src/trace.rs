@@ -1,7 +1,9 @@
 //! The trace: what happened, in order.
 
 pub mod event;
+mod make;
 mod read;
+pub mod recorded;
 mod write;
 
 pub use event::Event;

@@ -1,8 +1,10 @@
-//! Verdicts: `broken` over `not judged` over `held`.
+//! Verdicts: `broken` over `not judged` over `waived` over `held`.
 //!
 //! Not judged has a reason and is never a pass; an invariant that compared nothing is not judged.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ use crate::finding::Finding;
 pub enum Verdict {
     /// Every comparison holds.
     Held,
+    /// Comparisons failed, and each failure is known and waived.
+    Waived,
     /// Something could not be compared.
     NotJudged,
     /// A comparison failed.
@@ -42,6 +46,21 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Wall time of its runs and its judging.
     pub seconds: f64,
+    /// The traces that were kept of its runs.
+    #[serde(skip)]
+    pub traces: Vec<PathBuf>,
+}
+
+impl Verdict {
+    /// Its name, as people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Waived => "waived",
+            Self::NotJudged => "not judged",
+            Self::Broken => "broken",
+        }
+    }
 }
 
 impl Outcome {
@@ -56,6 +75,7 @@ impl Outcome {
             notes: Vec::new(),
             findings: Vec::new(),
             seconds: 0.0,
+            traces: Vec::new(),
         }
     }
 }
@@ -69,6 +89,9 @@ pub struct RunReport {
     pub trainer: String,
     /// The conventions that the verdicts are relative to.
     pub contract: Contract,
+    /// What a reader of every verdict should know: conventions that a user stated, scenarios that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// One a scenario, in order.
     pub outcomes: Vec<Outcome>,
     /// How many of each verdict.
@@ -82,6 +105,20 @@ pub struct Summary {
     pub held: u64,
     pub broken: u64,
     pub not_judged: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub waived: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+impl fmt::Display for Summary {
+    /// `2 held, 1 broken, 0 not judged`, and what was waived where something was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} held, {} broken, {} not judged", self.held, self.broken, self.not_judged)?;
+        if self.waived > 0 { write!(f, ", {} waived", self.waived) } else { Ok(()) }
+    }
 }
 
 impl Summary {
@@ -93,6 +130,7 @@ impl Summary {
                 Verdict::Held => summary.held += 1,
                 Verdict::NotJudged => summary.not_judged += 1,
                 Verdict::Broken => summary.broken += 1,
+                Verdict::Waived => summary.waived += 1,
             }
         }
         summary

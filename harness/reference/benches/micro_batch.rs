@@ -1,27 +1,16 @@
 //! The cost of a micro-batch, forward and backward, by model size: one update at the very end, so that little else is timed.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde_json::json;
 use traintrue::plan::Plan;
-use traintrue_reference::{Device, Meter, TrainRequest, train};
+use traintrue_reference::{Device, TrainRequest, train};
 
 /// Micro-batches in one training: enough that what stands around them is lost among them.
 const MICRO_BATCHES: u64 = 256;
 const ROWS: u64 = 2;
 const WIDTH: u64 = 32;
-
-struct Unmeasured;
-
-impl Meter for Unmeasured {
-    fn lanes(&self) -> BTreeMap<String, Option<u64>> {
-        BTreeMap::new()
-    }
-
-    fn reset_peak(&self) {}
-}
 
 /// Full rows of text bytes between `bos` and `eos`, under an adapter of rank 4 on `q` and `v`.
 fn plan(size: &str) -> Plan {
@@ -56,13 +45,7 @@ fn main() {
     group.sample_size(10).throughput(Throughput::Elements(MICRO_BATCHES));
     for size in ["tiny", "small"] {
         let plan = plan(size);
-        let request = TrainRequest {
-            plan: &plan,
-            device: Device::Ndarray,
-            fault: None,
-            death: None,
-            meter: &Unmeasured,
-        };
+        let request = TrainRequest { plan: &plan, device: Device::Ndarray, faults: &[], death: None };
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| train(&request, &mut io::sink()).expect("the plan is carried out"));
         });

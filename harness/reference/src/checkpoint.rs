@@ -8,6 +8,8 @@ mod store;
 
 pub use files::{DEATH_STATUS, Disk, Dying, Files};
 pub use format::{Content, NamedTensor, TrainerRecord, WindowRecord};
+#[cfg(test)]
+pub use format::{from_safetensors, to_safetensors};
 pub use peft::{ADAPTER, AdapterConfig, AdapterFile, to_peft};
 pub use store::{
     CheckpointError, Store, StoreParts, files_of, folder_name, save_atomically, step, write_files,

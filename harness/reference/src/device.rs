@@ -58,6 +58,21 @@ impl Device {
         }
     }
 
+    /// What is free on it, where it has a memory of its own. Call it on a device that is there.
+    pub fn free_bytes(self) -> Result<Option<u64>, DeviceError> {
+        match self {
+            Self::Ndarray => Ok(None),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                let free = cudarc::driver::CudaContext::new(index).and_then(|card| card.mem_get_info());
+                let driver = |error| DeviceError::Driver { device: self, reason: format!("{error:?}") };
+                free.map(|(free, _)| Some(free as u64)).map_err(driver)
+            }
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(DeviceError::NotBuilt(self)),
+        }
+    }
+
     #[cfg(not(feature = "cuda"))]
     fn probe_cuda(self) -> Result<(), DeviceError> {
         Err(DeviceError::NotBuilt(self))

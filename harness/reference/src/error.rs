@@ -1,8 +1,10 @@
 //! What can stop a run.
 
+use crate::allowance::OutOfMemory;
 use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::model::SizeError;
+use crate::placement::NoDevice;
 
 /// A run that could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +14,12 @@ pub enum TrainError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Size(#[from] SizeError),
+    #[error(transparent)]
+    NoDevice(#[from] NoDevice),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    #[error("the device failed: {0}")]
+    DeviceFault(String),
     #[error("plan: {field}: {problem}")]
     Unsupported { field: &'static str, problem: String },
     #[error("unknown fault {0:?}; traintrue list names them all")]

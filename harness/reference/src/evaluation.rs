@@ -1,8 +1,9 @@
 //! Evaluation: the loss over the evaluation samples, and nothing else changed by it.
 
-use traintrue::plan::{Padding, Plan};
+use burn::tensor::Tensor;
+use traintrue::plan::Plan;
 
-use crate::data::{CollateParts, collate};
+use crate::data::{Batch, CollateParts, collate};
 use crate::engine::Engine;
 use crate::model::{Dropout, Pass, losses, scalar};
 
@@ -33,15 +34,25 @@ fn mean_over_targets(batches: &[(f64, u64)]) -> f64 {
     sum / weight as f64
 }
 
-/// The summed loss and the targets of each batch of evaluation samples.
-pub fn evaluate<E: Engine>(pass: &mut Pass<E>, parts: &CollateParts, plan: &Plan) -> Vec<(f64, u64)> {
-    let padding: &Padding = &plan.data.padding;
+/// The evaluation samples in batches.
+pub fn batches(parts: &CollateParts, plan: &Plan) -> Vec<Batch> {
     let ids: Vec<u64> = (0..plan.data.evaluation.len() as u64).collect();
-    let batches = ids.chunks(plan.data.batch as usize);
-    batches
-        .map(|samples| {
-            let batch = collate(parts, &plan.data, &plan.data.evaluation, padding, samples, false);
-            (scalar(&losses(pass, &batch, 1, false).lm), batch.counts.targets)
-        })
-        .collect()
+    let of = |samples| collate(parts, &plan.data, &plan.data.evaluation, &plan.data.padding, samples, false);
+    ids.chunks(plan.data.batch as usize).map(of).collect()
+}
+
+/// The summed loss and the targets of each batch.
+pub fn evaluate<E: Engine>(pass: &mut Pass<E>, batches: &[Batch]) -> Vec<(f64, u64)> {
+    let mut of = |batch: &Batch| {
+        let figures = (scalar(&losses(pass, batch, 1, false).lm), batch.counts.targets);
+        forget::<E>(pass.device);
+        figures
+    };
+    batches.iter().map(&mut of).collect()
+}
+
+/// Lets the autodiff backend forget the operations since the last backward pass. burn 0.21 keeps a record of each until the
+/// next one, tracked or not: over a long evaluation they would add up.
+fn forget<E: Engine>(device: &E::Device) {
+    Tensor::<E, 1>::zeros([1], device).require_grad().backward();
 }

@@ -4,6 +4,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use traintrue::digest;
 use traintrue::plan::{Optimizer, Train};
 
 use crate::model::{Parameter, Parameters};
@@ -41,13 +42,16 @@ fn decay_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
     if parameter.shape.len() > 1 { train.optimizer.decay } else { 0.0 }
 }
 
-/// Scales all gradients by `max / norm` where their joint norm is above `max`.
+/// Added to the norm that is divided by.
+const CLIP_EPS: f64 = 1e-6;
+
+/// Scales all gradients by `max / (norm + 1e-6)`, where that makes them smaller (PyTorch's `clip_grad_norm_`).
 pub fn clip_global<B: Backend>(gradients: &mut GradientSet<B>, max: Option<f64>) {
     let Some(max) = max else { return };
-    let norm = global_norm(gradients);
-    if norm > max {
+    let share = max / (global_norm(gradients) + CLIP_EPS);
+    if share < 1.0 {
         for gradient in gradients.iter_mut().flatten() {
-            *gradient = gradient.clone() * (max / norm);
+            *gradient = gradient.clone() * share;
         }
     }
 }
@@ -62,9 +66,9 @@ pub fn global_norm<B: Backend>(gradients: &GradientSet<B>) -> f64 {
     gradients.iter().flatten().map(square_sum).sum::<f64>().sqrt()
 }
 
-/// In f64 on the host, so that a norm is the same whatever order a device sums in.
+/// On the host, so that a norm is the same whatever order a device sums in.
 fn square_sum<B: Backend>(gradient: &Tensor<B, 2>) -> f64 {
-    crate::model::to_vec(gradient.clone()).iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+    digest::square_sum(&crate::model::to_vec(gradient.clone()))
 }
 
 /// The optimizer: moments of the parameters it was given, and of no other.

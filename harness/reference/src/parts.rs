@@ -1,16 +1,25 @@
 //! The parts that the loop is made of. A fault is a set of wrong parts in the place of right ones.
 
+use std::rc::Rc;
+
 use traintrue::plan::Train;
 
 use crate::adapters::AdapterParts;
+use crate::breaker::BreakerParts;
 use crate::checkpoint::StoreParts;
+use crate::cycle::{self, Models};
 use crate::data::{CollateParts, OrderParts};
 use crate::engine::{Engine, Inner};
+use crate::estimate::EstimateParts;
 use crate::evaluation::EvaluationParts;
+use crate::failure::FailureParts;
 use crate::model::ForwardParts;
+use crate::observer::Observer;
 use crate::optimizer::UpdateParts;
+use crate::placement::PlacementParts;
 use crate::resume::ResumeParts;
 use crate::schedule::ScheduleParts;
+use crate::state::State;
 use crate::window::WindowParts;
 
 /// All parts of the trainer.
@@ -35,8 +44,20 @@ pub struct Parts<E: Engine> {
     pub adapters: AdapterParts<Inner<E>>,
     /// Files of a checkpoint.
     pub store: StoreParts,
+    /// What memory is predicted to be needed.
+    pub estimate: EstimateParts,
+    /// The choice of a device.
+    pub placement: PlacementParts,
+    /// What follows an error.
+    pub failure: FailureParts,
+    /// Unloads a model that the cache may have, too.
+    pub unload: fn(Rc<State<E>>, &mut Models<E>, &E::Device),
     /// Whether activations are recomputed in the backward pass.
     pub recomputes: fn(&Train) -> bool,
+    /// What is done where memory runs short.
+    pub breaker: BreakerParts,
+    /// Whoever looks on.
+    pub observers: Vec<Box<dyn Observer<E>>>,
 }
 
 impl<E: Engine> Parts<E> {
@@ -53,7 +74,13 @@ impl<E: Engine> Parts<E> {
             resume: ResumeParts::default(),
             adapters: AdapterParts::default(),
             store: StoreParts::default(),
+            estimate: EstimateParts::default(),
+            placement: PlacementParts::default(),
+            failure: FailureParts::default(),
+            unload: cycle::unload,
             recomputes: |train| train.checkpointing,
+            breaker: BreakerParts::default(),
+            observers: Vec::new(),
         }
     }
 }

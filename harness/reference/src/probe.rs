@@ -1,12 +1,12 @@
 //! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
 
 use burn::tensor::Tensor;
+use traintrue::digest::sketch;
 use traintrue::number::Number;
 use traintrue::plan::{Plan, Probe};
 use traintrue::trace::event::{self, ProbeGradient, ProbeRow};
 
 use crate::data::{Batch, collate};
-use crate::digest::sketch;
 use crate::engine::{Engine, Inner};
 use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, lm_by_row, losses, to_vec};
 use crate::optimizer::norm;
@@ -32,27 +32,23 @@ pub fn probe<E: Engine>(
     let batch =
         collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
     let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
-    let mut run = |weights: &[Tensor<E, 2>]| {
-        let mut pass = Pass {
-            model: &state.model,
-            weights,
-            parts: &parts.forward,
-            dropout: &mut dropout,
-            precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
-            device,
-        };
-        if probe.gradients {
-            return (
-                outputs(&mut pass, &batch, probe.cached),
-                Some(joint_loss(&mut pass, &batch).backward()),
-            );
-        }
-        (outputs(&mut pass, &batch, probe.cached), None)
+    let mut pass = Pass {
+        model: &state.model,
+        // Nothing is tracked that no backward pass will let go of.
+        weights: &state.parameters.leaves::<E>(false),
+        parts: &parts.forward,
+        dropout: &mut dropout,
+        precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
+        device,
     };
-    let weights = state.parameters.leaves::<E>(probe.gradients);
-    let ((rows, cache_bytes), gradients) = run(&weights);
-    let gradients =
-        gradients.map_or_else(Vec::new, |found| sketches::<E>(&state.parameters, &weights, &found));
+    let (rows, cache_bytes) = outputs(&mut pass, &batch, probe.cached);
+    let gradients = if probe.gradients {
+        let weights = state.parameters.leaves::<E>(true);
+        let found = joint_loss(&mut Pass { weights: &weights, ..pass }, &batch).backward();
+        sketches::<E>(&state.parameters, &weights, &found)
+    } else {
+        Vec::new()
+    };
     event::Probe {
         name: probe.name.clone(),
         at: Some(at.to_owned()),

@@ -1,25 +1,29 @@
 //! The one recorder: every number in a trace is computed here, from the trainer's real state.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use traintrue::contract::Contract;
+use traintrue::digest::{Digest, sketch};
+use traintrue::memory::heap;
+use traintrue::memory::lanes::{self, Lanes};
 use traintrue::number::Number;
 use traintrue::plan::{Boundary, Plan, SCHEMA};
 use traintrue::trace::event::{
-    Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch,
-    Run, TensorState, Update,
+    Adapted, Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory,
+    MicroBatch, Run, TensorState, Update,
 };
 use traintrue::trace::{Event, TraceWriter, event};
 
+use crate::breaker::{Grouping, Peaks};
 use crate::data::Batch;
-use crate::digest::{Digest, sketch};
 use crate::engine::{Engine, Inner};
+use crate::estimate::Prediction;
 use crate::model::to_vec;
 use crate::optimizer::{global_norm, norm};
+use crate::placement::Left;
 use crate::rng::Position;
 use crate::state::State;
 use crate::window::GradientSet;
@@ -27,21 +31,19 @@ use crate::window::GradientSet;
 /// Sums in the sketch of a tensor.
 pub const SKETCHES: u64 = 4;
 
-/// Measures memory; the process that has the counting allocator gives one.
-pub trait Meter {
-    /// Bytes by lane.
-    fn lanes(&self) -> BTreeMap<String, Option<u64>>;
-    /// Begins a new peak.
-    fn reset_peak(&self);
-}
-
 /// Writes the trace of one run.
 pub struct Recorder<'a, W: Write> {
     to: TraceWriter<W>,
     plan: &'a Plan,
-    meter: &'a dyn Meter,
+    /// What the device's own memory holds.
+    of_device: Box<dyn Fn() -> Lanes>,
     gradient_norms: Vec<Option<f64>>,
     global: f64,
+    peaks: Option<Peaks>,
+    /// What the heap held before the model was built.
+    before_model_bytes: u64,
+    /// Of the micro-batch since the last peak was begun.
+    prediction: Option<Prediction>,
 }
 
 /// A summed loss with the weight that the loop divides it by.
@@ -68,9 +70,18 @@ pub struct Before {
 }
 
 impl<'a, W: Write> Recorder<'a, W> {
-    /// A recorder that writes to `to`.
-    pub fn new(to: W, plan: &'a Plan, meter: &'a dyn Meter) -> Self {
-        Self { to: TraceWriter::new(to), plan, meter, gradient_norms: Vec::new(), global: 0.0 }
+    /// A recorder that writes to `to`; `of_device` reads what the device's own memory holds.
+    pub fn new(to: W, plan: &'a Plan, of_device: Box<dyn Fn() -> Lanes>) -> Self {
+        Self {
+            to: TraceWriter::new(to),
+            plan,
+            of_device,
+            gradient_norms: Vec::new(),
+            global: 0.0,
+            peaks: None,
+            before_model_bytes: heap::now().map_or(0, |heap| heap.bytes),
+            prediction: None,
+        }
     }
 
     /// Writes an event as it is.
@@ -87,6 +98,7 @@ impl<'a, W: Write> Recorder<'a, W> {
             scenario: self.plan.scenario.clone(),
             run: self.plan.run.clone(),
             plan: self.plan.clone(),
+            recorded: None,
             contract: contract.clone(),
         })))
     }
@@ -132,6 +144,14 @@ impl<'a, W: Write> Recorder<'a, W> {
         given: &GradientSet<Inner<E>>,
         lr: f64,
     ) -> io::Result<()> {
+        self.peaks = heap::now().map(|heap| {
+            let before = self.peaks.map_or(0, |peaks| peaks.run_bytes);
+            Peaks {
+                window_bytes: heap.peak_bytes,
+                run_bytes: heap.peak_bytes.max(before),
+                held_bytes: heap.bytes,
+            }
+        });
         self.write(Event::Update(Update {
             step: state.step,
             micro_batches: Some(state.window.counts.micro_batches),
@@ -141,8 +161,7 @@ impl<'a, W: Write> Recorder<'a, W> {
             clipped_norm: Some(Number(global_norm(given))),
             applied: true,
             digest: Some(trained_digest(state)),
-        }))?;
-        self.memory(Boundary::Update, state.step)
+        }))
     }
 
     /// Everything that the next update depends on.
@@ -233,10 +252,40 @@ impl<'a, W: Write> Recorder<'a, W> {
         self.memory(Boundary::Checkpoint, step)
     }
 
-    /// Begins a new memory peak, where the plan asks for the peak of a forward.
-    pub fn before_forward(&self) {
+    /// Begins a new memory peak for a window, where the run has a limit to keep.
+    pub fn begin_window(&self) {
+        if self.plan.memory.is_some() {
+            heap::begin_peak();
+        }
+    }
+
+    /// The heap's highest at the last update and of the run; nothing where the heap is not counted.
+    pub fn peaks(&self) -> Option<Peaks> {
+        self.peaks
+    }
+
+    /// Caches of so many bytes were released.
+    pub fn released(&mut self, bytes: u64, reason: String, step: u64) -> io::Result<()> {
+        let (from, to) = (bytes.into(), 0.into());
+        let accumulation = None;
+        self.write(Event::Adapted(Adapted { what: "cache".to_owned(), from, to, accumulation, reason }))?;
+        self.memory(Boundary::Adaptation, step)
+    }
+
+    /// Micro-batches are of another size from here on.
+    pub fn regrouped(&mut self, from: Grouping, to: Grouping, reason: String, step: u64) -> io::Result<()> {
+        let accumulation = Some(to.accumulation);
+        let (from, to) = (from.batch.into(), to.batch.into());
+        self.write(Event::Adapted(Adapted { what: "batch".to_owned(), from, to, accumulation, reason }))?;
+        self.memory(Boundary::Adaptation, step)
+    }
+
+    /// Begins a new memory peak, where the plan asks for the peak of a forward; what it is predicted to be is written beside
+    /// the measures that end it.
+    pub fn before_forward(&mut self, predict: impl FnOnce() -> Option<Prediction>) {
         if self.plan.sample_memory.contains(&Boundary::Forward) {
-            self.meter.reset_peak();
+            self.prediction = predict();
+            heap::begin_peak();
         }
     }
 
@@ -245,8 +294,37 @@ impl<'a, W: Write> Recorder<'a, W> {
         if !self.plan.sample_memory.contains(&at) {
             return Ok(());
         }
-        let lanes = self.meter.lanes();
+        // Before the process's own: it may have waited for the device.
+        let of_device = (self.of_device)();
+        let mut lanes = lanes::of_this_process();
+        let predicted = self.prediction.and_then(|it| match at {
+            Boundary::Forward => Some(it.forward_bytes),
+            Boundary::Update => Some(it.update_bytes),
+            _ => None,
+        });
+        if let Some(bytes) = predicted {
+            lanes.insert("estimate_bytes".to_owned(), Some(self.before_model_bytes + bytes));
+        }
+        lanes.extend(of_device);
         self.write(Event::Memory(Memory { at, step, lanes }))
+    }
+
+    /// The devices that were given up before this one, and the memory then.
+    pub fn left(&mut self, left: Left) -> io::Result<()> {
+        let sampled = self.plan.sample_memory.contains(&Boundary::Adaptation);
+        let memory = |lanes| Event::Memory(Memory { at: Boundary::Adaptation, step: 0, lanes });
+        if sampled && !self.plan.devices.is_empty() {
+            self.write(memory(left.before))?;
+        }
+        for (adapted, lanes) in left.moves {
+            if let Some(adapted) = adapted {
+                self.write(Event::Adapted(adapted))?;
+            }
+            if sampled {
+                self.write(memory(lanes))?;
+            }
+        }
+        Ok(())
     }
 
     /// The last line.

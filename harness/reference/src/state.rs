@@ -1,10 +1,13 @@
 //! Everything that training changes: what a checkpoint must hold for the next update to be the same.
 
+use traintrue::plan::Plan;
 use traintrue::trace::event::Cursor;
 
 use crate::engine::{Engine, Inner};
-use crate::model::{Dropout, Model, Parameters};
+use crate::model::{Dropout, Model, Parameters, SizeError};
 use crate::optimizer::AdamW;
+use crate::parts::Parts;
+use crate::rng;
 use crate::window::Window;
 
 /// The state of a run.
@@ -29,4 +32,25 @@ pub struct State<E: Engine> {
     pub dropout: Dropout,
     /// The best evaluation so far.
     pub best: Option<f64>,
+}
+
+impl<E: Engine> State<E> {
+    /// The state at the beginning of a plan.
+    pub fn fresh(plan: &Plan, parts: &Parts<E>, device: &E::Device) -> Result<Self, SizeError> {
+        let (model, parameters) = Model::build(plan, device)?;
+        let dropout =
+            Dropout { rate: plan.train.dropout, active: true, rng: rng::dropout(plan.seed), dropped: 0 };
+        Ok(Self {
+            model,
+            optimizer: AdamW::over(&parameters, parts.update.optimizes),
+            parameters,
+            step: 0,
+            schedule_step: 0,
+            cursor: Cursor { epoch: 0, micro_batches: 0 },
+            sampler_epoch: 0,
+            window: Window::empty(),
+            dropout,
+            best: None,
+        })
+    }
 }

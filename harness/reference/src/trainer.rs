@@ -1,28 +1,33 @@
 //! The loop. It reads like a textbook, and it is made of parts.
 
 use std::io::Write;
+use std::mem;
 use std::path::Path;
 
 use burn::tensor::Tensor;
 use traintrue::contract::Contract;
-use traintrue::plan::{Forward, Plan, ProbeAt, Restore, Start};
+use traintrue::plan::{Boundary, Plan, ProbeAt, Restore, Start};
 use traintrue::trace::Event;
-use traintrue::trace::event::{CheckpointEdge, Cursor, Edge, EndReason};
+use traintrue::trace::event::{CheckpointEdge, Cursor, Edge, EndReason, Oom};
 
 use crate::adapters::adapter_file;
+use crate::allowance::Allowance;
+use crate::breaker::{Act, Breaker, Grouping};
 use crate::checkpoint::{CheckpointError, Store};
 use crate::data::{Batch, Counts, Shard, collate};
 use crate::engine::{Engine, Inner};
 use crate::error::TrainError;
-use crate::evaluation::evaluate;
-use crate::model::{Dropout, Losses, Model, Pass, Precision, losses, scalar};
+use crate::estimate::{Micro, predict};
+use crate::evaluation::{self, evaluate};
+use crate::model::{Pass, Precision, losses, scalar};
+use crate::observer::Forwarded;
 use crate::optimizer::AdamW;
 use crate::parts::Parts;
 use crate::probe::probe;
 use crate::recorder::{Recorder, Summed};
 use crate::state::State;
-use crate::window::{GradientSet, Place, Scales, Weights, Window};
-use crate::{resume, rng, schedule};
+use crate::window::{GradientSet, Place, Scales, Weights};
+use crate::{resume, schedule};
 
 /// What one forward and backward gives.
 struct Computed<'a, E: Engine> {
@@ -40,12 +45,19 @@ pub struct Trainer<'a, E: Engine, W: Write> {
     contract: Contract,
     parts: Parts<E>,
     device: E::Device,
+    allowance: Allowance,
     shard: Shard,
     store: Store,
     state: State<E>,
     recorder: Recorder<'a, W>,
     began: Cursor,
     forwards: u64,
+    /// Micro-batches an epoch in the plan's own grouping: what the schedule goes by.
+    planned: u64,
+    grouping: Grouping,
+    breaker: Breaker,
+    /// Collated once and kept for the next evaluation, as long as there is room.
+    evaluation: Vec<Batch>,
 }
 
 impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
@@ -55,34 +67,42 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         contract: Contract,
         parts: Parts<E>,
         device: E::Device,
+        allowance: Allowance,
         store: Store,
         recorder: Recorder<'a, W>,
     ) -> Result<Self, TrainError> {
-        let (model, parameters) = Model::build(plan, &device)?;
-        let state = State {
-            model,
-            optimizer: AdamW::over(&parameters, parts.update.optimizes),
-            parameters,
-            step: 0,
-            schedule_step: 0,
-            cursor: Cursor { epoch: 0, micro_batches: 0 },
-            sampler_epoch: 0,
-            window: Window::empty(),
-            dropout: Dropout {
-                rate: plan.train.dropout,
-                active: true,
-                rng: rng::dropout(plan.seed),
-                dropped: 0,
-            },
-            best: None,
-        };
+        let state = State::fresh(plan, &parts, &device)?;
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
-        let began = state.cursor;
-        Ok(Self { plan, contract, parts, device, shard, store, state, recorder, began, forwards: 0 })
+        let (began, planned) = (state.cursor, shard.micro_batches);
+        Ok(Self {
+            plan,
+            contract,
+            parts,
+            device,
+            allowance,
+            shard,
+            store,
+            state,
+            recorder,
+            began,
+            forwards: 0,
+            planned,
+            grouping: Grouping { batch: plan.data.batch, accumulation: plan.train.accumulation },
+            breaker: Breaker::default(),
+            evaluation: Vec::new(),
+        })
     }
 
-    /// Trains from the plan's start to its stop or its end.
+    /// Trains from the plan's start to its stop or its end. An error ends the trace, too.
     pub fn train(&mut self) -> Result<(), TrainError> {
+        let done = self.run();
+        if let Err(error) = &done {
+            self.fail(error)?;
+        }
+        done
+    }
+
+    fn run(&mut self) -> Result<(), TrainError> {
         self.start()?;
         self.probe(ProbeAt::Start)?;
         let reason = self.epochs()?;
@@ -94,6 +114,17 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         Ok(self.recorder.end(reason, None)?)
     }
 
+    fn fail(&mut self, error: &TrainError) -> Result<(), TrainError> {
+        if let Some(shortage) = (self.parts.failure.shortage)(error) {
+            if let Some(folder) = self.plan.save_to.as_deref() {
+                (self.parts.failure.rescue)(&mut self.store, folder)?;
+            }
+            let (device, requested_bytes) = (shortage.device, shortage.requested_bytes);
+            self.recorder.write(Event::Oom(Oom { device, requested_bytes }))?;
+        }
+        Ok(self.recorder.end(EndReason::Error, Some(error.to_string()))?)
+    }
+
     fn epochs(&mut self) -> Result<EndReason, TrainError> {
         if self.is_at_stop() {
             return Ok(EndReason::Stopped);
@@ -103,7 +134,10 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
                 self.recorder.epoch(self.state.cursor.epoch, Edge::Begin, self.state.step)?;
             }
             while self.state.cursor.micro_batches < self.shard.micro_batches {
-                self.micro_batch()?;
+                let updated = self.micro_batch()?;
+                if let Some(reason) = if updated { self.relieve()? } else { None } {
+                    return Ok(reason);
+                }
                 if self.state.cursor.micro_batches == self.shard.micro_batches {
                     self.end_epoch()?;
                 }
@@ -134,14 +168,18 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         stop.is_some_and(|it| settled(it.epoch, it.micro_batches) == settled(epoch, micro_batches))
     }
 
-    fn micro_batch(&mut self) -> Result<(), TrainError> {
+    /// Forward and backward of the next micro-batch; true where it closed its window.
+    fn micro_batch(&mut self) -> Result<bool, TrainError> {
         let at = self.state.cursor;
         if self.state.window.counts.micro_batches == 0 {
             self.state.window.totals = self.look_ahead();
+            self.recorder.begin_window();
         }
         let batch = self.batch(self.state.sampler_epoch, at.micro_batches);
-        self.recorder.before_forward();
-        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch);
+        let keeps_cache = (self.parts.forward.keeps_cache)(self.plan.train.cache, self.forwards);
+        let micro = Micro::of(&batch, &self.plan.train, keeps_cache);
+        self.begin_peak(micro);
+        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch, micro)?;
         let first = self.forwards == 0;
         self.forwards += 1;
 
@@ -151,13 +189,69 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.state.schedule_step += (self.parts.schedule.steps_a_micro_batch)(&self.plan.train);
         self.recorder.micro_batch::<E>(at, &batch, &losses, cache_bytes)?;
         if first {
-            self.recorder.memory(traintrue::plan::Boundary::Forward, self.state.step)?;
+            self.recorder.memory(Boundary::Forward, self.state.step)?;
         }
 
-        if (self.parts.window.closes)(&self.place(at.micro_batches, self.state.window.counts)) {
+        // What an update finds in memory does not depend on the batch that closed its window.
+        drop((batch, losses));
+        let closes = (self.parts.window.closes)(&self.place(at.micro_batches, self.state.window.counts));
+        if closes {
             self.update()?;
         }
-        Ok(())
+        Ok(closes)
+    }
+
+    /// After an update: does what memory asks for. The reason to end, where nothing is left to do.
+    fn relieve(&mut self) -> Result<Option<EndReason>, TrainError> {
+        let (Some(limit), Some(peaks)) = (self.plan.memory, self.recorder.peaks()) else {
+            return Ok(None);
+        };
+        let bytes = (self.parts.breaker.reading)(peaks);
+        let why = format!("the heap stood at {bytes} B in update {}, of {} B", self.state.step, limit.bytes);
+        match self.breaker.judge(bytes, peaks, &limit, self.grouping) {
+            Act::GoOn => {}
+            Act::ReleaseCaches => {
+                let kept: u64 = self.evaluation.iter().map(Batch::bytes).sum();
+                self.recorder.memory(Boundary::Adaptation, self.state.step)?;
+                (self.parts.breaker.release)(&mut self.evaluation);
+                self.breaker.released();
+                self.recorder.released(kept, why, self.state.step)?;
+            }
+            Act::Halve => {
+                let from = self.grouping;
+                self.breaker.halved(from);
+                self.regroup((self.parts.breaker.halve)(from), why)?;
+            }
+            Act::Recover => {
+                if let Some(before) = self.breaker.recovered() {
+                    self.regroup(before, format!("{why}: twice the micro-batch fits again"))?;
+                }
+            }
+            Act::Stop => {
+                if let Some(folder) = self.plan.save_to.as_deref() {
+                    self.save(folder)?;
+                }
+                return Ok(Some(EndReason::MemoryLimit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on with micro-batches of another size, from the same sample.
+    fn regroup(&mut self, to: Grouping, why: String) -> Result<(), TrainError> {
+        let from = mem::replace(&mut self.grouping, to);
+        self.shard.regroup(&self.plan.data, to.batch);
+        let done = self.state.cursor.micro_batches * from.batch / to.batch;
+        self.state.cursor.micro_batches = done.min(self.shard.micro_batches);
+        self.state.step = (self.parts.breaker.step)(self.state.step);
+        Ok(self.recorder.regrouped(from, to, why, self.state.step)?)
+    }
+
+    /// Where the data stands in the plan's own micro-batches: what a checkpoint goes by.
+    fn planned_cursor(&self) -> Cursor {
+        let Cursor { epoch, micro_batches } = self.state.cursor;
+        let done = (micro_batches * self.grouping.batch).div_ceil(self.plan.data.batch);
+        Cursor { epoch, micro_batches: done.min(self.planned) }
     }
 
     /// What the window that opens here will count to when it closes.
@@ -186,8 +280,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
             index,
             an_epoch: self.shard.micro_batches,
             counts,
-            train: &self.plan.train,
-            batch: self.plan.data.batch,
+            grouping: self.grouping,
             contract: &self.contract,
         }
     }
@@ -205,14 +298,20 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         )
     }
 
-    fn forward_backward(&mut self, batch: &Batch) -> Computed<'a, E> {
-        let keeps_cache = (self.parts.forward.keeps_cache)(self.plan.train.cache, self.forwards);
-        let forwards = match self.plan.train.forward {
-            Forward::Concatenated => 1,
-            Forward::Separate => batch.rows.count / batch.samples.len(),
-        };
+    /// Begins a memory peak, with what it is predicted to be.
+    fn begin_peak(&mut self, micro: Micro) {
+        let micro = (self.parts.estimate.taken_as)(micro);
+        let State { model, parameters, window, .. } = &self.state;
+        let accumulated = !window.gradients.is_empty();
+        let predict =
+            || E::ON_HEAP.then(|| predict(model, &parameters.0, &self.plan.train, micro, accumulated));
+        self.recorder.before_forward(predict);
+    }
+
+    fn forward_backward(&mut self, batch: &Batch, micro: Micro) -> Result<Computed<'a, E>, TrainError> {
         let weights = self.state.parameters.leaves::<E>(true);
-        let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
+        let losses = losses(&mut self.pass(&weights), batch, micro.forwards, micro.keeps_cache);
+        self.allowance.check::<E>(&self.device)?;
         let own = (self.parts.window.weights)(&batch.counts);
         let scales = self.scales(own);
         let mut sums = vec![Summed { name: "lm", sum: scalar(&losses.lm), weight: own.lm }];
@@ -220,9 +319,13 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
             sums.push(Summed { name: &self.plan.train.heads[0], sum: scalar(head), weight: own.head });
         }
         let cache_bytes = losses.caches.iter().map(crate::model::Cache::bytes).sum();
-        let mut found = scaled(&losses, scales).backward();
+        let loss = scales.over(&losses);
+        let forwarded = Forwarded { batch, loss: &loss, weights: &weights };
+        self.parts.observers.iter_mut().for_each(|observer| observer.forwarded(&forwarded));
+        let mut found = loss.backward();
         let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
-        Computed { gradients, losses: sums, cache_bytes }
+        self.allowance.check::<E>(&self.device)?;
+        Ok(Computed { gradients, losses: sums, cache_bytes })
     }
 
     fn scales(&self, own: Weights) -> Scales {
@@ -246,14 +349,18 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.recorder.gradients(&gradients);
         (self.parts.update.clip)(&mut gradients, self.plan.train.clip);
         let steps = self.state.schedule_step;
-        let lr =
-            schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.shard.micro_batches, steps);
+        let lr = schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.planned, steps);
         let State { optimizer, parameters, .. } = &mut self.state;
         optimizer.step(parameters, &gradients, &self.plan.train, self.parts.update.decay, lr);
         self.state.step += 1;
         self.state.schedule_step += (self.parts.schedule.steps_an_update)(&self.plan.train);
+        let step = self.state.step;
+        self.parts.observers.iter_mut().for_each(|observer| observer.updated(step, &gradients));
         self.recorder.update(&self.state, &gradients, lr)?;
         (self.parts.window.after_update)(&mut self.state.window);
+        // What an update leaves in memory does not depend on whether its gradients were clipped.
+        drop(gradients);
+        self.recorder.memory(Boundary::Update, step)?;
 
         let due = |every: Option<u64>| every.is_some_and(|every| self.state.step.is_multiple_of(every));
         let (evaluation_due, save_due) = (due(self.plan.evaluate_every), due(self.plan.save_every));
@@ -271,6 +378,8 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
 
     fn end_epoch(&mut self) -> Result<(), TrainError> {
         (self.parts.window.at_epoch_end)(&mut self.state.window, self.contract.tail);
+        let parameters = &self.state.parameters;
+        self.parts.observers.iter_mut().for_each(|observer| observer.epoch_ended(parameters));
         Ok(self.recorder.epoch(self.state.cursor.epoch, Edge::End, self.state.step)?)
     }
 
@@ -278,17 +387,24 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         let before = self.recorder.before_evaluation(&self.state);
         (self.parts.evaluation.begin)(&mut self.state.dropout);
         let weights = self.state.parameters.leaves::<E>(false);
-        let (collate, plan) = (self.parts.collate, self.plan);
-        let batches = evaluate(&mut self.pass(&weights), &collate, plan);
+        let collated = match mem::take(&mut self.evaluation) {
+            none if none.is_empty() => evaluation::batches(&self.parts.collate, self.plan),
+            kept => kept,
+        };
+        let batches = evaluate(&mut self.pass(&weights), &collated);
+        if self.breaker.keeps_caches() {
+            self.evaluation = collated;
+        }
         (self.parts.evaluation.end)(&mut self.state.dropout);
         let metric = (self.parts.evaluation.metric)(&batches);
+        self.parts.observers.iter_mut().for_each(|observer| observer.evaluated(&batches));
         self.recorder.evaluation(&self.state, before, &batches, metric)?;
         self.state.best = Some(self.state.best.map_or(metric, |best| best.min(metric)));
         Ok(())
     }
 
     fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
-        let cursor = (self.parts.resume.saved_cursor)(self.state.cursor, self.began);
+        let cursor = (self.parts.resume.saved_cursor)(self.planned_cursor(), self.began);
         let content = (self.parts.resume.capture)(&mut self.state, self.plan, cursor);
         let (path, removed) = self.store.save(folder, &content)?;
         let (step, operations) = (self.state.step, self.store.files.operations());
@@ -330,13 +446,5 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
             self.recorder.write(Event::Probe(Box::new(seen)))?;
         }
         Ok(())
-    }
-}
-
-fn scaled<E: Engine>(losses: &Losses<E>, scales: Scales) -> Tensor<E, 1> {
-    let lm = losses.lm.clone() * scales.lm;
-    match &losses.head {
-        Some(head) => lm + head.clone() * scales.head,
-        None => lm,
     }
 }

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use traintrue::contract::{Contract, Gradients, Normaliser, Tail};
 use traintrue::plan::Train;
 
+use crate::breaker::Grouping;
 use crate::data::Counts;
+use crate::engine::Engine;
+use crate::model::Losses;
 
 /// One gradient a trained tensor, in the order of the parameters.
 pub type GradientSet<B> = Vec<Option<Tensor<B, 2>>>;
@@ -41,10 +44,8 @@ pub struct Place<'a> {
     pub an_epoch: u64,
     /// What the window counts to with it.
     pub counts: Counts,
-    /// The settings.
-    pub train: &'a Train,
-    /// Samples a micro-batch.
-    pub batch: u64,
+    /// Samples a micro-batch, and micro-batches a window, as they are now.
+    pub grouping: Grouping,
     /// The conventions.
     pub contract: &'a Contract,
 }
@@ -72,6 +73,17 @@ pub struct Scales {
     pub lm: f64,
     /// The head's loss.
     pub head: f64,
+}
+
+impl Scales {
+    /// The one loss that is differentiated.
+    pub fn over<E: Engine>(self, losses: &Losses<E>) -> Tensor<E, 1> {
+        let lm = losses.lm.clone() * self.lm;
+        match &losses.head {
+            Some(head) => lm + head.clone() * self.head,
+            None => lm,
+        }
+    }
 }
 
 /// The parts that make a window.
@@ -107,7 +119,7 @@ impl<B: Backend> Default for WindowParts<B> {
 }
 
 fn closes(place: &Place) -> bool {
-    let full = place.counts.micro_batches == place.train.accumulation;
+    let full = place.counts.micro_batches == place.grouping.accumulation;
     full || (place.contract.tail == Tail::Flush && place.ends_epoch())
 }
 

@@ -3,8 +3,8 @@
 use super::{Kind, Opening, Rule, Watch};
 use crate::arithmetic::{self, Counts};
 use crate::finding::{Difference, Sheet};
-use crate::plan::{Data, Padding, PaddingPolicy};
-use crate::trace::event::MicroBatch;
+use crate::plan::{Padding, PaddingPolicy};
+use crate::trace::event::{Cursor, MicroBatch};
 use crate::trace::{Event, Line};
 
 pub(super) static RULE: Rule = Rule {
@@ -22,9 +22,7 @@ struct Batch {
     lengths: Vec<u64>,
     padding: Padding,
     max_length: u64,
-    size: u64,
-    /// Micro-batches in an epoch, and samples in its last.
-    last: (u64, u64),
+    counts: Counts,
     rows_per_sample: u64,
     micro_batches: u64,
     positions: u64,
@@ -48,8 +46,7 @@ impl Batch {
             lengths: (0..data.samples.len() as u64).map(|id| arithmetic::length(data, id)).collect(),
             padding: data.padding,
             max_length: data.max_length,
-            size: data.batch,
-            last: (counts.micro_batches, remainder(data)),
+            counts,
             rows_per_sample: opening.contract.rows_per_sample,
             micro_batches: 0,
             positions: 0,
@@ -79,8 +76,8 @@ impl Batch {
     }
 
     fn size_fits(&self, it: &MicroBatch, size: u64) -> bool {
-        let (count, remainder) = self.last;
-        size == self.size || (it.index + 1 == count && size == remainder)
+        let Counts { batch, micro_batches, .. } = self.counts;
+        size == batch || (it.index + 1 == micro_batches && size == self.counts.in_last_batch())
     }
 
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
@@ -92,7 +89,7 @@ impl Batch {
         };
         let (size, sum) = (ids.len() as u64, self.sum(ids));
         sheet.check(self.size_fits(it, size), line, || Difference {
-            expected: format!("{} samples", self.size),
+            expected: format!("{} samples", self.counts.batch),
             actual: size.to_string(),
             component: "data",
             cause: "a micro-batch is not of the plan's size, and not an epoch's smaller last one".into(),
@@ -161,18 +158,14 @@ impl Batch {
 }
 
 /// Samples of the last micro-batch of an epoch.
-fn remainder(data: &Data) -> u64 {
-    let batch = data.batch.max(1);
-    match data.samples.len() as u64 % batch {
-        0 => batch,
-        remainder => remainder,
-    }
-}
-
 impl Watch for Batch {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
-        if let Event::MicroBatch(it) = &line.event {
-            self.micro_batch(it, line, sheet);
+        match &line.event {
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
+            Event::Adapted(it) => {
+                self.counts.adapt(it, Cursor { epoch: 0, micro_batches: 0 });
+            }
+            _ => {}
         }
     }
 

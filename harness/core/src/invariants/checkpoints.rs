@@ -104,7 +104,7 @@ impl Start {
         let Some(reference) = reference else {
             return sheet.missing(&format!("state at step {} of the uninterrupted run", loaded.step));
         };
-        if let Some(differs) = fields::compare_states(loaded, &reference, self.counts(), true, sheet) {
+        if let Some(differs) = fields::compare_states(loaded, &reference, self.counts(), sheet) {
             self.check(false, sheet, || {
                 let expected = format!(
                     "{} {}, as training had it at step {}",

@@ -1,7 +1,8 @@
-//! Holds two events of one kind against each other, field by field, bit for bit.
+//! Holds two events of one kind against each other, field by field: bit for bit, or within the spread of repeats.
 
 use std::fmt::Debug;
 
+use super::spread::{Spread, distance};
 use crate::arithmetic::Counts;
 use crate::finding::Sheet;
 use crate::number::Number;
@@ -18,19 +19,30 @@ pub(super) struct Differs {
     pub(super) finite: bool,
 }
 
+/// What becomes of figures that only a deterministic trainer gives twice. Order, counts and rates are always compared.
+pub(super) enum Values<'a> {
+    /// They are the same, bit for bit.
+    Bits,
+    /// Nobody knows how far apart they may lie: they are not compared.
+    Unknown,
+    /// They lie within what the trainer's repeats allow after so many updates.
+    Within(&'a Spread, u64),
+    /// They are two repeats: how far apart they lie after so many updates is what is measured.
+    Measured(&'a mut Spread, u64),
+}
+
 /// Compares fields and counts them on the sheet.
 struct Fields<'a> {
     sheet: &'a mut Sheet,
     /// The run's counts, where an epoch's edge may have either of its names.
     counts: Option<Counts>,
-    /// Whether values are compared, or only what no rounding changes: order, counts, rates.
-    exact: bool,
+    values: Values<'a>,
     differs: Option<Differs>,
 }
 
 /// The first difference of `run` from `against`, two events of one kind.
-pub(super) fn compare(run: &Event, against: &Event, exact: bool, sheet: &mut Sheet) -> Option<Differs> {
-    let mut fields = Fields { sheet, counts: None, exact, differs: None };
+pub(super) fn compare(run: &Event, against: &Event, values: Values, sheet: &mut Sheet) -> Option<Differs> {
+    let mut fields = Fields { sheet, counts: None, values, differs: None };
     match (run, against) {
         (Event::MicroBatch(run), Event::MicroBatch(against)) => fields.micro_batch(run, against),
         (Event::Update(run), Event::Update(against)) => fields.update(run, against),
@@ -42,22 +54,22 @@ pub(super) fn compare(run: &Event, against: &Event, exact: bool, sheet: &mut She
     fields.differs
 }
 
-/// The first difference of two states, beginning with what would explain the rest.
+/// The first difference of a loaded state from the one that was saved, beginning with what would explain the rest.
+/// Loading computes nothing, so that this is bit for bit for any trainer.
 pub(super) fn compare_states(
     run: &State,
     against: &State,
     counts: Counts,
-    exact: bool,
     sheet: &mut Sheet,
 ) -> Option<Differs> {
-    let mut fields = Fields { sheet, counts: Some(counts), exact, differs: None };
+    let mut fields = Fields { sheet, counts: Some(counts), values: Values::Bits, differs: None };
     fields.state(run, against);
     fields.differs
 }
 
 /// The first difference of the tensors of two states, their optimizer's moments aside.
 pub(super) fn compare_weights(run: &State, against: &State, sheet: &mut Sheet) -> Option<Differs> {
-    let mut fields = Fields { sheet, counts: None, exact: true, differs: None };
+    let mut fields = Fields { sheet, counts: None, values: Values::Bits, differs: None };
     fields.tensors(run, against, false);
     fields.differs
 }
@@ -81,14 +93,37 @@ impl Fields<'_> {
         self.note(run == against, field, true, || (plain(against), plain(run)));
     }
 
-    /// A value that only a deterministic trainer gives twice.
+    /// A value of which it can only be said that it is the same.
     fn value<T: PartialEq + Debug>(&mut self, field: &'static str, run: &T, against: &T) {
-        if self.exact {
-            self.same(field, run, against);
-        } else {
-            self.sheet.cannot(
-                "the trainer declares that it is not deterministic: values are not compared bit for bit",
-            );
+        match self.values {
+            Values::Bits => self.same(field, run, against),
+            Values::Unknown => self.sheet.cannot(UNKNOWN),
+            Values::Within(..) | Values::Measured(..) => {}
+        }
+    }
+
+    /// Figures of one quantity, which can also be near each other.
+    fn figures(&mut self, field: &'static str, run: &[Number], against: &[Number]) {
+        let plain = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
+        let apart = || distance(&plain(run), &plain(against));
+        match &mut self.values {
+            Values::Bits => self.note(run == against, field, true, || (shown(against), shown(run))),
+            Values::Unknown => self.sheet.cannot(UNKNOWN),
+            Values::Measured(spread, updates) => spread.take(field, *updates, apart()),
+            Values::Within(spread, updates) => {
+                let (apart, allowed) = (apart(), spread.allows(field, *updates));
+                self.note(run.len() == against.len() && apart <= allowed, field, true, || {
+                    let within = format!("{} within {} of it", shown(against), Number(allowed));
+                    (within, format!("{}, {} off", shown(run), Number(apart)))
+                });
+            }
+        }
+    }
+
+    /// What is known of a tensor beside its digest: needed where digests say nothing.
+    fn sketch(&mut self, run: &[Number], against: &[Number]) {
+        if let Values::Within(..) | Values::Measured(..) = self.values {
+            self.figures("sketch", run, against);
         }
     }
 
@@ -114,7 +149,7 @@ impl Fields<'_> {
 
     fn number(&mut self, field: &'static str, run: Number, against: Number) {
         self.note(run.is_finite(), field, false, || ("a finite number".into(), plain(&run)));
-        self.value(field, &run, &against);
+        self.figures(field, &[run], &[against]);
     }
 
     fn given_number(&mut self, field: &'static str, run: Option<Number>, against: Option<Number>) {
@@ -159,7 +194,7 @@ impl Fields<'_> {
         self.same("step", &run.step, &against.step);
         self.given("samples", &run.samples, &against.samples);
         self.losses(&run.losses, &against.losses);
-        self.value("metric", &run.metric, &against.metric);
+        self.figures("metric", run.metric.as_slice(), against.metric.as_slice());
         self.value("digest", &run.digest_after, &against.digest_after);
         self.value("rng", &run.rng_after, &against.rng_after);
     }
@@ -191,6 +226,7 @@ impl Fields<'_> {
             self.same("trainable", &run.trainable, &against.trainable);
             self.same("optimized", &run.optimized, &against.optimized);
             self.value("values", &run.digest, &against.digest);
+            self.sketch(&run.sketch, &against.sketch);
             if moments {
                 self.value("moments", &run.moments, &against.moments);
             }
@@ -206,8 +242,8 @@ impl Fields<'_> {
         self.same("rows", &run.rows.len(), &against.rows.len());
         for (run, against) in run.rows.iter().zip(&against.rows) {
             self.number("loss", run.loss, against.loss);
-            self.value("logits", &run.logits, &against.logits);
-            self.value("head", &run.head, &against.head);
+            self.figures("logits", &run.logits, &against.logits);
+            self.figures("head", &run.head, &against.head);
         }
         self.value("gradients", &run.gradients, &against.gradients);
     }
@@ -232,6 +268,19 @@ pub(super) fn of_state(field: &str) -> (&'static str, &'static str) {
     }
 }
 
+const UNKNOWN: &str =
+    "the trainer is not deterministic and its repeats were not measured: values are not compared";
+
+fn shown(numbers: &[Number]) -> String {
+    match numbers {
+        [one] => plain(one),
+        many => plain(&many),
+    }
+}
+
+/// A value as a reader has it: without the marks of a string and of a field that may be absent.
 fn plain(value: &impl Debug) -> String {
-    format!("{value:?}").trim_matches('"').to_owned()
+    let shown = format!("{value:?}");
+    let given = shown.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(&shown);
+    given.trim_matches('"').to_owned()
 }

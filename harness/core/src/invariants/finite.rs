@@ -6,7 +6,7 @@ use crate::number::Number;
 use crate::trace::event::{Loss, Probe, State};
 use crate::trace::{Event, Line};
 
-pub(super) static RULE: Rule = Rule {
+pub(crate) static RULE: Rule = Rule {
     name: "finite/everywhere",
     says: "every loss, gradient, parameter and output is a finite number",
     verifies: "Loss sums and weights of micro-batches and evaluations, gradient norms of updates that were applied, \

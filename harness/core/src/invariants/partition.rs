@@ -1,6 +1,7 @@
 //! `partition/same-update`: the same samples make the same update, however they are cut into micro-batches.
 
 use super::schedule::TOLERANCE;
+use super::spread::{self, Measured, Spread};
 use super::steps::{Step, Steps};
 use super::stream::Stream;
 use super::{Kind, Rule, RunEvidence};
@@ -25,12 +26,20 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let spread = match spread::measure(against)? {
+        Measured::Nothing => None,
+        Measured::Spread(spread) => Some(spread),
+        Measured::Disorder(what) => {
+            sheet.cannot(&spread::in_disorder(&against.name, &what));
+            return Ok(());
+        }
+    };
     let (Some(mut run), Some(mut against)) =
         (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
     else {
         return Ok(());
     };
-    let mut judge = Judge::new(&run, &against, sheet);
+    let mut judge = Judge::new(&run, &against, spread, sheet);
     loop {
         match (run.next()?, against.next()?) {
             (Some(step), Some(other)) => {
@@ -62,6 +71,8 @@ struct Judge {
     gradients: bool,
     tensor_terms: u64,
     drift: Drift,
+    /// Of the other run's repeats, where the trainer is not deterministic.
+    spread: Option<Spread>,
 }
 
 /// How far two right values of one update may lie apart.
@@ -73,7 +84,7 @@ struct Bounds {
 }
 
 impl Judge {
-    fn new(run: &Steps, against: &Steps, sheet: &mut Sheet) -> Self {
+    fn new(run: &Steps, against: &Steps, spread: Option<Spread>, sheet: &mut Sheet) -> Self {
         let shape = |steps: &Steps| (steps.plan.data.batch, steps.counts().accumulation);
         let gradients = run.contract.normaliser == Normaliser::Tokens || shape(run) == shape(against);
         if !gradients {
@@ -91,7 +102,13 @@ impl Judge {
             gradients,
             tensor_terms: 0,
             drift: Drift::default(),
+            spread,
         }
+    }
+
+    /// What the trainer's own noise adds to a relative bound.
+    fn noise(&self, field: &str, updates: u64) -> f64 {
+        self.spread.as_ref().map_or(0.0, |spread| spread.allows(field, updates))
     }
 
     /// One run has more updates than the other, which is an error where the shorter one is done.
@@ -115,7 +132,8 @@ impl Judge {
         };
         let terms = step.positions.max(other.positions) + self.tensor_terms;
         let growth = step.update.step.max(1) as f64;
-        let gradient = growth * bound::between(terms, self.dtype);
+        let noise = self.noise("grad_norm", step.update.step);
+        let gradient = growth * bound::between(terms, self.dtype) + noise;
         let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
         let given = step.update.clipped_norm.unwrap_or(norm);
@@ -238,7 +256,8 @@ impl Judge {
         let largest =
             tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
         let scale = (largest / (numel as f64).sqrt()).max(1.0);
-        let bound = self.drift.of_sketch(numel, scale, self.dtype);
+        let noise = largest * self.noise("sketch", self.drift.updates());
+        let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
         for (found, expected) in values {
             sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
                 expected: format!("sketch {expected} of {} within {}", tensor.name, Number(bound)),

@@ -57,3 +57,11 @@ impl fmt::Display for Place {
         write!(f, "epoch {}, micro-batch {}", self.epoch, self.index)
     }
 }
+
+/// So many micro-batches, in words.
+pub(super) fn micro_batches(count: u64) -> String {
+    match count {
+        1 => "1 micro-batch".to_owned(),
+        many => format!("{many} micro-batches"),
+    }
+}

@@ -2,19 +2,23 @@
 //!
 //! The one invariant over what the harness saw of a process beside its trace.
 
+use serde_json::Value;
+
 use super::{Kind, Rule};
 use crate::finding::{At, Broken, Sheet};
+use crate::plan::Plan;
 use crate::program::Ending;
 use crate::runner::SegmentEnding;
 use crate::trace::TraceError;
+use crate::trace::event::Run;
 
 /// The rule.
 pub static RULE: Rule = Rule {
     name: "protocol/answers",
     says: "a trainer answers each plan with a readable trace and exit status 0, in time",
     verifies: "Every process ends by itself within the time limit, with exit status 0, and every line that it wrote to its \
-        standard output is an event of this schema, the first being run. A process that was made to die while it saved is \
-        excused for its end and for its last line.",
+        standard output is an event of this schema, the first being run, which names the plan that it was given. A process \
+        that was made to die while it saved is excused for its end and for its last line.",
     does_not_verify: "What the events say, and whether the last one is end: that is protocol/ends. A trainer that hangs \
         after its trace is complete is seen only by the time limit.",
     kind: Kind::Process,
@@ -42,6 +46,48 @@ pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Opti
     });
 }
 
+/// Holds the plan of a trace's first line against the one that the process was told: every judge after this reads the
+/// former.
+pub fn same_plan(sheet: &mut Sheet, told: &Plan, said: &Run) {
+    sheet.compared += 1;
+    let named = (&said.scenario, &said.run) == (&told.scenario, &told.run);
+    if sheet.broken.is_some() || (named && said.plan == *told) {
+        return;
+    }
+    let shown = |plan: &Plan| serde_json::to_value(plan).unwrap_or_default();
+    let names = [("scenario", &told.scenario, &said.scenario), ("run", &told.run, &said.run)];
+    let name = names.into_iter().find(|(_, told, said)| told != said);
+    let name = name.map(|(field, told, said)| (field.to_owned(), told.clone(), said.clone()));
+    let differs = name.or_else(|| difference("plan", &shown(told), &shown(&said.plan)));
+    let (field, told, said) = differs.unwrap_or_default();
+    sheet.broken = Some(Broken {
+        segment: 0,
+        line: 1,
+        at: At { event: "run".to_owned(), ..At::default() },
+        expected: format!("{field} {told}, as the trainer was told"),
+        actual: said,
+        component: "protocol",
+        cause: "the trainer follows another plan than the one it was given, and says so".to_owned(),
+    });
+}
+
+/// The first field in which two documents differ, and what stands there.
+fn difference(field: &str, told: &Value, said: &Value) -> Option<(String, String, String)> {
+    match (told, said) {
+        (Value::Object(told), Value::Object(said)) => told.iter().find_map(|(name, told)| {
+            difference(&format!("{field}.{name}"), told, said.get(name).unwrap_or(&Value::Null))
+        }),
+        (Value::Array(told), Value::Array(said)) if told.len() == said.len() => {
+            let pairs = told.iter().zip(said).enumerate();
+            pairs.into_iter().find_map(|(at, (told, said))| difference(&format!("{field}[{at}]"), told, said))
+        }
+        (Value::Array(told), Value::Array(said)) => {
+            Some((field.to_owned(), format!("of {}", told.len()), format!("{}", said.len())))
+        }
+        _ => (told != said).then(|| (field.to_owned(), told.to_string(), said.to_string())),
+    }
+}
+
 fn said(ending: &Ending) -> (String, String) {
     match ending {
         Ending::Done => ("it lived".to_owned(), "it was meant to die".to_owned()),
@@ -60,5 +106,46 @@ fn said(ending: &Ending) -> (String, String) {
             format!("a trace of more than {limit_bytes} bytes"),
             "the trainer never stops writing".to_owned(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::contract::Contract;
+    use crate::plan::{SCHEMA, example};
+
+    #[rstest]
+    #[case(|run: &mut Run| run.run = "other".into(), "run whole", "other")]
+    #[case(|run: &mut Run| run.plan.train.accumulation = 1, "plan.train.accumulation 2", "1")]
+    #[case(|run: &mut Run| run.plan.data.samples[1][0] = 9, "plan.data.samples[1][0] 1", "9")]
+    #[case(|run: &mut Run| { run.plan.data.samples.pop(); }, "plan.data.samples of 3", "2")]
+    #[case(|run: &mut Run| run.plan.stop = None, "plan.stop {\"epoch\":0,\"micro_batches\":1,\"save\":null}", "null")]
+    fn a_trainer_that_follows_another_plan_is_told_which_field(
+        #[case] change: fn(&mut Run),
+        #[case] told: &str,
+        #[case] said: &str,
+    ) {
+        let plan = example();
+        let mut run = Run {
+            schema: SCHEMA,
+            trainer: "fake 1".into(),
+            device: "none".into(),
+            scenario: plan.scenario.clone(),
+            run: plan.run.clone(),
+            plan: plan.clone(),
+            recorded: None,
+            contract: Contract::default(),
+        };
+        let mut sheet = Sheet::default();
+        same_plan(&mut sheet, &plan, &run);
+        assert!(sheet.broken.is_none());
+        change(&mut run);
+        same_plan(&mut sheet, &plan, &run);
+        let broken = sheet.broken.unwrap();
+        assert_eq!(broken.expected, format!("{told}, as the trainer was told"));
+        assert_eq!((broken.actual.as_str(), broken.line), (said, 1));
     }
 }

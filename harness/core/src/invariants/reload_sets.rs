@@ -34,7 +34,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         let differs = match what {
             Restore::Everything => {
                 let counts = Counts::of(&opening.plan, &opening.contract);
-                fields::compare_states(&loaded, &saved, counts, true, sheet)
+                fields::compare_states(&loaded, &saved, counts, sheet)
             }
             Restore::Weights => fields::compare_weights(&loaded, &saved, sheet),
         };

@@ -8,7 +8,9 @@ use crate::trace::{Event, TraceError};
 pub(super) static RULE: Rule = Rule {
     name: "determinism/repeat",
     says: "the same plan gives the same trace twice",
-    verifies: "Micro-batches, updates, evaluations, states, probes and epochs of two runs of one plan, bit for bit.",
+    verifies: "Micro-batches, updates, evaluations, states, probes and epochs of two runs of one plan, bit for bit. A \
+               trainer that declares that it is not deterministic does the same things twice, and its figures lie within \
+               the spread of its repeats, which is told.",
     does_not_verify: "Memory, time, and other machines: a trace that repeats here may differ on another processor.",
     kind: Kind::Pair(judge),
 };

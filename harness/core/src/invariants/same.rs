@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use super::RunEvidence;
-use super::fields::{self, Differs};
+use super::fields::{self, Differs, Values};
+use super::spread::{self, Measured, Spread};
 use super::stream::Stream;
 use crate::arithmetic::Counts;
 use crate::finding::Sheet;
@@ -94,14 +95,61 @@ pub(super) struct Walked {
     pub(super) suspect: Option<Suspect>,
 }
 
-/// Walks `run` along `against`.
+/// How the figures of the two runs are held against each other.
+enum Hold<'a> {
+    /// Bit for bit, unless a trace says that its trainer is not deterministic.
+    Declared { deterministic: bool },
+    /// Within the spread of the other run's repeats.
+    Within(Spread),
+    /// They are repeats, and their spread is measured.
+    Measuring(&'a mut Spread),
+}
+
+/// Walks `run` along `against`: within the spread of its repeats where there are any, else bit for bit.
 pub(super) fn walk(
     run: &RunEvidence,
     against: &RunEvidence,
     scope: Scope,
     sheet: &mut Sheet,
 ) -> Result<Walked, TraceError> {
-    let mut walk = Walk::new(&against.segments, scope);
+    let hold = match spread::measure(against)? {
+        Measured::Nothing => Hold::Declared { deterministic: true },
+        Measured::Spread(spread) => {
+            if let Some((field, distance)) = spread.widest() {
+                sheet.remark(format!(
+                    "the repeats of {} differ by up to {distance:.1e} in {field}",
+                    against.name
+                ));
+            }
+            Hold::Within(spread)
+        }
+        Measured::Disorder(what) => {
+            sheet.cannot(&spread::in_disorder(&against.name, &what));
+            return Ok(Walked::default());
+        }
+    };
+    walk_holding(run, against, scope, hold, sheet)
+}
+
+/// Walks two repeats of one plan and notes how far apart their figures lie; parts only where they do other things.
+pub(super) fn walk_measuring(
+    run: &RunEvidence,
+    against: &RunEvidence,
+    scope: Scope,
+    spread: &mut Spread,
+) -> Result<Option<Divergence>, TraceError> {
+    let walked = walk_holding(run, against, scope, Hold::Measuring(spread), &mut Sheet::default())?;
+    Ok(walked.divergence)
+}
+
+fn walk_holding(
+    run: &RunEvidence,
+    against: &RunEvidence,
+    scope: Scope,
+    hold: Hold,
+    sheet: &mut Sheet,
+) -> Result<Walked, TraceError> {
+    let mut walk = Walk::new(&against.segments, scope, hold);
     for (index, segment) in run.segments.iter().enumerate() {
         walk.begin(index);
         let divergence = walk.segment(&mut Stream::of(std::slice::from_ref(segment)), sheet)?;
@@ -122,7 +170,7 @@ pub(super) fn walk_last(
     let Some((last, _)) = run.segments.split_last() else {
         return Ok(None);
     };
-    let mut walk = Walk::new(&against.segments, scope);
+    let mut walk = Walk::new(&against.segments, scope, Hold::Declared { deterministic: true });
     walk.begin(run.segments.len() - 1);
     walk.segment(&mut Stream::of(std::slice::from_ref(last)), sheet)
 }
@@ -131,7 +179,9 @@ struct Walk<'a> {
     others: &'a [PathBuf],
     other: Stream<'a>,
     scope: Scope,
-    exact: bool,
+    hold: Hold<'a>,
+    /// Updates done.
+    updates: u64,
     counts: Option<Counts>,
     segment: usize,
     window: Vec<Held>,
@@ -147,12 +197,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(others: &'a [PathBuf], scope: Scope) -> Self {
+    fn new(others: &'a [PathBuf], scope: Scope, hold: Hold<'a>) -> Self {
         Self {
             others,
             other: Stream::of(others),
             scope,
-            exact: true,
+            hold,
+            updates: 0,
             counts: None,
             segment: 0,
             window: Vec::new(),
@@ -202,7 +253,9 @@ impl<'a> Walk<'a> {
         while let Some(line) = run.next()? {
             match &line.event {
                 Event::Run(it) => {
-                    self.exact &= it.contract.deterministic;
+                    if let Hold::Declared { deterministic } = &mut self.hold {
+                        *deterministic &= it.contract.deterministic;
+                    }
                     self.counts = Some(Counts::of(&it.plan, &it.contract));
                     self.loaded = None;
                 }
@@ -233,7 +286,7 @@ impl<'a> Walk<'a> {
             return;
         };
         self.restored = (saved.window, &saved.window_digest) == (loaded.window, &loaded.window_digest);
-        let differs = fields::compare_states(loaded, &saved, counts, self.exact, sheet);
+        let differs = fields::compare_states(loaded, &saved, counts, sheet);
         if let Some(differs) = differs.filter(|_| self.suspect.is_none()) {
             self.suspect = Some(Suspect { segment: self.segment, line: line.clone(), differs });
         }
@@ -241,10 +294,10 @@ impl<'a> Walk<'a> {
 
     /// Brings the other run to where this segment should go on.
     fn lay_over(&mut self) -> Result<(), TraceError> {
-        let from = match self.ended.take().and(self.next) {
+        let from = match self.ended.take().filter(|reason| *reason != EndReason::Error).and(self.next) {
             Some(next) => next,
             None => {
-                // A segment that died does not say where it was cut, and may have gone on after its checkpoint.
+                // A segment that died, or ended with an error, may have gone on after its checkpoint.
                 self.other = Stream::of(self.others);
                 self.window.clear();
                 self.before_cut = 0;
@@ -269,6 +322,9 @@ impl<'a> Walk<'a> {
             self.window.push(Held { place, samples: it.samples.clone().unwrap_or_default() });
             self.next = Some(Cursor { micro_batches: it.index + 1, ..place });
         }
+        if let Event::Update(it) = &line.event {
+            self.updates = it.step;
+        }
         sheet.compared += 1;
         match (&line.event, &other.event) {
             (Event::MicroBatch(run), Event::MicroBatch(other))
@@ -279,7 +335,15 @@ impl<'a> Walk<'a> {
             (Event::Update(_), Event::MicroBatch(_)) => Some(Parting::Early),
             (Event::MicroBatch(_), Event::Update(_)) => Some(Parting::Late(Closing { last: None, holds: 0 })),
             (run, other) if run.name() != other.name() => Some(Parting::Event(Some(other.name()))),
-            (run, other) => fields::compare(run, other, self.exact, sheet).map(Parting::Field),
+            (run, other) => {
+                let values = match &mut self.hold {
+                    Hold::Declared { deterministic: true } => Values::Bits,
+                    Hold::Declared { deterministic: false } => Values::Unknown,
+                    Hold::Within(spread) => Values::Within(spread, self.updates),
+                    Hold::Measuring(spread) => Values::Measured(spread, self.updates),
+                };
+                fields::compare(run, other, values, sheet).map(Parting::Field)
+            }
         }
     }
 

@@ -9,9 +9,9 @@ use crate::trace::event::{State, Update};
 use crate::trace::{Event, Line};
 
 /// Of the peak rate. A rate that was stored as an f32 is right: its rounding is 6e-8.
-pub(super) const TOLERANCE: f64 = 1e-7;
+pub(crate) const TOLERANCE: f64 = 1e-7;
 
-pub(super) static RULE: Rule = Rule {
+pub(crate) static RULE: Rule = Rule {
     name: "schedule/closed-form",
     says: "the learning rate of every update is the one that plan and contract give",
     verifies: "Every group's rate at every update, against the closed form of warm-up and decay with the total worked \

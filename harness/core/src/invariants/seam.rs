@@ -1,7 +1,7 @@
 //! `seam/identical`: a run that was cut and resumed is, from there on, the run that was not.
 
 use super::fields::{self, Differs};
-use super::place::Place;
+use super::place::{Place, micro_batches};
 use super::same::{Closing, Divergence, Held, Parting, Scope, Suspect, Walked, walk};
 use super::stream::Stream;
 use super::{Kind, Rule, RunEvidence};
@@ -17,8 +17,8 @@ pub(super) static RULE: Rule = Rule {
                evaluations and states; and what a segment loads is what the one before it saved. A value that is NaN \
                or infinite breaks the seam even where both have it. The first difference is reported with its cause: \
                place and samples first, then the window, then the loaded state, then the field.",
-    does_not_verify: "That the uninterrupted run is right. For a trainer that declares it is not deterministic only \
-                      order, counts and rates are compared.",
+    does_not_verify: "That the uninterrupted run is right. A trainer that is not deterministic is held to the spread of \
+                      its repeats: what lies within that is not seen.",
     kind: Kind::Pair(judge),
 };
 
@@ -64,7 +64,7 @@ fn structure(divergence: &Divergence) -> Option<Difference> {
         (Parting::Place(due), Event::MicroBatch(it)) => Some(place(*due, it)),
         (Parting::Early, Event::Update(it)) => Some(Difference {
             expected: format!("{} before update {}", next_place(divergence), it.step),
-            actual: format!("update {} after {} micro-batches", it.step, divergence.window.len()),
+            actual: format!("update {} after {}", it.step, micro_batches(divergence.window.len() as u64)),
             component: "boundary",
             cause: "the window closes early: its boundary is counted from another place than before the cut"
                 .into(),
@@ -119,8 +119,8 @@ fn late(divergence: &Divergence, closing: &Closing) -> Difference {
     Difference {
         expected: due.map_or("an update first".into(), |due| format!("an update after {due}")),
         actual: match closing.last {
-            Some(last) => format!("after {}, of {} micro-batches", Place::from(last), closing.holds),
-            None => format!("none to the end, with {} micro-batches in an open window", closing.holds),
+            Some(last) => format!("after {}, of {}", Place::from(last), micro_batches(closing.holds)),
+            None => format!("none to the end, with {} in an open window", micro_batches(closing.holds)),
         },
         component: "boundary",
         cause: lost(divergence).unwrap_or_else(|| {
@@ -138,8 +138,8 @@ fn lost(divergence: &Divergence) -> Option<String> {
     let before = divergence.window.get(..divergence.before_cut).filter(|_| !divergence.restored)?;
     let (first, last) = (before.first()?, before.last()?);
     Some(format!(
-        "the partial window was lost at the cut: {} micro-batches, {} to {} (samples {}), never reach an update",
-        before.len(),
+        "the partial window was lost at the cut: {}, {} to {} (samples {}), never reach an update",
+        micro_batches(before.len() as u64),
         Place::from(first.place),
         last.place.micro_batches,
         samples(before),
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!((found.segment, found.component), (1, "boundary"));
         assert_eq!(found.actual, "after epoch 0, micro-batch 6, of 3 micro-batches");
         assert!(
-            found.cause.starts_with("the partial window was lost at the cut: 1 micro-batches"),
+            found.cause.starts_with("the partial window was lost at the cut: 1 micro-batch,"),
             "{}",
             found.cause
         );

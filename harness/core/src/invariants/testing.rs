@@ -84,7 +84,10 @@ pub(crate) fn plan() -> Plan {
             probe("rows:without", &[0, 1], ProbeAt::Start),
             probe("reload", &[0, 1], ProbeAt::Both),
         ],
+        devices: Vec::new(),
+        cycles: Vec::new(),
         contract: Asked::default(),
+        memory: None,
         trace: None,
     }
 }
@@ -136,6 +139,7 @@ impl Walk {
             scenario: plan.scenario.clone(),
             run: plan.run.clone(),
             plan,
+            recorded: None,
             contract,
         })));
         let start = from.map_or(at(0, 0), |from| self.counts.settle(from));
@@ -379,13 +383,27 @@ pub(crate) fn judge(name: &str, events: &[Event]) -> Sheet {
 
 /// The sheet of one invariant over the segments of a run and, where it judges pairs, over another run.
 pub(crate) fn judge_runs(name: &str, run: &[Vec<Event>], against: &[Vec<Event>]) -> Sheet {
+    judge_repeated(name, run, against, &[])
+}
+
+/// The same, where the other run was made again: `repeats` are what that left.
+pub(crate) fn judge_repeated(
+    name: &str,
+    run: &[Vec<Event>],
+    against: &[Vec<Event>],
+    repeats: &[Vec<Event>],
+) -> Sheet {
     let folder = TempDir::new().expect("a folder for the traces");
-    let (run, against) = (evidence(&folder, "run", run), evidence(&folder, "against", against));
+    let (run, mut against) = (evidence(&folder, "run", run), evidence(&folder, "against", against));
+    for (at, repeat) in repeats.iter().enumerate() {
+        let repeat = evidence(&folder, &format!("again-{at}"), std::slice::from_ref(repeat));
+        against.repeats.push(repeat.segments);
+    }
     let mut sheet = Sheet::default();
     match find(name).expect("a rule of that name").kind {
         Kind::Run(rule) => rule(&run, &mut sheet),
         Kind::Pair(rule) => rule(&run, &against, &mut sheet),
-        Kind::Trace(_) | Kind::Process => panic!("{name} does not judge runs"),
+        Kind::Trace(_) | Kind::Process | Kind::Artefact => panic!("{name} does not judge runs"),
     }
     .expect("readable traces");
     sheet
@@ -400,7 +418,11 @@ fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidenc
         }
         path
     };
-    RunEvidence { name: name.into(), segments: segments.iter().enumerate().map(write).collect() }
+    RunEvidence {
+        name: name.into(),
+        segments: segments.iter().enumerate().map(write).collect(),
+        repeats: Vec::new(),
+    }
 }
 
 /// Asserts that a sheet holds, and compared something.

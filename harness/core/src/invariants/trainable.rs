@@ -9,8 +9,8 @@ pub(super) static RULE: Rule = Rule {
     name: "state/trains-what-was-asked",
     says: "adapters and heads train, the base does not, and the optimizer holds exactly what trains",
     verifies: "At every state: a tensor is in the optimizer where it is trainable; under adapters the base is frozen, and \
-               adapters and every head of the plan are there and trainable; without adapters everything is; the set of \
-               tensors stays the same.",
+               adapters and every head of the plan are there and trainable; without adapters everything is but what \
+               stands in the group `frozen`; the set of tensors stays the same.",
     does_not_verify: "That what is held moves (state/optimized-moves), and that loaded values are the saved ones \
                       (reload/same-sets).",
     kind: Kind::Trace(|opening| Box::new(Trainable::new(opening))),
@@ -36,7 +36,7 @@ impl Trainable {
     }
 
     fn should_train(&self, tensor: &TensorState) -> bool {
-        !self.adapted || tensor.group != "base"
+        tensor.group != "frozen" && (!self.adapted || tensor.group != "base")
     }
 
     fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {

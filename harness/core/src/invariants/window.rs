@@ -1,6 +1,6 @@
 //! `window/closes-as-declared`: an update comes when its window is full, or at an epoch's end as the contract says.
 
-use super::place::{Beginning, Place};
+use super::place::{Beginning, Place, micro_batches};
 use super::{Kind, Opening, Rule, Watch};
 use crate::arithmetic::Counts;
 use crate::contract::Tail;
@@ -96,7 +96,7 @@ impl Window {
         };
         let (held, step) = (open.held, open.step);
         sheet.check(held < full, line, || Difference {
-            expected: format!("update {} after {full} micro-batches, before this one", step + 1),
+            expected: format!("update {} after {}, before this one", step + 1, micro_batches(full)),
             actual: format!("micro-batch {} of the same window", held + 1),
             component: "boundary",
             cause: "the window closes late: the boundary is not counted from the last update".into(),
@@ -115,7 +115,7 @@ impl Window {
         let edge = open.next.micro_batches >= counts.micro_batches;
         let tail = counts.tail == Tail::Flush && edge && held > 0;
         sheet.check(held == counts.accumulation || tail, line, || Difference {
-            expected: format!("an update after {} micro-batches", counts.accumulation),
+            expected: format!("an update after {}", micro_batches(counts.accumulation)),
             actual: format!("after {held}, before {}", Place::from(open.next)),
             component: "boundary",
             cause: early(edge, counts.tail).into(),
@@ -131,11 +131,11 @@ impl Window {
             None => sheet.missing("micro_batches of an update"),
             Some(found) => {
                 sheet.check(found == held, line, || Difference {
-                    expected: format!("{held} micro-batches in update {}", it.step),
+                    expected: format!("{} in update {}", micro_batches(held), it.step),
                     actual: found.to_string(),
                     component: "boundary",
                     cause: if found < held {
-                        format!("{} micro-batches since the last update never reach one", held - found)
+                        format!("{} since the last update never reach one", micro_batches(held - found))
                     } else {
                         "micro-batches of another window are in the update".into()
                     },
@@ -180,6 +180,11 @@ impl Watch for Window {
             Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
             Event::Update(it) => self.update(it, line, sheet),
             Event::Epoch(it) if it.edge == Edge::End => self.epoch_end(line, sheet),
+            Event::Adapted(it) => {
+                if let Some(open) = &mut self.open {
+                    open.next = self.counts.adapt(it, open.next);
+                }
+            }
             _ => {}
         }
     }
@@ -193,7 +198,7 @@ impl Watch for Window {
         if done && !self.skipped {
             sheet.check(step == total, last, || Difference {
                 expected: format!("{total} updates"),
-                actual: format!("{step}, and {held} micro-batches in an open window"),
+                actual: format!("{step}, and {} in an open window", micro_batches(held)),
                 component: "boundary",
                 cause: "the run is done with another number of updates than its micro-batches make".into(),
             });
@@ -206,9 +211,9 @@ fn lost(cursor: Cursor, count: u64) -> String {
     let which = match (count, end.checked_sub(count)) {
         (1, Some(first)) => format!("micro-batch {first} of epoch {} never reaches", cursor.epoch),
         (_, Some(first)) => {
-            format!("{count} micro-batches, {first} to {} of epoch {}, never reach", end - 1, cursor.epoch)
+            format!("{}, {first} to {} of epoch {}, never reach", micro_batches(count), end - 1, cursor.epoch)
         }
-        (_, None) => format!("{count} micro-batches before {} never reach", Place::from(cursor)),
+        (_, None) => format!("{} before {} never reach", micro_batches(count), Place::from(cursor)),
     };
     format!("the partial window was lost: {which} an update")
 }

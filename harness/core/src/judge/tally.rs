@@ -81,6 +81,7 @@ impl<'a> Tally<'a> {
             cause: broken.cause.clone(),
             reproduce: self.labels.reproduce.to_owned(),
             trace: (self.labels.trace)(trace),
+            waived: None,
         });
     }
 
@@ -92,6 +93,9 @@ impl<'a> Tally<'a> {
             self.cannot_judge(format!("{} on {}: {reason}", rule.name, run.name));
         } else if let Some(missing) = missing {
             self.notes.insert(format!("{}: {missing}", rule.name));
+        }
+        for remark in &sheet.remarks {
+            self.notes.insert(remark.clone());
         }
         // An invariant over traces was added with its trace.
         if !matches!(rule.kind, crate::invariants::Kind::Trace(_) | crate::invariants::Kind::Process) {
@@ -145,6 +149,7 @@ impl<'a> Tally<'a> {
             notes: self.notes.into_iter().collect(),
             findings: self.findings,
             seconds: 0.0,
+            traces: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::contract::Contract;
-use crate::plan::{Plan, example};
+use crate::plan::{Plan, Stop, example};
 use crate::program::Ending;
 use crate::runner::SegmentEnding;
 use crate::trace::event::{End, EndReason, Run};
@@ -54,8 +54,8 @@ impl Bench {
         fs::write(&path, trace).unwrap();
         let as_meant = ending == Ending::Done;
         self.evidence.runs.push(RunRecord {
-            evidence: RunEvidence { name: name.into(), segments: vec![path] },
-            endings: vec![SegmentEnding { ending, died: false, as_meant }],
+            evidence: RunEvidence { name: name.into(), segments: vec![path], repeats: Vec::new() },
+            endings: vec![SegmentEnding { plan: plan(name), ending, died: false, as_meant }],
             complete: true,
         });
         self
@@ -79,6 +79,11 @@ impl Bench {
     }
 }
 
+/// A plan that stops where it begins.
+fn plan(name: &str) -> Plan {
+    Plan { run: name.into(), stop: Some(Stop { epoch: 0, micro_batches: 0, save: None }), ..example() }
+}
+
 /// A trace that says nothing but its plan and its end.
 fn trace(name: &str) -> Vec<u8> {
     let run = Run {
@@ -87,13 +92,14 @@ fn trace(name: &str) -> Vec<u8> {
         device: "none".into(),
         scenario: "example".into(),
         run: name.into(),
-        plan: Plan { stop: None, ..example() },
+        plan: plan(name),
+        recorded: None,
         contract: Contract::default(),
     };
     let mut text = Vec::new();
     let mut writer = TraceWriter::new(&mut text);
     writer.write(&Event::Run(Box::new(run))).unwrap();
-    writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
+    writer.write(&Event::End(End { reason: EndReason::Stopped, message: None })).unwrap();
     text
 }
 
@@ -111,6 +117,7 @@ fn a_process_that_fails_breaks_protocol_answers_and_nothing_is_learnt_from_its_p
     assert_eq!(outcome.verdict, Verdict::Broken);
     let failed = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
     assert_eq!((failed.run.as_str(), failed.actual.as_str()), ("again", "exit status: 1"));
+    assert_eq!(failed.line, 2, "the last line of its trace");
     assert!(failed.cause.ends_with("its standard error ends: no such layer: q"));
     assert!(!outcome.compared.contains_key("determinism/repeat"));
 }
@@ -122,20 +129,24 @@ fn garbage_on_standard_output_is_named_with_its_line() {
     let outcome = Bench::new().run("once", &garbage, Ending::Done).judge("", true);
     let finding = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
     assert_eq!((finding.line, finding.trace.as_str()), (3, "once.jsonl"));
-    assert!(finding.actual.contains("once.jsonl:3: not an event"), "{}", finding.actual);
+    assert!(finding.actual.starts_with("once.jsonl:3: not an event"), "{}", finding.actual);
 }
 
 #[test]
-fn a_trainer_that_is_not_deterministic_is_never_judged_by_bits() {
+fn a_trainer_that_follows_another_plan_is_found() {
+    let outcome = Bench::new().run("once", &trace("another"), Ending::Done).judge("", true);
+    let finding = outcome.findings.iter().find(|finding| finding.invariant == "protocol/answers").unwrap();
+    assert_eq!((finding.line, finding.actual.as_str()), (1, "another"));
+}
+
+#[test]
+fn a_state_is_not_named_by_its_bits_where_the_trainer_is_not_deterministic() {
     let bench =
         Bench::new().run("once", &trace("once"), Ending::Done).run("again", &trace("again"), Ending::Done);
-    let outcome = bench.judge(REPEAT, false);
-    let reasons = outcome.reason.iter().chain(&outcome.notes).cloned().collect::<String>();
-    assert!(!outcome.compared.contains_key("determinism/repeat"));
-    assert!(
-        outcome.verdict == Verdict::Broken || reasons.contains("declares that it is not deterministic"),
-        "{reasons}"
-    );
+    let asked = REPEAT.replace("determinism/repeat", "checkpoint/old-or-new");
+    let (outcome, other) = (bench.judge(&asked, false), bench.judge(&asked, true));
+    assert_eq!(outcome.reason.as_deref(), Some("checkpoint/old-or-new: the trainer is not deterministic"));
+    assert_ne!(outcome.reason, other.reason);
 }
 
 #[test]

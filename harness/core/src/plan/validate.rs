@@ -7,7 +7,8 @@ use super::{Adapters, Data, Optimizer, Padding, Plan, Probe, SCHEMA, Tokens, Tra
 /// Counts above this are refused: the products of a few of them must stay exact.
 pub const COUNT_MOST: u64 = 1 << 31;
 
-const ADAPTER_TARGETS: [&str; 6] = ["q", "k", "v", "o", "up", "down"];
+/// The linears that an adapter may stand on.
+pub(super) const ADAPTER_TARGETS: [&str; 6] = ["q", "k", "v", "o", "up", "down"];
 
 /// A plan that cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum PlanError {
     Field { field: String, found: String, expected: String },
 }
 
-type Checked = Result<(), PlanError>;
+pub(super) type Checked = Result<(), PlanError>;
 
 impl Plan {
     /// Parses a plan from JSON and checks it.
@@ -53,10 +54,23 @@ impl Plan {
             let expected = "a sample of at least two tokens, for evaluate_every to take the loss of";
             expect("data.evaluation", "none", supervised, expected)?;
         }
+        if let Some(memory) = &self.memory {
+            count("memory.bytes", memory.bytes.min(COUNT_MOST))?;
+            count("memory.recover_after", memory.recover_after.unwrap_or(1))?;
+            expect(
+                "save_to",
+                "null",
+                self.save_to.is_some(),
+                "the folder that memory saves to when it stops",
+            )?;
+        }
         if let Some(stop) = &self.stop {
             let expected = format!("less than data.epochs, {}", self.data.epochs);
             expect("stop.epoch", stop.epoch, stop.epoch < self.data.epochs, &expected)?;
         }
+        self.devices.iter().enumerate().try_for_each(|(at, choice)| choice.check(at))?;
+        let used = self.cycles.is_empty() || !self.probes.is_empty();
+        expect("probes", "[]", used, "at least one, for each model of cycles to be used for")?;
         self.probes.iter().try_for_each(|probe| probe.check(self.data.samples.len()))
     }
 }
@@ -179,11 +193,11 @@ impl Probe {
     }
 }
 
-fn count(field: &str, found: u64) -> Checked {
+pub(super) fn count(field: &str, found: u64) -> Checked {
     expect(field, found, (1..=COUNT_MOST).contains(&found), &format!("a count from 1 to {COUNT_MOST}"))
 }
 
-fn expect(field: &str, found: impl Display, holds: bool, expected: &str) -> Checked {
+pub(super) fn expect(field: &str, found: impl Display, holds: bool, expected: &str) -> Checked {
     if holds {
         return Ok(());
     }
@@ -268,6 +282,16 @@ mod tests {
         "3",
         "plan: probes.rows:all.samples: found 3, expected an id below the number of data.samples, 3"
     )]
+    #[case(
+        "/devices",
+        "[{\"device\":\"\"}]",
+        "plan: devices[0].device: found \"\", expected the name of a device, or null"
+    )]
+    #[case(
+        "/devices",
+        "[{},{\"budget_bytes\":0}]",
+        "plan: devices[1].budget_bytes: found 0, expected at least 1"
+    )]
     #[case("/stop/epoch", "2", "plan: stop.epoch: found 2, expected less than data.epochs, 2")]
     #[case("/save_every", "4", "plan: save_to: found null, expected the folder that save_every saves to")]
     #[case(
@@ -295,6 +319,16 @@ mod tests {
     fn text_that_is_no_plan_is_one_clear_error(#[case] text: &str, #[case] message: &str) {
         let error = Plan::parse(text).unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
+    }
+
+    #[test]
+    fn models_that_are_loaded_are_used_for_something() {
+        let mut plan = example();
+        plan.cycles = vec![plan.model.clone()];
+        assert!(plan.check().is_ok());
+        plan.probes.clear();
+        let error = plan.check().unwrap_err().to_string();
+        assert!(error.starts_with("plan: probes: found [], expected at least one, for each"), "{error}");
     }
 
     #[test]

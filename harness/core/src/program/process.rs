@@ -109,7 +109,8 @@ fn keep(
     let from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (sender, receiver) = channel();
     thread::spawn(move || {
-        let copied = match io::copy(&mut from.take(limit_bytes + 1), &mut to) {
+        let copied = io::copy(&mut from.take(limit_bytes + 1), &mut to);
+        let copied = match copied.and_then(|bytes| to.flush().map(|()| bytes)) {
             Ok(bytes) if bytes > limit_bytes => Copied::TooLong,
             Ok(_) => Copied::Whole,
             Err(error) => Copied::Failed(error),

@@ -1,6 +1,7 @@
 //! What continuous integration reads: a scenario is a test case, its findings are its failure, and what was not judged is
 //! skipped, with its reason.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
@@ -55,11 +56,24 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
             status.set_message(outcome.reason.clone().unwrap_or_default());
             status
         }
+        Verdict::Waived => {
+            let waived: BTreeSet<String> =
+                outcome.findings.iter().flat_map(|it| &it.waived).map(ToString::to_string).collect();
+            let mut status = TestCaseStatus::skipped();
+            status
+                .set_message(waived.into_iter().collect::<Vec<_>>().join("; "))
+                .set_description(lines(outcome));
+            status
+        }
         Verdict::Broken => {
-            let lines: Vec<String> = outcome.findings.iter().map(text::line).collect();
-            failure(outcome.findings.first().map_or("broken", |finding| &finding.invariant), lines.join("\n"))
+            let first = outcome.findings.iter().find(|finding| finding.waived.is_none());
+            failure(first.map_or("broken", |finding| &finding.invariant), lines(outcome))
         }
     }
+}
+
+fn lines(outcome: &Outcome) -> String {
+    outcome.findings.iter().map(text::line).collect::<Vec<_>>().join("\n")
 }
 
 fn failure(message: &str, description: String) -> TestCaseStatus {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::contract::Contract;
-use crate::finding::{At, Finding};
+use crate::finding::{At, Finding, Waived};
 use crate::scenario::Catalogue;
 use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Share, Summary, Verdict};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
     counts.iter().map(|(name, count)| (name.to_string(), *count)).collect()
 }
 
-fn finding() -> Finding {
+pub(crate) fn finding() -> Finding {
     Finding {
         invariant: "seam/identical".into(),
         component: "boundary".into(),
@@ -23,10 +23,11 @@ fn finding() -> Finding {
         cause: "the partial window was lost: 3 micro-batches never reach an update".into(),
         reproduce: "traintrue run resume-mid-window --fault partial-window-lost".into(),
         trace: "cut-1603.2.jsonl".into(),
+        waived: None,
     }
 }
 
-fn report() -> RunReport {
+pub(super) fn report() -> RunReport {
     let held = Outcome {
         scenario: "resume-mid-window".into(),
         verdict: Verdict::Held,
@@ -36,6 +37,7 @@ fn report() -> RunReport {
         notes: vec!["the corpus is too short: it was repeated 2 times, in order".into()],
         findings: Vec::new(),
         seconds: 12.34,
+        traces: Vec::new(),
     };
     let broken = Outcome {
         scenario: "resume".into(),
@@ -54,7 +56,8 @@ fn report() -> RunReport {
     let unjudged = Outcome::not_judged("torn-checkpoint", "no file-faults".into());
     let outcomes = vec![held, broken, padded, unjudged];
     let summary = Summary::of(&outcomes);
-    RunReport { schema: 1, trainer: "fake 1".into(), contract: Contract::default(), outcomes, summary }
+    let (trainer, contract) = ("fake 1".into(), Contract::default());
+    RunReport { schema: 1, trainer, contract, notes: Vec::new(), outcomes, summary }
 }
 
 fn matrix() -> FaultReport {
@@ -152,4 +155,81 @@ fn the_list_names_every_scenario_fault_and_invariant() {
     let text = list::text(&listing);
     let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants);
     assert!(all.into_iter().all(|entry| text.contains(&entry.id) && !entry.says.is_empty()));
+}
+
+#[test]
+fn a_verdict_within_a_spread_is_not_called_bit_identical() {
+    let mut outcome = report().outcomes.swap_remove(0);
+    outcome.counted.insert("repeats".into(), 2);
+    let proof = text::proof(&outcome);
+    assert!(proof.contains("within the spread of 2 repeats") && !proof.contains("identical"), "{proof}");
+}
+
+/// One scenario of one failure that is waived, one of two of which one is not, and one that could not be judged.
+fn waived() -> RunReport {
+    let mut report = report();
+    report.notes = vec!["stated in traintrue.toml: deterministic false".into()];
+    let known = Finding {
+        waived: Some(Waived { reason: "until release 3".into(), until: "2027-03-31".into() }),
+        ..finding()
+    };
+    let mut broken = report.outcomes.swap_remove(1);
+    broken.findings =
+        vec![known.clone(), Finding { invariant: "window/closes-as-declared".into(), ..finding() }];
+    let other = Outcome {
+        scenario: "known".into(),
+        verdict: Verdict::Waived,
+        findings: vec![Finding { trace: "/report/my traces/cut-1603.2.jsonl".into(), ..known }],
+        ..broken.clone()
+    };
+    report.outcomes = vec![other, broken, Outcome::not_judged("torn-checkpoint", "no file-faults".into())];
+    report.summary = Summary::of(&report.outcomes);
+    report
+}
+
+#[test]
+fn what_is_waived_is_seen_everywhere_with_its_reason() {
+    let report = waived();
+    insta::assert_snapshot!(text::run(&report, Paint::Plain));
+    insta::assert_snapshot!(markdown::run(&report));
+    let said = "waived: until release 3 until 2027-03-31";
+    let junit = junit::run(&report).unwrap();
+    assert!(
+        junit.contains(&format!("<skipped message=\"{said}\">")) && junit.contains("failures=\"1\""),
+        "{junit}"
+    );
+    let json = json::document(&report).unwrap();
+    assert!(json.contains("\"verdict\": \"waived\"") && json.contains("\"until\": \"2027-03-31\""));
+    let page = html::run(&report, &[]);
+    assert!(page.contains("~ 1 waived") && page.contains(said), "{page}");
+}
+
+#[test]
+fn a_page_of_markdown_shows_what_a_trainer_says_as_text() {
+    let mut report = report();
+    report.outcomes.truncate(2);
+    report.outcomes[1].findings[0].actual = "<img src=x> | `a`\n# b".into();
+    insta::assert_snapshot!(markdown::run(&report));
+}
+
+#[test]
+fn code_scanning_sees_a_rule_an_invariant_and_a_result_a_finding() {
+    let document = sarif::run(&waived());
+    let run = &document["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    for result in results {
+        let rule = &run["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+        assert_eq!(rule["id"], result["ruleId"]);
+    }
+    let places: Vec<_> = results.iter().map(|it| &it["locations"][0]["physicalLocation"]).collect();
+    assert_eq!(places[0]["artifactLocation"]["uri"], "file:///report/my%20traces/cut-1603.2.jsonl");
+    assert_eq!(
+        (&places[1]["artifactLocation"]["uri"], &places[1]["region"]["startLine"]),
+        (&"cut-1603.2.jsonl".into(), &1812.into())
+    );
+    let suppressed: Vec<bool> = results.iter().map(|it| it.get("suppressions").is_some()).collect();
+    assert_eq!(suppressed, [true, true, false]);
+    insta::with_settings!({filters => vec![(env!("CARGO_PKG_VERSION"), "[version]")]}, {
+        insta::assert_snapshot!(json::document(&document).unwrap());
+    });
 }

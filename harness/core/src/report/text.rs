@@ -6,13 +6,21 @@ use super::paint::{Paint, Tone};
 use crate::finding::{At, Finding};
 use crate::verdict::{Fate, FaultOutcome, FaultReport, Outcome, RunReport, Verdict};
 
-/// Invariants that compare bits: a verdict that rests on one may say so.
+/// Invariants that compare bits, unless the trainer had to be repeated: a verdict that rests on one may say so.
 const BIT_FOR_BIT: [&str; 4] =
     ["seam/identical", "determinism/repeat", "purity/same-trajectory", "checkpoint/old-or-new"];
 
 /// The report of `run` and `check`.
 pub fn run(report: &RunReport, paint: Paint) -> String {
-    let mut text = format!("{}\ncontract: {}\n\n", report.trainer, report.contract);
+    // Files that a run left name no trainer and no contract.
+    let mut text = match report.trainer.as_str() {
+        "" => String::new(),
+        trainer => format!("{trainer}\ncontract: {}\n", report.contract),
+    };
+    report.notes.iter().for_each(|note| put(&mut text, format_args!("{note}\n")));
+    if !text.is_empty() {
+        text.push('\n');
+    }
     let longest = |width: usize, it: &Outcome| width.max(it.scenario.chars().count());
     let ids = report.outcomes.iter().fold(0, longest);
     let proofs: Vec<String> = report.outcomes.iter().map(proof).collect();
@@ -32,14 +40,7 @@ pub fn run(report: &RunReport, paint: Paint) -> String {
     for outcome in &report.outcomes {
         findings(&mut text, outcome, paint);
     }
-    let summary = report.summary;
-    put(
-        &mut text,
-        format_args!(
-            "\n{} held, {} broken, {} not judged\n",
-            summary.held, summary.broken, summary.not_judged
-        ),
-    );
+    put(&mut text, format_args!("\n{}\n", report.summary));
     text
 }
 
@@ -83,7 +84,7 @@ pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> Str
 }
 
 /// What a verdict rests on, or what stands in its way.
-fn proof(outcome: &Outcome) -> String {
+pub(super) fn proof(outcome: &Outcome) -> String {
     if let Some(reason) = &outcome.reason {
         return reason.clone();
     }
@@ -96,10 +97,13 @@ fn proof(outcome: &Outcome) -> String {
     };
     parts.extend([counted("updates")].iter().filter(|&&it| it > 0).map(|&it| many(it, "update")));
     parts.push(many(outcome.compared.values().sum(), "comparison"));
-    if outcome.verdict == Verdict::Broken {
+    if !outcome.findings.is_empty() {
         parts.push(many(outcome.findings.len() as u64, "finding"));
     } else if BIT_FOR_BIT.iter().any(|name| outcome.compared.contains_key(*name)) {
-        parts.push("bit-identical".to_owned());
+        parts.push(match counted("repeats") {
+            0 => "bit-identical".to_owned(),
+            repeats => format!("within the spread of {}", many(repeats, "repeat")),
+        });
     }
     parts.extend(waste(counted("tokens"), counted("positions")));
     parts.join(", ")
@@ -113,57 +117,73 @@ fn waste(tokens: u64, positions: u64) -> Option<String> {
 
 /// The first finding of each invariant in full, in the order of the findings: the true cause stands first.
 fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
-    let mut shown: Vec<&str> = Vec::new();
-    for finding in &outcome.findings {
-        if shown.contains(&finding.invariant.as_str()) {
-            continue;
-        }
-        shown.push(&finding.invariant);
-        let of_it = outcome.findings.iter().filter(|it| it.invariant == finding.invariant);
-        let others = match of_it.count() - 1 {
-            0 => String::new(),
-            others => format!(" and in {}", many(others as u64, "other run")),
-        };
-        let head =
-            format!("{}: {} is broken in {}{others}", outcome.scenario, finding.invariant, finding.run);
+    let firsts = firsts(outcome);
+    for (finding, head) in &firsts {
+        let head = format!("{}: {head}", outcome.scenario);
         put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
-        block(text, finding, paint);
+        for (name, value) in fields(finding) {
+            put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
+        }
+        if let Some(waived) = &finding.waived {
+            put(text, format_args!("  {}\n", paint.tone(Tone::Unsure, waived)));
+        }
     }
-    if outcome.findings.len() > shown.len() {
+    if outcome.findings.len() > firsts.len() {
         let all = many(outcome.findings.len() as u64, "finding");
         put(text, format_args!("\n{}: {all} in all; --format json has each\n", outcome.scenario));
     }
 }
 
-fn block(text: &mut String, finding: &Finding, paint: Paint) {
-    let place = format!("{}, line {} of {}", place(&finding.at), finding.line, finding.trace);
-    for (name, value) in [
-        ("where", place.as_str()),
-        ("expected", &finding.expected),
-        ("actual", &finding.actual),
-        ("cause", &finding.cause),
-        ("component", &finding.component),
-        ("reproduce", &finding.reproduce),
-    ] {
-        put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
+/// The first finding of each invariant, and what it is called.
+pub(super) fn firsts(outcome: &Outcome) -> Vec<(&Finding, String)> {
+    let mut firsts: Vec<(&Finding, String)> = Vec::new();
+    for finding in &outcome.findings {
+        if firsts.iter().any(|(shown, _)| shown.invariant == finding.invariant) {
+            continue;
+        }
+        let of_it = outcome.findings.iter().filter(|it| it.invariant == finding.invariant);
+        let others = match of_it.count() - 1 {
+            0 => String::new(),
+            others => format!(" and in {}", many(others as u64, "other run")),
+        };
+        firsts.push((finding, format!("{} is broken in {}{others}", finding.invariant, finding.run)));
     }
+    firsts
+}
+
+/// What a finding says, by name.
+pub(super) fn fields(finding: &Finding) -> [(&'static str, String); 6] {
+    let of = if finding.line == 0 { "," } else { " of" };
+    [
+        ("where", format!("{}{of} {}", stands(finding), finding.trace)),
+        ("expected", finding.expected.clone()),
+        ("actual", finding.actual.clone()),
+        ("cause", finding.cause.clone()),
+        ("component", finding.component.clone()),
+        ("reproduce", finding.reproduce.clone()),
+    ]
 }
 
 /// A finding on one line, for a log.
 pub fn line(finding: &Finding) -> String {
-    format!(
-        "{} in {} at {}: expected {}, found {}; {}",
-        finding.invariant,
-        finding.run,
-        place(&finding.at),
-        finding.expected,
-        finding.actual,
-        finding.cause
-    )
+    let Finding { invariant, run, at, expected, actual, cause, .. } = finding;
+    let waived = finding.waived.as_ref().map(|waived| format!("; {waived}")).unwrap_or_default();
+    format!("{invariant} in {run} at {}: expected {expected}, found {actual}; {cause}{waived}", place(at))
 }
 
-fn place(at: &At) -> String {
+/// Where a finding stands in its file. What a run left beside a trace has no lines.
+pub(super) fn stands(finding: &Finding) -> String {
+    match finding.line {
+        0 => place(&finding.at),
+        line => format!("{}, line {line}", place(&finding.at)),
+    }
+}
+
+pub(super) fn place(at: &At) -> String {
     let mut place = at.event.replace('_', "-");
+    if let Some(name) = &at.name {
+        put(&mut place, format_args!(" {name}"));
+    }
     if let Some(index) = at.index {
         put(&mut place, format_args!(" {index}"));
     }
@@ -176,16 +196,18 @@ fn place(at: &At) -> String {
     place
 }
 
-fn mark(verdict: Verdict) -> (Tone, &'static str) {
+/// A verdict by sign and word.
+pub(super) fn mark(verdict: Verdict) -> (Tone, &'static str) {
     match verdict {
         Verdict::Held => (Tone::Good, "✓ held"),
         Verdict::Broken => (Tone::Bad, "✗ broken"),
         Verdict::NotJudged => (Tone::Unsure, "? not judged"),
+        Verdict::Waived => (Tone::Unsure, "~ waived"),
     }
 }
 
 /// `1 cut`, `1,341 updates`.
-fn many(count: u64, what: &str) -> String {
+pub(super) fn many(count: u64, what: &str) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -38,7 +38,7 @@ impl Runner<'_> {
         let trace = traces.join(trace_name(&living, 1));
         let (wall, ending) = self.segment(&living.segments[1], &trace)?;
         if !ending.as_meant {
-            let evidence = RunEvidence { name: living.name, segments: vec![trace] };
+            let evidence = RunEvidence { name: living.name, segments: vec![trace], repeats: Vec::new() };
             let record = RunRecord { evidence, endings: vec![ending], complete: false };
             return Ok(Evidence { runs: vec![record], unjudged: Vec::new() });
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 
 use super::file::{PlannedFault, Scenario, ScenarioError};
+use super::version::Pin;
 use crate::invariants;
 use crate::nearest::hint;
 
@@ -65,6 +66,13 @@ impl Catalogue {
         }
         found.sort_by(|a, b| (a.scenario.order, &a.scenario.id).cmp(&(b.scenario.order, &b.scenario.id)));
         Ok(Self { scenarios: found.into_iter().map(|one| one.scenario).collect() })
+    }
+
+    /// This catalogue without the scenarios that are newer than `pin`, and the ids of those.
+    pub fn pinned(mut self, pin: Pin) -> (Self, Vec<String>) {
+        let newer = self.scenarios.extract_if(.., |scenario| !pin.admits(scenario.since));
+        let newer = newer.map(|scenario| scenario.id).collect();
+        (self, newer)
     }
 
     /// Every scenario.
@@ -176,6 +184,7 @@ fn check_invariants(Found { path, scenario }: &Found) -> Result<(), CatalogueErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Version;
     use rstest::rstest;
 
     /// A folder with one scenario, `mine`, made from the smallest shipped one.
@@ -184,7 +193,8 @@ mod tests {
         let text = text
             .replace("id = \"determinism\"", "id = \"mine\"")
             .replace("unseeded-order", "my-fault")
-            .replace("drawn-with-replacement", "my-other-fault");
+            .replace("drawn-with-replacement", "my-other-fault")
+            .replace("unordered-sums", "my-noise");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("mine.toml"), change(text)).unwrap();
         folder
@@ -237,6 +247,21 @@ mod tests {
     ) {
         let error = load(|text| text.replace(from, to)).unwrap_err();
         assert!(error.starts_with(message), "{error}");
+    }
+
+    #[test]
+    fn a_pin_leaves_out_what_is_newer() {
+        let newer = |text: String| text.replace("order = 110", "since = \"0.2.0\"");
+        let (pinned, left_out) = load(newer).unwrap().pinned("0.1".parse().unwrap());
+        assert_eq!((left_out, pinned.find("mine")), (vec!["mine".to_owned()], None));
+        let (pinned, left_out) = load(newer).unwrap().pinned("0.2".parse().unwrap());
+        assert!(left_out.is_empty() && pinned.find("mine").is_some());
+    }
+
+    #[test]
+    fn no_shipped_scenario_is_of_a_release_to_come() {
+        let catalogue = Catalogue::load(None).unwrap();
+        assert!(catalogue.all().iter().all(|scenario| scenario.since <= Version::own().unwrap()));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Makes concrete runs of a scenario: literal plans, one a process.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::corpus::{Corpus, TOKENS};
 use super::file::{Cut, Damage, Deaths, PlanSpec, RunSpec, Scenario};
-use crate::plan::{Data, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
+use crate::plan::{Data, DeviceChoice, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
 
 /// A scenario, ready to run.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub enum Dies {
         /// The time.
         after: Duration,
     },
+    /// By an error of its own, which its trace tells.
+    WithError,
 }
 
 /// The exit status of a process that died before a file operation, as it was told to.
@@ -82,6 +85,27 @@ pub enum ExpandError {
     Run { scenario: String, run: String, problem: String },
     #[error("{scenario}: runs.{run}: {source}")]
     Plan { scenario: String, run: String, source: PlanError },
+}
+
+impl Expansion {
+    /// Leaves out what a trainer cannot do and the scenario does not need: a seam is a seam without adapters too.
+    pub fn offer(&mut self, capabilities: &[String]) {
+        let lacks = |capability: &str| !capabilities.iter().any(|it| it == capability);
+        let mut left_out = BTreeSet::new();
+        for segment in self.runs.iter_mut().flat_map(|run| &mut run.segments) {
+            let train = &mut segment.plan.train;
+            if lacks("adapters") && train.adapters.take().is_some() {
+                left_out.insert("adapters");
+            }
+            if lacks("heads") && !std::mem::take(&mut train.heads).is_empty() {
+                left_out.insert("heads");
+            }
+        }
+        if !left_out.is_empty() {
+            let names = left_out.into_iter().collect::<Vec<_>>().join(" and without ");
+            self.notes.push(format!("trained without {names}: the trainer has none"));
+        }
+    }
 }
 
 /// The runs of `scenario` over `corpus`; each keeps its checkpoints in a folder of its own under `checkpoints`.
@@ -134,6 +158,11 @@ fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Opti
     let note = (cut.repeated > 0)
         .then(|| format!("the corpus is too short: it was repeated {} times, in order", cut.repeated));
     let evaluation = cut.ids.split_off(data.samples as usize);
+    for &id in &data.long {
+        if let Some(long) = cut.ids.get(id as usize..).map(joined) {
+            cut.ids[id as usize] = long;
+        }
+    }
     for &id in &data.empty {
         if let Some(sample) = cut.ids.get_mut(id as usize) {
             sample.clear();
@@ -166,10 +195,19 @@ fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Opti
         state_every: spec.state_every,
         sample_memory: spec.sample_memory.clone(),
         probes: spec.probes.iter().cloned().chain(window_probes(spec)).collect(),
+        devices: spec.devices.clone(),
+        cycles: spec.cycles.clone(),
         contract: spec.contract.clone(),
+        memory: spec.memory,
         trace: None,
     };
     (plan, note)
+}
+
+/// One sample of the text of several.
+fn joined(samples: &[Vec<u32>]) -> Vec<u32> {
+    let text = samples.iter().flatten().copied().filter(|&id| id != TOKENS.bos && id != TOKENS.eos);
+    std::iter::once(TOKENS.bos).chain(text).chain(std::iter::once(TOKENS.eos)).collect()
 }
 
 /// A probe of each of the first windows, as they are where nothing shuffles.
@@ -193,21 +231,28 @@ fn segments(base: &Plan, run: &RunSpec, folder: &Path) -> Vec<Segment> {
     let until = run.until.map(|until| stop(until, None));
     let mut stops: Vec<Option<Stop>> =
         run.cuts.iter().map(|&cut| Some(stop(cut, Some(folder.to_owned())))).collect();
-    if run.deaths.is_some() {
+    if run.deaths.is_some() || run.limit_bytes.is_some() {
         stops.push(until.clone());
     }
     stops.push(until);
     let last = stops.len() - 1;
+    let limited = |at: usize| run.limit_bytes.filter(|_| at == 0);
+    let devices = |at: usize| match limited(at) {
+        Some(limit) => vec![DeviceChoice { device: None, budget_bytes: Some(limit) }],
+        None => base.devices.clone(),
+    };
+    let fails = |at: usize| limited(at).is_some() || (run.fails && at == last);
     let segment = |(at, stop)| Segment {
         plan: Plan {
             run: run.name.clone(),
             start: (at > 0).then(|| Start { from: folder.to_owned(), what: run.restore }),
             stop,
-            save_to: base.save_every.map(|_| folder.to_owned()),
+            save_to: (base.save_every.is_some() || base.memory.is_some()).then(|| folder.to_owned()),
+            devices: devices(at),
             ..base.clone()
         },
         damage: run.damage.clone().filter(|_| at > 0 && at == last),
-        dies: None,
+        dies: fails(at).then_some(Dies::WithError),
     };
     stops.into_iter().enumerate().map(segment).collect()
 }
@@ -219,13 +264,21 @@ fn stop(cut: Cut, save: Option<PathBuf>) -> Stop {
 impl ConcreteRun {
     /// This run under another name and with checkpoints of its own, its second segment dying as `dies` says.
     pub fn dying(&self, name: &str, dies: Option<Dies>) -> Self {
-        let mut run = self.clone();
+        let mut run = self.called(name);
         run.deaths = None;
+        for segment in run.segments.iter_mut().skip(1).take(1) {
+            segment.dies = dies;
+        }
+        run
+    }
+
+    /// This run under another name and with checkpoints of its own.
+    pub fn called(&self, name: &str) -> Self {
+        let mut run = self.clone();
         run.name = name.to_owned();
         run.checkpoints = self.checkpoints.with_file_name(name);
-        for (at, segment) in run.segments.iter_mut().enumerate() {
+        for segment in &mut run.segments {
             segment.plan.run = name.to_owned();
-            segment.dies = dies.filter(|_| at == 1);
             if let Some(start) = &mut segment.plan.start {
                 start.from.clone_from(&run.checkpoints);
             }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::PIECE_LEAST_BYTES;
+use super::version::Version;
 use crate::contract::Asked;
-use crate::plan::{Boundary, Model, Padding, Probe, Restore, SCHEMA, Train};
+use crate::plan::{Boundary, DeviceChoice, MemoryLimit, Model, Padding, Probe, Restore, SCHEMA, Train};
 
 /// More samples than a plan could carry as literal data.
 const SAMPLES_MOST: u64 = 1_000_000;
@@ -20,6 +21,9 @@ pub struct Scenario {
     pub schema: u32,
     /// Its name, a slug; the file is called so.
     pub id: String,
+    /// The release that it came with; absent is the first. A user may pin the catalogue to a release.
+    #[serde(default)]
+    pub since: Version,
     /// Its place in the catalogue: scenarios are run and listed by rising order, then by name.
     #[serde(default)]
     pub order: u32,
@@ -95,6 +99,12 @@ pub struct RunSpec {
     /// What is done to the newest checkpoint between the segments.
     #[serde(default)]
     pub damage: Option<Damage>,
+    /// Its last process cannot go on: it must end with an error of its own, and say so.
+    #[serde(default)]
+    pub fails: bool,
+    /// Its first process may hold no more than so much, and must run out of it; a fresh one without a limit goes on.
+    #[serde(default)]
+    pub limit_bytes: Option<u64>,
 }
 
 /// A place between two micro-batches.
@@ -224,7 +234,16 @@ pub struct PlanSpec {
     pub window_probes: u64,
     /// As in a plan.
     #[serde(default)]
+    pub devices: Vec<DeviceChoice>,
+    /// As in a plan.
+    #[serde(default)]
+    pub cycles: Vec<Model>,
+    /// As in a plan.
+    #[serde(default)]
     pub contract: Asked,
+    /// As in a plan.
+    #[serde(default)]
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Samples by number and size, cut from the corpus.
@@ -244,6 +263,9 @@ pub struct DataSpec {
     /// Ids of samples that are replaced by an empty one.
     #[serde(default)]
     pub empty: Vec<u64>,
+    /// Ids of samples that also get the text of the samples after them, of all that there are.
+    #[serde(default)]
+    pub long: Vec<u64>,
     /// As in a plan.
     pub batch: u64,
     /// As in a plan.
@@ -273,7 +295,20 @@ pub enum ScenarioError {
     Field { path: PathBuf, field: String, problem: String },
 }
 
+impl RunSpec {
+    /// Whether one process makes the run: it is not cut, and nothing kills it.
+    fn is_one_process(&self) -> bool {
+        let cut = !self.cuts.is_empty() || self.each_cut_after.is_some();
+        !cut && self.deaths.is_none() && self.limit_bytes.is_none()
+    }
+}
+
 impl Scenario {
+    /// Whether one trace is all that the run of this name leaves.
+    pub fn has_run_of_one_process(&self, name: &str) -> bool {
+        self.runs.iter().any(|run| run.name == name && run.is_one_process())
+    }
+
     /// Parses and checks the text of one file; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text).map_err(|error| ScenarioError::Toml {
@@ -326,10 +361,12 @@ impl PlanSpec {
         if data.samples.saturating_add(data.evaluation) > SAMPLES_MOST {
             return Err(format!("data.samples: {}, expected at most {SAMPLES_MOST}", data.samples));
         }
-        match data.empty.iter().find(|&&id| id >= data.samples) {
-            Some(id) => Err(format!("data.empty: {id}, expected ids below data.samples, {}", data.samples)),
-            None => Ok(()),
+        for (field, ids) in [("empty", &data.empty), ("long", &data.long)] {
+            if let Some(id) = ids.iter().find(|&&id| id >= data.samples) {
+                return Err(format!("data.{field}: {id}, expected ids below data.samples, {}", data.samples));
+            }
         }
+        Ok(())
     }
 }
 
@@ -344,7 +381,8 @@ fn lay_over(base: &mut toml::Table, with: &toml::Table) {
     }
 }
 
-fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+/// The line of a place in a text, from 1.
+pub(crate) fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let end = span.map_or(0, |span| span.start.min(text.len()));
     text.as_bytes()[..end].iter().filter(|&&byte| byte == b'\n').count() + 1
 }

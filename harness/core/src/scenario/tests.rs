@@ -64,6 +64,24 @@ fn runs(scenario: &Scenario) -> Vec<ConcreteRun> {
 }
 
 #[test]
+fn what_a_trainer_cannot_do_and_no_scenario_needs_is_left_out_of_the_plan_and_said() {
+    let mut scenario = scenario();
+    let train = scenario.plan["train"].as_table_mut().unwrap();
+    train.insert("heads".to_owned(), vec!["projection"].into());
+    let adapters: toml::Table = "r = 4\nalpha = 16\ntargets = ['q']".parse().unwrap();
+    train.insert("adapters".to_owned(), adapters.into());
+    let offered = |capabilities: &[&str]| {
+        let mut expansion = expand(&scenario, &Corpus::shipped().unwrap(), Path::new("/scratch")).unwrap();
+        expansion.offer(&capabilities.iter().map(|&it| it.to_owned()).collect::<Vec<_>>());
+        let train = expansion.runs[0].segments[0].plan.train.clone();
+        (train.adapters.is_some(), train.heads.len(), expansion.notes)
+    };
+    assert_eq!(offered(&["adapters", "heads"]), (true, 1, vec![]));
+    let note = "trained without adapters and without heads: the trainer has none";
+    assert_eq!(offered(&["resume"]), (false, 0, vec![note.to_owned()]));
+}
+
+#[test]
 fn a_plan_has_its_data_spelt_out_and_a_run_lays_its_own_over_it() {
     let runs = runs(&scenario());
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();

@@ -3,14 +3,17 @@
 //! Unknown fields are ignored and unknown events are an error. A field that a trainer cannot give is absent, and the
 //! invariants that need it say so.
 
+mod run;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::Contract;
 use crate::number::Number;
-use crate::plan::{Boundary, Plan};
+use crate::plan::Boundary;
+pub use run::Run;
 
 /// One line of a trace.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each variant is documented by the type it carries")]
 pub enum Event {
@@ -48,27 +51,8 @@ impl Event {
     }
 }
 
-/// The first line: who ran what, under which conventions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    /// The version of the trace format.
-    pub schema: u32,
-    /// Name and version of the trainer.
-    pub trainer: String,
-    /// Where it ran.
-    pub device: String,
-    /// The plan's scenario.
-    pub scenario: String,
-    /// The plan's run.
-    pub run: String,
-    /// The plan itself.
-    pub plan: Plan,
-    /// The conventions the trainer declares.
-    pub contract: Contract,
-}
-
 /// One forward and backward.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MicroBatch {
     /// The epoch, from 0.
     pub epoch: u64,
@@ -101,7 +85,7 @@ pub struct MicroBatch {
 }
 
 /// One summed loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
     /// `lm`, or the name of a head.
     pub name: String,
@@ -112,7 +96,7 @@ pub struct Loss {
 }
 
 /// One optimizer step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Update {
     /// Updates done, this one included: the first is 1.
     pub step: u64,
@@ -144,7 +128,7 @@ fn yes() -> bool {
 }
 
 /// Everything that the next update depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     /// `start`, `loaded`, `update` or `end`.
     pub at: String,
@@ -180,11 +164,11 @@ pub struct State {
 }
 
 /// One parameter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorState {
     /// Its name.
     pub name: String,
-    /// `base`, `adapter` or a head's name.
+    /// `base`, `adapter` or a head's name; `frozen` where its user froze it before training.
     pub group: String,
     /// Its extents.
     pub shape: Vec<u64>,
@@ -208,7 +192,7 @@ pub struct TensorState {
 }
 
 /// Where the data stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Cursor {
     /// The epoch, from 0.
     pub epoch: u64,
@@ -217,7 +201,8 @@ pub struct Cursor {
 }
 
 /// A forward outside training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ProbeMade")]
 pub struct Probe {
     /// The plan's name for it.
     pub name: String,
@@ -238,7 +223,7 @@ pub struct Probe {
 }
 
 /// What a probe gave for one sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeRow {
     /// Summed language-model loss.
     pub loss: Number,
@@ -254,7 +239,7 @@ pub struct ProbeRow {
 }
 
 /// The gradient of one tensor under a probe's loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeGradient {
     /// The tensor.
     pub name: String,
@@ -267,7 +252,7 @@ pub struct ProbeGradient {
 }
 
 /// Memory at a boundary.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// The boundary.
     pub at: Boundary,
@@ -278,7 +263,7 @@ pub struct Memory {
 }
 
 /// An edge of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Epoch {
     /// The epoch, from 0.
     pub epoch: u64,
@@ -287,7 +272,7 @@ pub struct Epoch {
 }
 
 /// Begin or end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Edge {
@@ -296,7 +281,7 @@ pub enum Edge {
 }
 
 /// A pass over the evaluation samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evaluation {
     /// Updates done.
     pub step: u64,
@@ -327,7 +312,7 @@ pub struct Evaluation {
 }
 
 /// A checkpoint was written, read or removed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Checkpoint {
     /// What happened.
     pub edge: CheckpointEdge,
@@ -348,7 +333,7 @@ pub struct Checkpoint {
 }
 
 /// What happened to a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum CheckpointEdge {
@@ -358,7 +343,7 @@ pub enum CheckpointEdge {
 }
 
 /// The trainer changed its own settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Adapted {
     /// `batch`, `device` or `cache`.
     pub what: String,
@@ -373,8 +358,15 @@ pub struct Adapted {
     pub reason: String,
 }
 
+impl Adapted {
+    /// Samples a micro-batch before and after, where it is they that were adapted.
+    pub fn batches(&self) -> Option<(u64, u64)> {
+        (self.what == "batch").then(|| self.from.as_u64().zip(self.to.as_u64()))?
+    }
+}
+
 /// An allocation failed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Oom {
     /// Where.
     pub device: String,
@@ -383,7 +375,7 @@ pub struct Oom {
 }
 
 /// The last line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct End {
     /// Why the run ended.
     pub reason: EndReason,
@@ -393,7 +385,7 @@ pub struct End {
 }
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum EndReason {

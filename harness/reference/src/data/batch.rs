@@ -45,6 +45,15 @@ pub struct Batch {
     pub counts: Counts,
 }
 
+impl Batch {
+    /// Bytes of its buffers.
+    pub fn bytes(&self) -> u64 {
+        let positions =
+            size_of_val(&*self.rows.ids) + size_of_val(&*self.rows.real) + size_of_val(&*self.rows.positions);
+        (positions + size_of_val(&*self.samples) + size_of_val(&*self.targets)) as u64
+    }
+}
+
 /// What a micro-batch, or a window of them, counts to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {

@@ -33,31 +33,34 @@ pub struct Shard {
     seed: u64,
     rank: u64,
     world: u64,
+    /// Samples a micro-batch.
+    batch: u64,
     /// Micro-batches an epoch, of this rank.
     pub micro_batches: u64,
     drawn: Vec<(u64, Vec<u64>)>,
 }
 
 impl Shard {
-    /// The share of `train.rank` of `train.world`.
+    /// The share of `train.rank` of `train.world`, in micro-batches of the plan's size.
     pub fn new(parts: OrderParts, seed: u64, data: &Data, train: &Train) -> Self {
+        let (rank, world) = (train.rank, train.world);
+        let mut shard = Self { parts, seed, rank, world, batch: 0, micro_batches: 0, drawn: Vec::new() };
+        shard.regroup(data, data.batch);
+        shard
+    }
+
+    /// The same share in micro-batches of another size.
+    pub fn regroup(&mut self, data: &Data, batch: u64) {
         let samples = data.samples.len() as u64;
-        let batches = if data.drop_last { samples / data.batch } else { samples.div_ceil(data.batch) };
-        Self {
-            parts,
-            seed,
-            rank: train.rank,
-            world: train.world,
-            micro_batches: batches / train.world,
-            drawn: Vec::new(),
-        }
+        let batches = if data.drop_last { samples / batch } else { samples.div_ceil(batch) };
+        (self.batch, self.micro_batches) = (batch, batches / self.world);
     }
 
     /// The samples of micro-batch `index` of `epoch`.
     pub fn samples(&mut self, data: &Data, epoch: u64, index: u64) -> &[u64] {
         let order = self.order(data, epoch);
-        let first = ((index * self.world + self.rank) * data.batch) as usize;
-        let last = (first + data.batch as usize).min(self.drawn[order].1.len());
+        let first = ((index * self.world + self.rank) * self.batch) as usize;
+        let last = (first + self.batch as usize).min(self.drawn[order].1.len());
         &self.drawn[order].1[first..last]
     }
 

@@ -52,7 +52,7 @@ fn each(own: Weights, scale: impl Fn(u64) -> f64) -> Scales {
 }
 
 fn only_when_full(place: &Place) -> bool {
-    place.counts.micro_batches == place.train.accumulation
+    place.counts.micro_batches == place.grouping.accumulation
 }
 
 /// burn's own `GradientClipping::Norm` clips so (rlevo#328).

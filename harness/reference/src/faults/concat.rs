@@ -8,8 +8,9 @@ use crate::window::{Scales, scales};
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("rows-counted-as-samples", |parts| {
-            parts.window.closes =
-                |place| place.counts.rows >= place.train.accumulation * place.batch || place.ends_epoch();
+            parts.window.closes = |place| {
+                place.counts.rows >= place.grouping.accumulation * place.grouping.batch || place.ends_epoch()
+            };
         }),
         ("divided-by-three-twice", |parts| {
             parts.window.scales = |own, all, totals, contract| {

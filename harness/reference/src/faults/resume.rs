@@ -33,7 +33,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
 /// `(batch_idx + 1) % accumulation == 0`, as report 5 had it.
 fn every_kth_index(place: &Place) -> bool {
     let tail = place.contract.tail == Tail::Flush && place.ends_epoch();
-    (place.index + 1).is_multiple_of(place.train.accumulation) || tail
+    (place.index + 1).is_multiple_of(place.grouping.accumulation) || tail
 }
 
 fn since_the_last_load(now: Cursor, began: Cursor) -> Cursor {

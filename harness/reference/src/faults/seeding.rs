@@ -1,13 +1,18 @@
-//! Faults of the order: one that no seed decides, and one that is no order.
+//! Faults of the order, one that no seed decides and one that is no order; and sums that no order fixes.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use rand::Rng;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use traintrue::plan::Train;
 
 use super::Fault;
 use crate::engine::Engine;
 use crate::rng;
+use crate::window::{GradientSet, add};
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
@@ -15,10 +20,11 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("unseeded-order", |parts| {
             parts.order.epoch = |_, epoch, data| {
                 let mut ids: Vec<u64> = (0..data.samples.len() as u64).collect();
-                ids.shuffle(&mut rng::order(RandomState::new().build_hasher().finish(), epoch));
+                ids.shuffle(&mut rng::order(from_the_clock(), epoch));
                 ids
             };
         }),
+        ("unordered-sums", |parts| parts.window.accumulate = in_any_order),
         ("drawn-with-replacement", |parts| {
             parts.order.epoch = |seed, epoch, data| {
                 let (samples, mut rng) = (data.samples.len() as u64, rng::order(seed, epoch));
@@ -26,4 +32,17 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             };
         }),
     ]
+}
+
+/// Sums whose order changes from run to run, as atomic additions do on a GPU: gradients are off by about a rounding.
+fn in_any_order<B: Backend>(window: &mut GradientSet<B>, gradients: GradientSet<B>, train: &Train) {
+    let mut rng = ChaCha8Rng::seed_from_u64(from_the_clock());
+    let mut off = |gradient: Tensor<B, 2>| gradient * (1.0 + 1e-6 * rng.random_range(-1.0..1.0));
+    let gradients = gradients.into_iter().map(|gradient| gradient.map(&mut off)).collect();
+    add(window, gradients, train);
+}
+
+/// What every process has of its own.
+fn from_the_clock() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

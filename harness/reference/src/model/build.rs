@@ -1,7 +1,7 @@
-//! Builds a model from a plan: which tensors it has, in which order, with which initial values.
+//! Builds a model from a plan: which tensors it has, in which order, with which initial values. The drawing of a model is
+//! made first, without a byte of its tensors: what it needs is known before anything is loaded.
 
 use burn::tensor::backend::Backend;
-use rand_chacha::ChaCha8Rng;
 use traintrue::plan::{Adapters, Plan};
 
 use super::parameters::{Parameter, Parameters, from_vec};
@@ -24,7 +24,7 @@ pub struct Size {
 
 /// A size that the trainer does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("plan: model.size: {0:?} is not a size of this trainer; it has tiny and small")]
+#[error("plan: model.size: {0:?} is not a size of this trainer; it has tiny, small, deep and wide")]
 pub struct SizeError(pub String);
 
 impl Size {
@@ -33,6 +33,8 @@ impl Size {
         match name {
             "tiny" => Ok(Self { layers: 1, hidden: 8, heads: 2, inner: 16, projection: 4 }),
             "small" => Ok(Self { layers: 2, hidden: 64, heads: 4, inner: 128, projection: 32 }),
+            "deep" => Ok(Self { layers: 4, hidden: 32, heads: 2, inner: 64, projection: 16 }),
+            "wide" => Ok(Self { layers: 1, hidden: 128, heads: 2, inner: 512, projection: 32 }),
             other => Err(SizeError(other.to_owned())),
         }
     }
@@ -41,29 +43,29 @@ impl Size {
 /// The places of a linear's tensors: weight `[in, out]`, bias `[out]`, and its adapter `[in, r]`, `[r, out]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    pub(super) weight: usize,
-    pub(super) bias: usize,
-    pub(super) adapter: Option<(usize, usize)>,
+    pub(crate) weight: usize,
+    pub(crate) bias: usize,
+    pub(crate) adapter: Option<(usize, usize)>,
 }
 
 /// The places of a layer norm's tensors.
 #[derive(Clone, Debug)]
 pub struct Norm {
-    pub(super) weight: usize,
-    pub(super) bias: usize,
+    pub(crate) weight: usize,
+    pub(crate) bias: usize,
 }
 
 /// One transformer block.
 #[derive(Clone, Debug)]
 pub struct Block {
-    pub(super) attention_norm: Norm,
-    pub(super) q: Linear,
-    pub(super) k: Linear,
-    pub(super) v: Linear,
-    pub(super) o: Linear,
-    pub(super) inner_norm: Norm,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
+    pub(crate) attention_norm: Norm,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) o: Linear,
+    pub(crate) inner_norm: Norm,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
 }
 
 /// The structure of a model: where each of its tensors stands among the parameters.
@@ -71,10 +73,10 @@ pub struct Block {
 pub struct Model {
     /// Its extents.
     pub size: Size,
-    pub(super) embedding: usize,
-    pub(super) blocks: Vec<Block>,
-    pub(super) norm: Norm,
-    pub(super) lm_head: usize,
+    pub(crate) embedding: usize,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Norm,
+    pub(crate) lm_head: usize,
     /// The projection head, where the plan has one.
     pub projection: Option<Linear>,
     /// What an adapter's delta is multiplied by.
@@ -87,17 +89,81 @@ pub fn adapter_scale(adapters: &Adapters) -> f64 {
     adapters.alpha / if adapters.rs { r.sqrt() } else { r }
 }
 
+/// One tensor that a model is drawn with.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    name: String,
+    group: String,
+    shape: Vec<usize>,
+    /// Whether it learns.
+    pub trainable: bool,
+    initial: Initial,
+}
+
+/// Where a tensor's first values come from.
+#[derive(Clone, Copy, Debug)]
+enum Initial {
+    /// All the same.
+    Constant(f32),
+    /// Normal, of this deviation, from the stream of the base model.
+    Base(f64),
+    /// The same, from the stream of what is added to it.
+    Added(f64),
+}
+
+impl Drawn {
+    /// How many values it has.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&extent| extent as u64).product()
+    }
+}
+
+/// A model that is drawn, and not yet loaded.
+pub struct Drawing {
+    /// Its structure.
+    pub model: Model,
+    /// Its tensors, in their order.
+    pub tensors: Vec<Drawn>,
+}
+
+impl Drawing {
+    /// Loads the tensors, one after another, in their order.
+    pub fn load<'a, B: Backend>(
+        &'a self,
+        seed: u64,
+        device: &'a B::Device,
+    ) -> impl Iterator<Item = Parameter<B>> + 'a {
+        let (mut base, mut added) = (rng::base_weights(seed), rng::added_weights(seed));
+        self.tensors.iter().map(move |it| {
+            let count = it.shape.iter().product();
+            let values = match it.initial {
+                Initial::Constant(value) => vec![value; count],
+                Initial::Base(deviation) => rng::normal(&mut base, count, deviation),
+                Initial::Added(deviation) => rng::normal(&mut added, count, deviation),
+            };
+            Parameter {
+                name: it.name.clone(),
+                group: it.group.clone(),
+                shape: it.shape.clone(),
+                trainable: it.trainable,
+                value: from_vec(values, Parameter::<B>::extents(&it.shape), device),
+            }
+        })
+    }
+}
+
 impl Model {
     /// The model of a plan with its initial parameters.
     pub fn build<B: Backend>(plan: &Plan, device: &B::Device) -> Result<(Self, Parameters<B>), SizeError> {
+        let drawing = Self::draw(plan)?;
+        let parameters = Parameters(drawing.load(plan.seed, device).collect());
+        Ok((drawing.model, parameters))
+    }
+
+    /// The drawing of a plan's model.
+    pub fn draw(plan: &Plan) -> Result<Drawing, SizeError> {
         let size = Size::named(&plan.model.size)?;
-        let mut builder = Builder {
-            device,
-            adapters: plan.train.adapters.as_ref(),
-            base: rng::base_weights(plan.seed),
-            added: rng::added_weights(plan.seed),
-            parameters: Vec::new(),
-        };
+        let mut builder = Builder { adapters: plan.train.adapters.as_ref(), tensors: Vec::new() };
         let vocabulary = plan.data.tokens.vocabulary as usize;
         let embedding = builder.base("embedding.weight", &[vocabulary, size.hidden], 0.5);
         let blocks = (0..size.layers).map(|layer| builder.block(layer, &size)).collect();
@@ -114,7 +180,7 @@ impl Model {
             projection,
             adapter_scale: plan.train.adapters.as_ref().map_or(0.0, adapter_scale),
         };
-        Ok((model, Parameters(builder.parameters)))
+        Ok(Drawing { model, tensors: builder.tensors })
     }
 }
 
@@ -130,43 +196,34 @@ fn fan_in(width: usize) -> f64 {
     1.0 / (width as f64).sqrt()
 }
 
-struct Builder<'a, B: Backend> {
-    device: &'a B::Device,
+struct Builder<'a> {
     adapters: Option<&'a Adapters>,
-    base: ChaCha8Rng,
-    added: ChaCha8Rng,
-    parameters: Vec<Parameter<B>>,
+    tensors: Vec<Drawn>,
 }
 
-impl<B: Backend> Builder<'_, B> {
+impl Builder<'_> {
+    /// The place of one more tensor.
     fn push(
         &mut self,
         name: String,
         group: &str,
         shape: &[usize],
         trainable: bool,
-        values: Vec<f32>,
+        initial: Initial,
     ) -> usize {
-        let value = from_vec(values, Parameter::<B>::extents(shape), self.device);
-        self.parameters.push(Parameter {
-            name,
-            group: group.to_owned(),
-            shape: shape.to_vec(),
-            trainable,
-            value,
-        });
-        self.parameters.len() - 1
+        let (group, shape) = (group.to_owned(), shape.to_vec());
+        self.tensors.push(Drawn { name, group, shape, trainable, initial });
+        self.tensors.len() - 1
     }
 
     fn base(&mut self, name: &str, shape: &[usize], deviation: f64) -> usize {
-        let values = rng::normal(&mut self.base, shape.iter().product(), deviation);
         let trainable = self.adapters.is_none();
-        self.push(name.to_owned(), "base", shape, trainable, values)
+        self.push(name.to_owned(), "base", shape, trainable, Initial::Base(deviation))
     }
 
     fn constant(&mut self, name: String, width: usize, value: f32) -> usize {
         let trainable = self.adapters.is_none();
-        self.push(name, "base", &[width], trainable, vec![value; width])
+        self.push(name, "base", &[width], trainable, Initial::Constant(value))
     }
 
     fn norm(&mut self, name: &str, width: usize) -> Norm {
@@ -185,9 +242,10 @@ impl<B: Backend> Builder<'_, B> {
             .filter(|adapters| adapters.targets.iter().any(|chosen| chosen == target))
             .map(|adapters| adapters.r as usize)
             .map(|r| {
-                let down = rng::normal(&mut self.added, from * r, fan_in(from));
+                let down = Initial::Added(fan_in(from));
                 let a = self.push(format!("{name}.lora_a"), "adapter", &[from, r], true, down);
-                let b = self.push(format!("{name}.lora_b"), "adapter", &[r, to], true, vec![0.0; r * to]);
+                let up = Initial::Constant(0.0);
+                let b = self.push(format!("{name}.lora_b"), "adapter", &[r, to], true, up);
                 (a, b)
             });
         Linear { weight, bias, adapter }
@@ -207,9 +265,9 @@ impl<B: Backend> Builder<'_, B> {
     }
 
     fn head(&mut self, name: &str, from: usize, to: usize) -> Linear {
-        let values = rng::normal(&mut self.added, from * to, fan_in(from));
-        let weight = self.push(format!("{name}.weight"), name, &[from, to], true, values);
-        let bias = self.push(format!("{name}.bias"), name, &[to], true, vec![0.0; to]);
+        let weight =
+            self.push(format!("{name}.weight"), name, &[from, to], true, Initial::Added(fan_in(from)));
+        let bias = self.push(format!("{name}.bias"), name, &[to], true, Initial::Constant(0.0));
         Linear { weight, bias, adapter: None }
     }
 }

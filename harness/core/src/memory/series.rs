@@ -1,0 +1,96 @@
+//! A memory series: how many bytes one lane held at each step of a run.
+
+mod bounded;
+mod error;
+mod table;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+pub use error::SeriesError;
+pub use table::{read_csv, write_csv};
+pub use trace::read_trace;
+
+use super::exact::Sample;
+
+/// What one lane held at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The step, in updates done.
+    pub step: f64,
+    /// What was held.
+    pub bytes: f64,
+}
+
+/// One lane of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The file it was read from, as it was named.
+    pub file: String,
+    /// The lane: a column of a CSV, a lane of a trace.
+    pub lane: String,
+    /// What it held, by strictly increasing step. At least two; of a very long file, the least and the most of each stretch.
+    pub points: Vec<Point>,
+}
+
+/// All that a file says of the memory of one run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recording {
+    /// What each lane held after each update.
+    pub series: Vec<Series>,
+    /// What each lane held at each place of each epoch, where the file tells epochs apart.
+    pub samples: BTreeMap<String, Vec<Sample>>,
+    /// The updates done at each end of an epoch.
+    pub edges: Vec<f64>,
+    /// Which run it was, where the file is a trace.
+    pub run: Option<Ran>,
+}
+
+/// Which run a trace is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Its scenario.
+    pub scenario: String,
+    /// Its name within the scenario.
+    pub run: String,
+    /// Where it ran.
+    pub device: String,
+}
+
+/// Reads a file: a trace where its first byte opens a JSON object, else a CSV with a `step` column and one or more lanes in
+/// bytes. With `only`, the lanes so named. Fails where the file cannot be read or holds no series, naming its line.
+pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
+    let mut first = [0];
+    let io = |source| SeriesError::Io { path: path.to_owned(), source };
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).map_err(io)?;
+    if read == 1 && first[0] == b'{' { read_trace(path, only) } else { read_csv(path, only) }
+}
+
+/// The series of a file. Fails as [`record`] does.
+pub fn read(path: &Path, only: &[String]) -> Result<Vec<Series>, SeriesError> {
+    Ok(record(path, only)?.series)
+}
+
+impl Recording {
+    /// Keeps the lanes that were asked for, all of them where none was named. Fails on a name that is not there, and on a
+    /// lane without the two points that a slope needs.
+    fn keep(mut self, path: &Path, only: &[String]) -> Result<Self, SeriesError> {
+        let path = || path.to_owned();
+        if let Some(lane) = only.iter().find(|lane| !self.series.iter().any(|series| series.lane == **lane)) {
+            let lanes: Vec<&str> = self.series.iter().map(|series| series.lane.as_str()).collect();
+            return Err(SeriesError::NoLane { path: path(), lane: lane.clone(), lanes: lanes.join(", ") });
+        }
+        self.series.retain(|series| only.is_empty() || only.contains(&series.lane));
+        match self.series.iter().find(|series| series.points.len() < 2) {
+            None => Ok(self),
+            Some(Series { lane, points, .. }) => {
+                Err(SeriesError::TooFew { path: path(), lane: lane.clone(), count: points.len() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

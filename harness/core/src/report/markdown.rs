@@ -1,0 +1,55 @@
+//! What the page of a CI job shows: the verdicts as a table, and the first finding of each invariant.
+
+use std::fmt::Write;
+
+use super::text::{fields, firsts, mark, proof};
+use crate::verdict::{Outcome, RunReport};
+
+/// The page of `run`.
+pub fn run(report: &RunReport) -> String {
+    let mut page = format!("# traintrue: {}\n\n", report.summary);
+    put(&mut page, format_args!("{}. Contract: {}.\n\n", plain(&report.trainer), report.contract));
+    for note in &report.notes {
+        put(&mut page, format_args!("{}\n\n", plain(note)));
+    }
+    page.push_str("| verdict | scenario | what was proved |\n|---|---|---|\n");
+    for outcome in &report.outcomes {
+        let (_, mark) = mark(outcome.verdict);
+        let (scenario, proof) = (plain(&outcome.scenario), plain(&proof(outcome)));
+        put(&mut page, format_args!("| {mark} | {scenario} | {proof} |\n"));
+    }
+    report.outcomes.iter().for_each(|outcome| findings(&mut page, outcome));
+    page
+}
+
+fn findings(page: &mut String, outcome: &Outcome) {
+    for (finding, head) in firsts(outcome) {
+        put(page, format_args!("\n## {}: {}\n\n", plain(&outcome.scenario), plain(&head)));
+        for (name, value) in fields(finding) {
+            put(page, format_args!("- **{name}** {}\n", plain(&value)));
+        }
+        if let Some(waived) = &finding.waived {
+            put(page, format_args!("- **{}**\n", plain(&waived.to_string())));
+        }
+    }
+}
+
+/// Text of a trainer that means nothing to Markdown and stays on its line.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for character in text.chars() {
+        match character {
+            '<' => plain.push_str("&lt;"),
+            '&' => plain.push_str("&amp;"),
+            '\n' | '\r' => plain.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' => plain.extend(['\\', character]),
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments) {
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(what);
+}

@@ -1,0 +1,10 @@
+//! The example trainer, held to every scenario: each is a test by its own id.
+
+#[path = "../examples/linear_regression.rs"]
+mod linear_regression;
+
+use linear_regression::LinearRegression;
+
+fn main() {
+    traintrue::test_main(|| LinearRegression { restore: |state| state });
+}
