@@ -1,21 +1,21 @@
-//! The linear regression of `linear_regression.rs` with one bug, as most trainers have it: a checkpoint brings back weights,
+//! The trainer of `resumable.rs` with one bug, as most trainers have it: a checkpoint brings back weights,
 //! moments and the place in the data, and the gradients gathered since the last update are gone.
 //!
 //!     cargo build -p traintrue --example lost_window
 //!     traintrue run resume-mid-window --trainer target/debug/examples/lost_window
 
-#[path = "linear_regression.rs"]
-mod linear_regression;
+#[path = "resumable.rs"]
+mod resumable;
 
-use linear_regression::{LinearRegression, State, Window};
+use resumable::{Resumable, State, Window};
 
 /// The trainer with its bug.
-pub fn trainer() -> LinearRegression {
+pub fn trainer() -> Resumable {
     let restore = |mut state: State| {
         state.window = Window::default();
         state
     };
-    LinearRegression { restore }
+    Resumable { restore }
 }
 
 #[allow(dead_code, reason = "tests have a main function of their own")]

@@ -1,74 +1,32 @@
 //! The trainer's side in Rust: one required method.
 //!
-//! A trainer is handed a plan and a recorder, trains as the plan says, and writes what it does. Here is one that learns the
-//! mean token of its samples by a plain step, and can nothing else; a real one, with resume, is in
-//! `harness/core/examples/linear_regression.rs`.
+//! A trainer is handed a plan and a recorder, trains as the plan says, and writes what it does:
 //!
 //! ```
 //! use traintrue::{Plan, Recorder, Trainer, TrainerError};
-//! use traintrue::trace::event::{Edge, Epoch, Loss, MicroBatch, Update};
+//! use traintrue::trace::event::{Edge, Epoch};
 //!
-//! struct Mean(f32);
+//! #[derive(Default)]
+//! struct MyTrainer;
 //!
-//! impl Trainer for Mean {
+//! impl Trainer for MyTrainer {
 //!     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
-//!         let window = plan.train.accumulation as usize;
-//!         let mut step = 0;
 //!         for epoch in 0..plan.data.epochs {
 //!             recorder.write(|| Epoch { epoch, edge: Edge::Begin })?;
-//!             let batches: Vec<&[Vec<u32>]> = plan.data.samples.chunks(plan.data.batch as usize).collect();
-//!             for (at, batches) in batches.chunks(window).enumerate() {
-//!                 let (mut gradient, mut tokens) = (0.0, 0);
-//!                 for (number, batch) in batches.iter().enumerate() {
-//!                     let index = (at * window + number) as u64;
-//!                     let errors: Vec<f32> = batch.iter().flatten().map(|&id| self.0 - id as f32).collect();
-//!                     recorder.write(|| MicroBatch {
-//!                         epoch,
-//!                         index,
-//!                         losses: vec![Loss {
-//!                             name: "squares".into(),
-//!                             sum: errors.iter().map(|e| f64::from(e * e)).sum::<f64>().into(),
-//!                             weight: (batch.len() as f64).into(),
-//!                         }],
-//!                         ..Default::default()
-//!                     })?;
-//!                     gradient += errors.iter().sum::<f32>();
-//!                     tokens += errors.len();
-//!                 }
-//!                 let lr = plan.train.optimizer.lr;
-//!                 self.0 -= lr as f32 * gradient / tokens as f32;
-//!                 step += 1;
-//!                 recorder.write(|| Update { step, lr: vec![lr.into()], ..Default::default() })?;
-//!             }
+//!             // … each micro-batch and each update of the epoch, when it is done …
 //!             recorder.write(|| Epoch { epoch, edge: Edge::End })?;
 //!         }
 //!         Ok(())
 //!     }
 //! }
 //!
-//! # let plan = Plan::parse(r#"{"schema":1,"scenario":"mine","run":"once","seed":7,
-//! #     "data":{"samples":[[1,10,2],[1,11,2],[1,13,2]],"tokens":{"pad":3,"bos":1,"eos":2,"vocabulary":32},
-//! #         "batch":1,"epochs":1,"shuffle":false,"max_length":16,"drop_last":false,
-//! #         "padding":{"policy":"longest","side":"right","multiple_of":1}},
-//! #     "train":{"accumulation":2,"optimizer":{"name":"adamw","lr":1e-3,"betas":[0.9,0.999],"eps":1e-8,"decay":0},
-//! #         "schedule":{"name":"constant","warmup":0}},"model":{"size":"tiny"}}"#)?;
-//! let mut trace = Vec::new();
-//! traintrue::trainer::record(&mut Mean(0.0), &plan, &mut trace)?;
-//! // run, epoch, two micro-batches, update, one micro-batch, update, epoch, end
-//! assert_eq!(String::from_utf8(trace)?.lines().count(), 9);
-//! # Ok::<(), TrainerError>(())
-//! ```
-//!
-//! The main function of a test with `harness = false` that makes each scenario a test of its own is this call:
-//!
-//! ```no_run
-//! # struct Mean(f32);
-//! # impl traintrue::Trainer for Mean {
-//! #     fn run(&mut self, _: &traintrue::Plan, _: &mut traintrue::Recorder)
-//! #         -> Result<(), traintrue::TrainerError> { Ok(()) }
+//! # fn main_of_a_test() {
+//! // The main function of a test with `harness = false` makes each scenario a test of its own:
+//! traintrue::test_main(MyTrainer::default);
 //! # }
-//! traintrue::test_main(|| Mean(0.0));
 //! ```
+//!
+//! `harness/core/examples/linear_regression.rs` is a whole one, and `resumable.rs` beside it one that can be stopped anywhere.
 
 use std::io::Write;
 

@@ -17,7 +17,7 @@ use crate::finding::Finding;
 pub enum Verdict {
     /// Every comparison holds.
     Held,
-    /// Comparisons failed, and each failure is known and waived.
+    /// Comparisons failed or could not be made, which is known and waived.
     Waived,
     /// Something could not be compared.
     NotJudged,

@@ -1,4 +1,5 @@
-//! Waivers: failures that are known. They stay visible in every report and do not count.
+//! Waivers: failures that are known, and scenarios that are known not to be judged. They stay visible in every report and do
+//! not count.
 //!
 //! A waiver is itself held to something: one that is expired fails, and so does one that nothing needs any more, where all
 //! that it stands for was judged.
@@ -59,7 +60,7 @@ impl Waiving<'_> {
     /// Whether each scenario that it may stand for was run and judged: only then is it known that nothing needs it.
     fn all_judged(&self, waiver: &Waiver, outcomes: &[Outcome]) -> bool {
         let judged = |id: &str| {
-            outcomes.iter().any(|outcome| outcome.scenario == id && outcome.verdict != Verdict::NotJudged)
+            outcomes.iter().any(|outcome| outcome.scenario == id && outcome.reason.is_none())
         };
         let all = |catalogue: &Catalogue| {
             let mut of_it = catalogue.all().iter().filter(|scenario| waiver.is_of(&scenario.id));
@@ -69,7 +70,7 @@ impl Waiving<'_> {
     }
 }
 
-/// Marks every finding that it stands for; true where there is one.
+/// Marks every finding that it stands for, and every scenario of its that could not be judged; true where there is one.
 fn use_up(waiver: &Waiver, outcomes: &mut [Outcome]) -> bool {
     let waived = Waived { reason: waiver.reason.clone(), until: waiver.until.to_string() };
     let mut used = false;
@@ -78,6 +79,13 @@ fn use_up(waiver: &Waiver, outcomes: &mut [Outcome]) -> bool {
             |finding: &&mut Finding| waiver.invariant.as_ref().is_none_or(|name| *name == finding.invariant);
         for finding in outcome.findings.iter_mut().filter(of_it) {
             finding.waived.get_or_insert_with(|| waived.clone());
+            used = true;
+        }
+        // An invariant of that name may be what is missing, or may not: only a waiver of the scenario stands for it.
+        if waiver.invariant.is_none() && outcome.verdict == Verdict::NotJudged {
+            let reason = outcome.reason.take().unwrap_or_default();
+            outcome.reason = Some(format!("{reason}; {waived}"));
+            outcome.verdict = Verdict::Waived;
             used = true;
         }
     }
@@ -215,7 +223,12 @@ mod tests {
         Verdict::Broken,
         Some("waiver/used")
     )]
-    #[case::not_known_to_be_needed("scenario = \"torn-checkpoint\"", "2027-01-01", Verdict::Broken, None)]
+    #[case::not_known_to_be_needed(
+        "scenario = \"torn-checkpoint\"\ninvariant = \"clip/global-norm\"",
+        "2027-01-01",
+        Verdict::Broken,
+        None
+    )]
     #[case::not_known_anywhere("invariant = \"clip/global-norm\"", "2027-01-01", Verdict::Broken, None)]
     fn a_waiver_is_used_or_fails(
         #[case] waives: &str,
@@ -234,6 +247,15 @@ mod tests {
         }
         let red = verdict == Verdict::Broken || stale.is_some();
         assert_eq!(Exit::of(&applied.summary), if red { Exit::Broken } else { Exit::NotJudged });
+    }
+
+    #[test]
+    fn what_is_known_not_to_be_judged_is_waived_and_still_says_why() {
+        let applied = applied("scenario = \"torn-checkpoint\"", "2027-01-01");
+        let outcome = of(&applied, "torn-checkpoint");
+        assert_eq!(outcome.verdict, Verdict::Waived);
+        assert_eq!(outcome.reason.as_deref(), Some("no file-faults; waived: known until 2027-01-01"));
+        assert_eq!((applied.summary.waived, applied.summary.not_judged), (1, 0));
     }
 
     #[test]

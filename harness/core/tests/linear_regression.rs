@@ -1,4 +1,6 @@
-//! The example trainer, held to every scenario: each is a test by its own id.
+//! The smallest example trainer, held to every scenario: each is a test by its own id.
+
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 #[path = "../examples/linear_regression.rs"]
 mod linear_regression;
@@ -6,5 +8,5 @@ mod linear_regression;
 use linear_regression::LinearRegression;
 
 fn main() {
-    traintrue::test_main(|| LinearRegression { restore: |state| state });
+    traintrue::test_main(LinearRegression::<BuildHasherDefault<DefaultHasher>>::default);
 }

@@ -57,8 +57,8 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
             status
         }
         Verdict::Waived => {
-            let waived: BTreeSet<String> =
-                outcome.findings.iter().flat_map(|it| &it.waived).map(ToString::to_string).collect();
+            let findings = outcome.findings.iter().flat_map(|it| &it.waived).map(ToString::to_string);
+            let waived: BTreeSet<String> = outcome.reason.iter().cloned().chain(findings).collect();
             let mut status = TestCaseStatus::skipped();
             status
                 .set_message(waived.into_iter().collect::<Vec<_>>().join("; "))
