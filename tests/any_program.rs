@@ -61,7 +61,7 @@ fn misbehaved(bug: &str, more: &[&str]) -> (Finding, tempfile::TempDir) {
 #[case::hang("hang", &["--timeout", "10"], "still running after 10 s", "hangs, or needs a longer --timeout")]
 #[case::half_a_line("half-a-line", &[], "once.jsonl:7: the last line is cut short", "something else than a trace")]
 #[case::garbage("garbage", &[], "once.jsonl:7: not an event: ", "something else than a trace")]
-#[case::endless("endless", &[], "a trace of more than 524288 bytes", "never stops writing")]
+#[case::endless("endless", &[], "more than 524288 bytes of trace", "never stops writing")]
 #[case::lie("lies-about-its-plan", &[], "4", "follows another plan than the one it was given")]
 fn a_misbehaviour_is_one_clear_finding_that_names_run_and_line(
     #[case] bug: &str,

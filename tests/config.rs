@@ -97,6 +97,15 @@ fn a_file_that_cannot_be_used_is_exit_2(#[case] more: &str, #[case] message: &st
     }
 }
 
+#[rstest]
+#[case::listed(&["list"])]
+#[case::explained(&["explain", "two-parameters"])]
+fn scenarios_that_the_file_names_are_shown(#[case] verb: &[&str]) {
+    let (folder, _) = repository("", "");
+    let ran = traintrue_in(folder.path(), verb).with_exit(0);
+    assert!(ran.stdout.contains("two-parameters"), "{}", ran.stdout);
+}
+
 #[test]
 fn what_is_waived_stays_in_every_report() {
     let (folder, _) = repository("moments-not-restored", &format!("{SEAM}2999-12-31"));

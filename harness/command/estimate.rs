@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use traintrue::exit::Exit;
+use traintrue::limited;
 use traintrue::memory::bytes::Bytes;
 use traintrue::memory::estimate::{self, Adapters, Architecture, Request, Target};
 use traintrue::plan;
@@ -160,10 +161,9 @@ fn architecture(args: &EstimateArgs) -> Result<(String, Architecture), Box<dyn s
 
 fn read(path: &Path) -> Result<String, EstimateError> {
     let failed = |source| EstimateError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > CONFIG_LIMIT_BYTES {
-        return Err(EstimateError::TooLong { path: path.to_owned() });
-    }
-    std::fs::read_to_string(path).map_err(failed)
+    let bytes = limited::read(path, CONFIG_LIMIT_BYTES).map_err(failed)?;
+    let bytes = bytes.ok_or_else(|| EstimateError::TooLong { path: path.to_owned() })?;
+    String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 fn request(args: &EstimateArgs) -> Result<Request, EstimateError> {

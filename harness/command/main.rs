@@ -4,6 +4,7 @@
 
 mod accept;
 mod bench;
+mod catalogue;
 mod check;
 mod describe;
 mod estimate;

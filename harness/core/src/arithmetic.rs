@@ -89,9 +89,9 @@ impl Counts {
         let (n, window) = (self.micro_batches, self.accumulation);
         let Cursor { epoch, micro_batches } = self.settle(at);
         match self.tail {
-            Tail::Flush => epoch * n.div_ceil(window) + micro_batches / window,
-            Tail::Drop => epoch * (n / window) + micro_batches / window,
-            Tail::Carry => (epoch * n + micro_batches) / window,
+            Tail::Flush => epoch.saturating_mul(n.div_ceil(window)).saturating_add(micro_batches / window),
+            Tail::Drop => epoch.saturating_mul(n / window).saturating_add(micro_batches / window),
+            Tail::Carry => epoch.saturating_mul(n).saturating_add(micro_batches) / window,
         }
     }
 
@@ -100,7 +100,9 @@ impl Counts {
         let Cursor { epoch, micro_batches } = self.settle(at);
         match self.tail {
             Tail::Flush | Tail::Drop => micro_batches % self.accumulation,
-            Tail::Carry => (epoch * self.micro_batches + micro_batches) % self.accumulation,
+            Tail::Carry => {
+                epoch.saturating_mul(self.micro_batches).saturating_add(micro_batches) % self.accumulation
+            }
         }
     }
 
@@ -109,7 +111,7 @@ impl Counts {
         if at.micro_batches < self.micro_batches.max(1) {
             at
         } else {
-            Cursor { epoch: at.epoch + 1, micro_batches: 0 }
+            Cursor { epoch: at.epoch.saturating_add(1), micro_batches: 0 }
         }
     }
 }

@@ -65,8 +65,10 @@ pub fn check(
                 traces: vec![other.into()],
             };
             let run = Group::whole(&recorded);
-            if let Some(rule) = find(relation.invariant()) {
-                tell(rule, &recorded, &run, Some(&other), true, &mut tallies);
+            if let Some(rule) = find(relation.invariant())
+                && let Some(sheet) = judge(rule, &recorded, &run, Some(&other), true)
+            {
+                tell(rule, &run, &sheet, &mut tallies);
             }
         }
         None => by_scenario(&recorded, catalogue, &mut tallies),
@@ -188,8 +190,14 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
                     .iter()
                     .find(|other| other.scenario == run.scenario && other.name == name && name != run.name)
             });
-            if let Some(rule) = find(&asked.invariant) {
-                tell(rule, recorded, run, against, whole, tallies);
+            let Some(rule) = find(&asked.invariant) else { continue };
+            match judge(rule, recorded, run, against, whole) {
+                Some(sheet) => tell(rule, run, &sheet, tallies),
+                None => {
+                    if let Some(note) = lacking(rule, asked) {
+                        run.members.iter().for_each(|&at| tallies[at].note(&note));
+                    }
+                }
             }
         }
     }
@@ -206,26 +214,42 @@ fn unjudged(recorded: &Recording) -> Vec<String> {
     std::iter::once(held_to).chain(lacking).collect()
 }
 
-/// Judges one run by one invariant, where what it needs is there, and tells it in the outcome of the trace that broke it, or
-/// of the run's last. `whole` says whether all segments of the run are there.
-fn tell(
+/// Judges one run by one invariant; none where what that needs is not there. `whole` says whether all segments of the run are.
+fn judge(
     rule: &Rule,
     recorded: &[Recorded],
     run: &Group,
     against: Option<&Group>,
     whole: bool,
-    tallies: &mut [Tally],
-) {
+) -> Option<Sheet> {
     let evidence = run.evidence();
-    let sheet = match rule.kind {
-        Kind::Trace(_) if whole => compared_in(rule, run.members.iter().map(|&at| &recorded[at].watched)),
-        Kind::Run(_) if whole => compare(rule, &evidence, None),
-        Kind::Pair(_) if against.is_some() => compare(rule, &evidence, against.map(Group::evidence).as_ref()),
-        _ => return,
+    match rule.kind {
+        Kind::Trace(_) => {
+            whole.then(|| compared_in(rule, run.members.iter().map(|&at| &recorded[at].watched)))
+        }
+        Kind::Run(_) => whole.then(|| compare(rule, &evidence, None)),
+        Kind::Pair(_) => against.map(|other| compare(rule, &evidence, Some(&other.evidence()))),
+        Kind::Process | Kind::Artefact => None,
+    }
+}
+
+/// What an invariant that was not judged would need; none where its traces were judged one by one.
+fn lacking(rule: &Rule, asked: &Expectation) -> Option<String> {
+    let what = match rule.kind {
+        Kind::Run(_) => "the traces of the run's other processes are not given".to_owned(),
+        Kind::Pair(_) => {
+            format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default())
+        }
+        Kind::Trace(_) | Kind::Process | Kind::Artefact => return None,
     };
+    Some(format!("{} is not judged: {what}", rule.name))
+}
+
+/// Tells what came of it in the outcome of the trace that broke it, or of the run's last.
+fn tell(rule: &Rule, run: &Group, sheet: &Sheet, tallies: &mut [Tally]) {
     let segment = sheet.broken.as_ref().map_or(run.members.len() - 1, |broken| broken.segment);
     if let Some(&at) = run.members.get(segment) {
-        tallies[at].asked(rule, &evidence, &sheet);
+        tallies[at].asked(rule, &run.evidence(), sheet);
     }
 }
 
@@ -275,7 +299,9 @@ mod tests {
         let both = judged(&[again.clone(), once.clone()], None);
         assert_eq!((both.outcomes.len(), both.trainer.as_str()), (2, "fake 1"));
         assert!(mentions(&both, 0) && !mentions(&both, 1));
-        assert!(!mentions(&judged(&[again], None), 0));
+        let alone = &judged(&[again], None).outcomes[0];
+        let note = "determinism/repeat is not judged: the run once is not among the traces";
+        assert!(alone.notes.iter().any(|it| it == note), "{:?}", alone.notes);
     }
 
     #[test]

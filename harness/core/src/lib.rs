@@ -18,6 +18,7 @@ pub mod finding;
 pub mod invariants;
 pub mod judge;
 pub mod kill_matrix;
+pub mod limited;
 pub mod memory;
 pub mod nearest;
 pub mod number;

@@ -6,6 +6,7 @@ mod device;
 mod read;
 mod validate;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -310,6 +311,16 @@ pub enum Dtype {
     F16,
     /// 8 bits; the exponent range of f32.
     Bf16,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// The model.

@@ -15,7 +15,7 @@ mod stating;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub const TRACE_LIMIT_BYTES: u64 = 8 << 30;
 const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
 
 /// What is shown of a trainer's standard error.
-const COMPLAINT_BYTES: usize = 600;
+const COMPLAINT_BYTES: u64 = 600;
 
 /// The two commands of a trainer.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub enum Ending {
         /// The limit.
         after: Duration,
     },
-    /// Killed, for its trace grew too long.
+    /// Killed, for its trace or its standard error grew too long.
     TooLong {
         /// The limit.
         limit_bytes: u64,
@@ -155,11 +155,10 @@ impl Program {
         let start = |source| ProgramError::Start { command: shown.clone(), source };
         let file = tempfile::NamedTempFile::new().map_err(start)?;
         let output = file.reopen().map_err(start)?;
-        let complaints = tempfile::NamedTempFile::new().map_err(start)?;
-        let limits = Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES };
-        let mut command = command(&self.describe);
-        command.stderr(complaints.reopen().map_err(start)?);
-        let (stop, _) = attend(command, Vec::new(), output, limits).map_err(start)?;
+        let mut complaints = tempfile::tempfile().map_err(start)?;
+        let limits =
+            Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
+        let (stop, _) = attend(command(&self.describe), Vec::new(), output, limits).map_err(start)?;
         let problem = match stop {
             Stop::Exited(status) if status.success() => None,
             Stop::Exited(status) => Some(format!("ended with {status}")),
@@ -167,7 +166,7 @@ impl Program {
             Stop::TooLong => Some("did not end its answer".to_owned()),
         };
         if let Some(problem) = problem {
-            let complaint = match complaint(complaints.path()) {
+            let complaint = match complaint(&mut complaints) {
                 nothing if nothing.is_empty() => nothing,
                 said => format!("; its standard error ends: {said}"),
             };
@@ -188,18 +187,23 @@ impl Program {
         let create = |path: &Path| {
             File::create(path).map_err(|source| ProgramError::Write { path: path.to_owned(), source })
         };
-        let (trace, complaints) = (create(errand.trace)?, create(errand.complaints)?);
+        let trace = create(errand.trace)?;
+        let complaints =
+            File::options().read(true).write(true).create(true).truncate(true).open(errand.complaints);
+        let mut complaints = complaints
+            .map_err(|source| ProgramError::Write { path: errand.complaints.to_owned(), source })?;
         let trace: Box<dyn Write + Send> = match self.stated == Stated::default() {
             true => Box::new(trace),
             false => Box::new(Stating::new(trace, self.stated.clone())),
         };
         let mut command = command(&self.run);
-        command.stderr(complaints).envs(errand.environment.iter().map(|(key, value)| (key, value)));
+        command.envs(errand.environment.iter().map(|(key, value)| (key, value)));
         let plan = serde_json::to_vec(errand.plan).map_err(|error| start(error.into()))?;
         let limits = Limits {
             timeout: errand.timeout,
             kill_after: errand.kill_after,
             output_bytes: self.trace_limit_bytes,
+            complaints: &complaints,
         };
         let (stop, wall) = attend(command, plan, trace, limits).map_err(start)?;
         let ending = match stop {
@@ -207,7 +211,7 @@ impl Program {
             Stop::Exited(status) => Ending::Failed {
                 code: status.code(),
                 status: status.to_string(),
-                complaint: complaint(errand.complaints),
+                complaint: complaint(&mut complaints),
             },
             Stop::Killed => Ending::Killed,
             Stop::TimedOut => Ending::TimedOut { after: errand.timeout },
@@ -250,10 +254,17 @@ fn understand(command: String, answer: &str, stated: &Stated) -> Result<Descript
 }
 
 /// The end of what a process wrote to its standard error, on one line.
-fn complaint(path: &Path) -> String {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(COMPLAINT_BYTES)..]).into_owned();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+fn complaint(file: &mut File) -> String {
+    let mut end = Vec::new();
+    let length = file.seek(SeekFrom::End(0)).unwrap_or(0);
+    let read = file
+        .seek(SeekFrom::Start(length.saturating_sub(COMPLAINT_BYTES)))
+        .and_then(|_| file.take(COMPLAINT_BYTES).read_to_end(&mut end));
+    // What cannot be read again is not shown; the file itself stays with the report.
+    read.map_or_else(
+        |_| String::new(),
+        |_| String::from_utf8_lossy(&end).split_whitespace().collect::<Vec<_>>().join(" "),
+    )
 }
 
 #[cfg(test)]

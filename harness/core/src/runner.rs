@@ -150,7 +150,7 @@ impl Runner<'_> {
         for (at, segment) in run.segments.iter().enumerate().skip(record.endings.len()) {
             if let Some(damage) = &segment.damage {
                 let newest = record.evidence.segments.last().and_then(|trace| last_saved(trace));
-                if let Err(problem) = damage::damage(newest.as_ref(), damage) {
+                if let Err(problem) = damage::damage(newest.as_ref(), damage, &run.checkpoints) {
                     unjudged.push(format!("{}: {problem}", run.name));
                     break;
                 }

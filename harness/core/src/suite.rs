@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::contract::{Contract, Description};
+use crate::contract::Description;
 use crate::invariants::{RunEvidence, find};
 use crate::judge::{self, Case, Labels, command, judge};
 use crate::plan::SCHEMA;
@@ -111,17 +111,18 @@ impl Suite<'_> {
         let verb = ["run".to_owned(), scenario.id.clone()];
         let reproduce = command(verb.iter().chain(self.arguments));
         let label: &(dyn Fn(&Path) -> String + Sync) = if self.report.is_some() { &whole } else { &shown };
-        let judged = |evidence: &Evidence, declared: &Contract| {
+        let judged = |evidence: &Evidence, deterministic: bool| {
             let labels = Labels { reproduce: &reproduce, trace: label };
-            let case = Case { scenario, evidence, declared, partial: !wanted.is_empty(), labels };
+            let case =
+                Case { scenario, evidence, declared, deterministic, partial: !wanted.is_empty(), labels };
             judge(&case, self.runner.slots)
         };
-        let mut outcome = judged(&evidence, declared);
+        let mut outcome = judged(&evidence, declared.deterministic);
         let doubted = matches!(purpose, Purpose::Verdict) && declared.deterministic;
         if doubted && judge::rests_on_bits(&outcome) {
             repeat(&mut evidence)?;
             if let Some(shown) = shown_not_deterministic(&evidence) {
-                outcome = judged(&evidence, &Contract { deterministic: false, ..declared.clone() });
+                outcome = judged(&evidence, false);
                 outcome.notes.push(shown);
             }
         }

@@ -32,7 +32,7 @@ pub struct Outcome {
     pub scenario: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why it was not judged.
+    /// Why it, or a part of it, was not judged.
     pub reason: Option<String>,
     /// Comparisons made, by invariant.
     pub compared: BTreeMap<String, u64>,

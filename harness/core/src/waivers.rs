@@ -41,10 +41,16 @@ impl Waiving<'_> {
             (!used && self.all_judged(waiver, &report.outcomes)).then(|| not_needed(waiver))
         };
         let stale: Vec<Option<Stale>> = self.config.waivers.iter().map(stale).collect();
-        for outcome in report.outcomes.iter_mut().filter(|outcome| outcome.verdict == Verdict::Broken) {
-            if outcome.findings.iter().all(|finding| finding.waived.is_some()) {
-                outcome.verdict = Verdict::Waived;
-            }
+        for outcome in report.outcomes.iter_mut().filter(|outcome| outcome.verdict != Verdict::Held) {
+            let whole =
+                |waiver: &Waiver| waiver.stands_for_all_of(&outcome.scenario) && waiver.until >= self.today;
+            let all_known = outcome.findings.iter().all(|finding| finding.waived.is_some());
+            let all_judged = outcome.reason.is_none() || self.config.waivers.iter().any(whole);
+            outcome.verdict = match (all_known, all_judged) {
+                (false, _) => Verdict::Broken,
+                (true, false) => Verdict::NotJudged,
+                (true, true) => Verdict::Waived,
+            };
         }
         let waivers = self.config.waivers.iter().zip(stale);
         let findings: Vec<Finding> =
@@ -57,16 +63,23 @@ impl Waiving<'_> {
         report
     }
 
-    /// Whether each scenario that it may stand for was run and judged: only then is it known that nothing needs it.
+    /// Whether what it may stand for was run and judged, all of it: only then is it known that nothing needs it.
     fn all_judged(&self, waiver: &Waiver, outcomes: &[Outcome]) -> bool {
-        let judged = |id: &str| {
-            outcomes.iter().any(|outcome| outcome.scenario == id && outcome.reason.is_none())
+        let judged = |outcome: &Outcome| {
+            // After what broke, as after a crash, others may not have been compared.
+            let compared =
+                || waiver.invariant.as_ref().is_none_or(|name| outcome.compared.contains_key(name));
+            outcome.reason.is_none() && (outcome.verdict == Verdict::Held || compared())
         };
-        let all = |catalogue: &Catalogue| {
-            let mut of_it = catalogue.all().iter().filter(|scenario| waiver.is_of(&scenario.id));
-            of_it.all(|scenario| judged(&scenario.id))
-        };
-        self.catalogue.is_some_and(all)
+        let run = |id: &str| outcomes.iter().any(|outcome| outcome.scenario == id && judged(outcome));
+        let Some(catalogue) = self.catalogue else { return false };
+        let of_it: Vec<&str> = catalogue
+            .all()
+            .iter()
+            .map(|scenario| scenario.id.as_str())
+            .filter(|id| waiver.is_of(id))
+            .collect();
+        !of_it.is_empty() && of_it.into_iter().all(run)
     }
 }
 
@@ -81,11 +94,8 @@ fn use_up(waiver: &Waiver, outcomes: &mut [Outcome]) -> bool {
             finding.waived.get_or_insert_with(|| waived.clone());
             used = true;
         }
-        // An invariant of that name may be what is missing, or may not: only a waiver of the scenario stands for it.
-        if waiver.invariant.is_none() && outcome.verdict == Verdict::NotJudged {
-            let reason = outcome.reason.take().unwrap_or_default();
-            outcome.reason = Some(format!("{reason}; {waived}"));
-            outcome.verdict = Verdict::Waived;
+        if let Some(reason) = outcome.reason.as_mut().filter(|_| waiver.invariant.is_none()) {
+            reason.push_str(&format!("; {waived}"));
             used = true;
         }
     }
@@ -95,6 +105,11 @@ fn use_up(waiver: &Waiver, outcomes: &mut [Outcome]) -> bool {
 impl Waiver {
     fn is_of(&self, scenario: &str) -> bool {
         self.scenario.as_ref().is_none_or(|own| own == scenario)
+    }
+
+    /// Whether it also stands for what could not be judged. What is missing may be any invariant, or none.
+    fn stands_for_all_of(&self, scenario: &str) -> bool {
+        self.invariant.is_none() && self.is_of(scenario)
     }
 
     /// What it stands for, in words.
@@ -167,7 +182,9 @@ mod tests {
     fn outcome(scenario: &str, verdict: Verdict, broke: &[&str]) -> Outcome {
         let finding = |name: &&str| Finding { invariant: (*name).to_owned(), ..crate::report::example() };
         let findings = broke.iter().map(finding).collect();
-        Outcome { verdict, reason: None, findings, ..Outcome::not_judged(scenario, String::new()) }
+        let compared =
+            broke.iter().chain(&["clip/global-norm"]).map(|name| ((*name).to_owned(), 1)).collect();
+        Outcome { verdict, reason: None, compared, findings, ..Outcome::not_judged(scenario, String::new()) }
     }
 
     fn waivers(of: &str, until: &str) -> Config {
@@ -175,13 +192,17 @@ mod tests {
         Config::parse(Path::new("traintrue.toml"), &text).unwrap()
     }
 
-    /// Every scenario held, but for two: one is broken in two ways, and one could not be judged.
+    /// Every scenario held, but for three: one is broken in two ways, one could not be judged, and one died of what broke.
     fn report(catalogue: &Catalogue) -> RunReport {
         let of = |id: &str| match id {
             "resume-mid-window" => {
                 outcome(id, Verdict::Broken, &["seam/identical", "window/closes-as-declared"])
             }
             "torn-checkpoint" => Outcome::not_judged(id, "no file-faults".into()),
+            "checkpoint-is-pure" => Outcome {
+                reason: Some("seam/identical on resumed: the run did not end".into()),
+                ..outcome(id, Verdict::Broken, &["protocol/answers"])
+            },
             id => outcome(id, Verdict::Held, &[]),
         };
         let outcomes: Vec<Outcome> = catalogue.all().iter().map(|scenario| of(&scenario.id)).collect();
@@ -229,6 +250,12 @@ mod tests {
         Verdict::Broken,
         None
     )]
+    #[case::not_compared(
+        "scenario = \"checkpoint-is-pure\"\ninvariant = \"purity/same-trajectory\"",
+        "2027-01-01",
+        Verdict::Broken,
+        None
+    )]
     #[case::not_known_anywhere("invariant = \"clip/global-norm\"", "2027-01-01", Verdict::Broken, None)]
     fn a_waiver_is_used_or_fails(
         #[case] waives: &str,
@@ -245,8 +272,7 @@ mod tests {
             assert!(finding.cause.contains("[[waive]] at line 1"), "{}", finding.cause);
             assert_eq!((finding.line, finding.reproduce.as_str()), (1, "traintrue run"));
         }
-        let red = verdict == Verdict::Broken || stale.is_some();
-        assert_eq!(Exit::of(&applied.summary), if red { Exit::Broken } else { Exit::NotJudged });
+        assert_eq!(Exit::of(&applied.summary), Exit::Broken, "one scenario is broken whatever is waived");
     }
 
     #[test]
@@ -256,6 +282,19 @@ mod tests {
         assert_eq!(outcome.verdict, Verdict::Waived);
         assert_eq!(outcome.reason.as_deref(), Some("no file-faults; waived: known until 2027-01-01"));
         assert_eq!((applied.summary.waived, applied.summary.not_judged), (1, 0));
+    }
+
+    #[rstest]
+    #[case::what_broke(
+        "scenario = \"checkpoint-is-pure\"\ninvariant = \"protocol/answers\"",
+        Verdict::NotJudged
+    )]
+    #[case::all("scenario = \"checkpoint-is-pure\"", Verdict::Waived)]
+    fn what_broke_may_be_known_and_the_rest_is_still_not_judged(
+        #[case] waives: &str,
+        #[case] verdict: Verdict,
+    ) {
+        assert_eq!(of(&applied(waives, "2027-01-01"), "checkpoint-is-pure").verdict, verdict);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::contents::LOOKED_FOR;
+use crate::limited;
 use crate::plan::PlanError;
 
 /// A longer JSON file is no log and no configuration.
@@ -59,10 +60,8 @@ impl ArtefactError {
 
 /// The text of a JSON file of at most [`JSON_LIMIT_BYTES`].
 pub(super) fn read_text(path: &Path) -> Result<String, ArtefactError> {
-    if std::fs::metadata(path).map_err(ArtefactError::io(path))?.len() > JSON_LIMIT_BYTES {
-        return Err(ArtefactError::TooLong { path: path.to_owned() });
-    }
-    let bytes = std::fs::read(path).map_err(ArtefactError::io(path))?;
+    let bytes = limited::read(path, JSON_LIMIT_BYTES).map_err(ArtefactError::io(path))?;
+    let bytes = bytes.ok_or_else(|| ArtefactError::TooLong { path: path.to_owned() })?;
     String::from_utf8(bytes).map_err(|_| ArtefactError::NotUtf8 { path: path.to_owned() })
 }
 

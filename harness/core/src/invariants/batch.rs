@@ -72,18 +72,19 @@ impl Batch {
             PaddingPolicy::Longest => longest.max(1),
             PaddingPolicy::MaxLength => self.max_length,
         };
-        width.next_multiple_of(self.padding.multiple_of.max(1))
+        width.checked_next_multiple_of(self.padding.multiple_of.max(1)).unwrap_or(u64::MAX)
     }
 
     fn size_fits(&self, it: &MicroBatch, size: u64) -> bool {
         let Counts { batch, micro_batches, .. } = self.counts;
-        size == batch || (it.index + 1 == micro_batches && size == self.counts.in_last_batch())
+        size == batch
+            || (it.index.checked_add(1) == Some(micro_batches) && size == self.counts.in_last_batch())
     }
 
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
         self.micro_batches += 1;
-        self.positions += it.rows.zip(it.width).map_or(0, |(rows, width)| rows * width);
-        self.tokens += it.tokens.unwrap_or(0);
+        self.positions = self.positions.saturating_add(it.positions());
+        self.tokens = self.tokens.saturating_add(it.tokens.unwrap_or(0));
         let Some(ids) = &it.samples else {
             return sheet.missing("samples");
         };
@@ -109,7 +110,7 @@ impl Batch {
         check(
             "rows",
             it.rows,
-            rows * size,
+            rows.saturating_mul(size),
             "collator",
             "the forward does not have the contract's rows a sample",
         );
@@ -123,7 +124,7 @@ impl Batch {
         check(
             "tokens",
             it.tokens,
-            rows * sum.tokens,
+            rows.saturating_mul(sum.tokens),
             "collator",
             "pads are counted as tokens, or tokens are cut off",
         );

@@ -138,7 +138,7 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
     };
     let (old, new) = saves(dying)?;
     if let Some(old) = old.or(end_of(&run.segments[..run.segments.len() - 2])?.map(|state| state.step)) {
-        let new = new.map_or(old, |every| (old / every + 1) * every);
+        let new = new.map_or(old, |every| (old / every).saturating_add(1).saturating_mul(every));
         start.check(loaded.step == old || loaded.step == new, sheet, || {
             let cause = "a finished save was lost, or one that never finished is taken for whole".into();
             (format!("step {old} or step {new}"), format!("step {}", loaded.step), cause)

@@ -75,7 +75,7 @@ impl Ends {
                 (self.due, self.open) = (Some(here), true);
             }
             Edge::End => {
-                let next = Cursor { epoch: it.epoch + 1, micro_batches: 0 };
+                let next = Cursor { epoch: it.epoch.saturating_add(1), micro_batches: 0 };
                 // A checkpoint of an epoch's last update is older than that epoch's end: the end may come after the load.
                 let late = !self.trained && !self.open && due == next;
                 sheet.check(late || (self.open && self.counts.settle(due) == next), line, || Difference {
@@ -105,7 +105,7 @@ impl Ends {
                 sheet.check(begun && due == here, line, || out_of_step(due, here, self.trained));
             }
         }
-        self.due = Some(Cursor { micro_batches: it.index + 1, ..here });
+        self.due = Some(Cursor { micro_batches: it.index.saturating_add(1), ..here });
         (self.open, self.trained) = (true, true);
     }
 }
@@ -153,8 +153,7 @@ impl Watch for Ends {
         };
         sheet.check(reason_fits, last, || Difference {
             expected: format!("reason {wanted}"),
-            actual: format!("{:?}: {}", end.reason, end.message.as_deref().unwrap_or("no message"))
-                .to_lowercase(),
+            actual: format!("{}: {}", end.reason, end.message.as_deref().unwrap_or("no message")),
             component: "protocol",
             cause: "the trainer did not do what the plan asks".into(),
         });

@@ -86,7 +86,7 @@ impl Fallback<'_> {
         for lane in LANES {
             let held = |memory: &Memory| memory.lanes.get(lane).copied().flatten();
             let (Some(before), Some(after)) = (held(first), held(it)) else { continue };
-            sheet.check(after <= before + WORDS_BYTES, line, || Difference {
+            sheet.check(after <= before.saturating_add(WORDS_BYTES), line, || Difference {
                 expected: format!("{before} B of {lane}, as before the device was tried"),
                 actual: format!("{after} B"),
                 component: "loader",
@@ -101,8 +101,8 @@ impl Fallback<'_> {
     fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
         self.model_seen = true;
         let Some(budget) = self.choice().and_then(|choice| choice.budget_bytes) else { return };
-        let elements = |shape: &[u64]| shape.iter().product::<u64>();
-        let parameters: u64 = it.tensors.iter().map(|tensor| 4 * elements(&tensor.shape)).sum();
+        let bytes = it.tensors.iter().map(|tensor| tensor.elements().saturating_mul(4));
+        let parameters = bytes.fold(0, u64::saturating_add);
         sheet.check(parameters <= budget, line, || Difference {
             expected: format!("a model within {budget} B on {}", self.opening.device),
             actual: format!("{parameters} B of parameters"),

@@ -112,7 +112,8 @@ impl Fields<'_> {
             Values::Measured(spread, updates) => spread.take(field, *updates, apart()),
             Values::Within(spread, updates) => {
                 let (apart, allowed) = (apart(), spread.allows(field, *updates));
-                self.note(run.len() == against.len() && apart <= allowed, field, true, || {
+                let near = run.len() == against.len() && apart.is_finite() && apart <= allowed;
+                self.note(near, field, true, || {
                     let within = format!("{} within {} of it", shown(against), Number(allowed));
                     (within, format!("{}, {} off", shown(run), Number(apart)))
                 });
@@ -127,12 +128,20 @@ impl Fields<'_> {
         }
     }
 
-    /// A field that a trace may lack: where both do, nothing is compared.
+    /// A field that a trace may lack, or have now and then: where one of the two does, nothing is compared, which is noted.
     fn given<T: PartialEq + Debug>(&mut self, field: &'static str, run: &Option<T>, against: &Option<T>) {
-        match (run, against) {
-            (Some(run), Some(against)) => self.same(field, run, against),
-            _ => self.sheet.missing(field),
+        if self.both(field, run, against) {
+            self.same(field, run, against);
         }
+    }
+
+    /// Whether both have the field.
+    fn both<T>(&mut self, field: &'static str, run: &Option<T>, against: &Option<T>) -> bool {
+        let both = run.is_some() && against.is_some();
+        if !both {
+            self.sheet.missing(field);
+        }
+        both
     }
 
     fn given_value<T: PartialEq + Debug>(
@@ -141,9 +150,8 @@ impl Fields<'_> {
         run: &Option<T>,
         against: &Option<T>,
     ) {
-        match (run, against) {
-            (Some(run), Some(against)) => self.value(field, run, against),
-            _ => self.sheet.missing(field),
+        if self.both(field, run, against) {
+            self.value(field, run, against);
         }
     }
 
@@ -194,9 +202,11 @@ impl Fields<'_> {
         self.same("step", &run.step, &against.step);
         self.given("samples", &run.samples, &against.samples);
         self.losses(&run.losses, &against.losses);
-        self.figures("metric", run.metric.as_slice(), against.metric.as_slice());
-        self.value("digest", &run.digest_after, &against.digest_after);
-        self.value("rng", &run.rng_after, &against.rng_after);
+        if self.both("metric", &run.metric, &against.metric) {
+            self.figures("metric", run.metric.as_slice(), against.metric.as_slice());
+        }
+        self.given_value("digest", &run.digest_after, &against.digest_after);
+        self.given_value("rng", &run.rng_after, &against.rng_after);
     }
 
     fn state(&mut self, run: &State, against: &State) {

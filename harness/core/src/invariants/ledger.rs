@@ -36,8 +36,8 @@ struct Expected {
 impl Expected {
     fn of(data: &Data, counts: &Counts, world: u64) -> Self {
         let samples = data.samples.len() as u64;
-        let full = counts.micro_batches * data.batch;
-        let short = (counts.micro_batches * world * data.batch).saturating_sub(samples);
+        let full = counts.micro_batches.saturating_mul(data.batch);
+        let short = full.saturating_mul(world).saturating_sub(samples);
         Self { least: full - short.min(full), most: if world == 1 { full - short.min(full) } else { full } }
     }
 }

@@ -61,7 +61,7 @@ impl LossScale {
             self.positions = 0;
         }
         self.samples.extend(seen.samples.iter().flatten());
-        self.positions += seen.rows.unwrap_or(0) * seen.width.unwrap_or(0);
+        self.positions = self.positions.saturating_add(seen.positions());
     }
 
     /// The state after an update has the norms of its gradients.
@@ -73,7 +73,10 @@ impl LossScale {
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
         let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
-        let allowed = bound::between(terms, self.dtype) * whole;
+        let allowed = match bound::between(terms, self.dtype) {
+            Ok(bound) => bound * whole,
+            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
+        };
         for expected in &probe.gradients {
             let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
             let Some(actual) = found.and_then(|tensor| tensor.grad_norm) else {

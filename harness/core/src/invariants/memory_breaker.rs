@@ -153,9 +153,10 @@ impl Breaker {
     fn regrouped(&mut self, to: u64, it: &Adapted, line: &Line, sheet: &mut Sheet) {
         let (batch, accumulation) = self.planned;
         let now = (to, it.accumulation.unwrap_or(0));
-        sheet.check(now.0 * now.1 == batch * accumulation && now.0 <= batch, line, || Difference {
-            expected: format!("{} samples an update, as {batch} x {accumulation}", batch * accumulation),
-            actual: format!("{}, as {} x {}", now.0 * now.1, now.0, now.1),
+        let (wanted, grouped) = (batch.saturating_mul(accumulation), now.0.saturating_mul(now.1));
+        sheet.check(grouped == wanted && now.0 <= batch, line, || Difference {
+            expected: format!("{wanted} samples an update, as {batch} x {accumulation}"),
+            actual: format!("{grouped}, as {} x {}", now.0, now.1),
             component: COMPONENT,
             cause:
                 "the batch changes and the accumulation not with it: updates are of another size from here on"
@@ -173,7 +174,7 @@ impl Breaker {
     fn trains_on(&mut self, line: &Line, sheet: &mut Sheet) {
         let Some(peak) = self.peak_bytes.take() else { return };
         let limit = self.limit_bytes;
-        sheet.check(peak <= limit + SLACK_BYTES, line, || Difference {
+        sheet.check(peak <= limit.saturating_add(SLACK_BYTES), line, || Difference {
             expected: format!("room made before the next micro-batch, after a peak of {peak} B"),
             actual: format!("it is trained at a limit of {limit} B"),
             component: COMPONENT,

@@ -47,15 +47,17 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         sheet.cannot("fewer than two whole epochs of memory samples after the first");
         return Ok(());
     }
-    sheet.compared += compared;
-    let Some((earlier, later)) = differ else { return Ok(()) };
-    if begins_late(&seen, earlier.epoch) {
-        sheet.cannot("the first evaluation or checkpoint came in the last two epochs: what it sets up for good is warm-up");
-        return Ok(());
+    let place = |step| warm.iter().find(|seen| seen.at == Boundary::Update && seen.step == step);
+    match differ.and_then(|(earlier, later)| Some((earlier, later, place(later.step)?))) {
+        None => sheet.compared += compared,
+        Some((earlier, ..)) if begins_late(&seen, earlier.epoch) => sheet.cannot(
+            "it differs, and the first evaluation or checkpoint came in the last two epochs: what that sets up for good is warm-up",
+        ),
+        Some((earlier, later, broke)) => {
+            sheet.compared += compared - 1;
+            sheet.check(false, &broke.line, || describe(&warm, earlier, later));
+        }
     }
-    let broke = warm.iter().find(|seen| seen.at == Boundary::Update && seen.step == later.step);
-    let Some(broke) = broke else { return Ok(()) };
-    sheet.check(false, &broke.line, || describe(&warm, earlier, later));
     Ok(())
 }
 
@@ -214,6 +216,7 @@ mod tests {
         );
         let sheet = judge_runs(RULE.name, &[events], &[]);
         assert!(sheet.broken.is_none() && sheet.missing.is_some_and(|why| why.contains("warm-up")));
+        assert_eq!(sheet.compared, 0, "a difference that cannot be judged is not a pass");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Moves {
 
     /// The step that an element of the tensor takes by its gradient: AdamW divides by its size, plus `eps`.
     fn step(&self, tensor: &TensorState) -> f64 {
-        let numel = tensor.shape.iter().product::<u64>().max(1) as f64;
+        let numel = tensor.elements().max(1) as f64;
         let gradient = tensor.grad_norm.map_or(0.0, |norm| norm.0) * self.clipped / numel.sqrt();
         if gradient > 0.0 { self.rate * gradient / (gradient + self.eps) } else { 0.0 }
     }

@@ -97,8 +97,7 @@ fn leaves(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     };
     sheet.check(oom && reason == EndReason::Error, &line, || Difference {
         expected: "an oom event, and an end with reason error".into(),
-        actual: format!("{} oom event, and an end with reason {reason:?}", if oom { "an" } else { "no" })
-            .to_lowercase(),
+        actual: format!("{} oom event, and an end with reason {reason}", if oom { "an" } else { "no" }),
         component: "error-type",
         cause: "memory ran out, and the trace does not say so".into(),
     });

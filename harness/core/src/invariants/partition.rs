@@ -67,7 +67,7 @@ struct Judge {
     eps: f64,
     clips: bool,
     rows_per_sample: u64,
-    /// Whether the contract lets gradients of the two be compared.
+    /// Whether gradients of the two can be compared: the contract lets them, and a bound says something.
     gradients: bool,
     tensor_terms: u64,
     drift: Drift,
@@ -133,7 +133,14 @@ impl Judge {
         let terms = step.positions.max(other.positions) + self.tensor_terms;
         let growth = step.update.step.max(1) as f64;
         let noise = self.noise("grad_norm", step.update.step);
-        let gradient = growth * bound::between(terms, self.dtype) + noise;
+        let gradient = match bound::grown(terms, self.dtype, growth) {
+            Ok(bound) => bound + noise,
+            // From here on the two may drift apart by anything.
+            Err(unbounded) => {
+                self.gradients = false;
+                return sheet.cannot(&format!("from update {} on {unbounded}", step.update.step));
+            }
+        };
         let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
         let given = step.update.clipped_norm.unwrap_or(norm);
@@ -251,7 +258,7 @@ impl Judge {
     }
 
     fn sketch(&self, line: &Line, tensor: &TensorState, other: &TensorState, sheet: &mut Sheet) {
-        let numel = tensor.shape.iter().product::<u64>().max(1);
+        let numel = tensor.elements().max(1);
         let values = tensor.sketch.iter().zip(&other.sketch);
         let largest =
             tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
@@ -338,6 +345,19 @@ mod tests {
         let mut events = grouped(2, 3);
         change(&mut events);
         breaks(judge_runs(RULE.name, &[events], &[grouped(6, 1)]), component);
+    }
+
+    #[test]
+    fn what_no_bound_tells_apart_is_not_compared() {
+        let huge = |mut events: Vec<Event>| {
+            state_at(&mut events, "update").tensors[2].shape = vec![8_000_000];
+            events
+        };
+        let mut events = huge(grouped(2, 3));
+        update_at(&mut events, 2).grad_norm = Some(Number(9.0));
+        let sheet = judge_runs(RULE.name, &[events], &[huge(grouped(6, 1))]);
+        assert!(sheet.broken.is_none(), "{sheet:?}");
+        assert!(sheet.missing.is_some_and(|why| why.contains("not compared")));
     }
 
     #[test]

@@ -64,7 +64,8 @@ fn values_differ(
 ) -> Option<Differs> {
     let mut found = count(first, other, "values", "", sheet)
         .map(|it| Differs { expected: format!("{} in {}", it.expected, what()), ..it });
-    let scale = first.iter().chain(other).map(|value| value.0.abs()).fold(0.0, f64::max);
+    let finite = first.iter().chain(other).filter(|value| value.is_finite());
+    let scale = finite.map(|value| value.0.abs()).fold(0.0, f64::max);
     for (index, (a, b)) in first.iter().zip(other).enumerate() {
         sheet.compared += 1;
         let same = match tolerance {

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::probe_rows::{self, Tolerance};
 use super::{Kind, Opening, Rule, Watch};
-use crate::bound;
+use crate::bound::{self, Unbounded};
 use crate::finding::{Difference, Sheet};
 use crate::number::Number;
 use crate::plan::{Dtype, Plan};
@@ -128,8 +128,12 @@ impl Probes {
     }
 
     fn rows(&self, pair: Pair, line: &Line, sheet: &mut Sheet) {
-        let terms = bound::output_terms(pair.first.width.unwrap_or(0), pair.it.width.unwrap_or(0));
-        let tolerance = Tolerance::Relative(bound::between(terms, pair.as_asked.dtype));
+        let (width, other) = (pair.first.width.unwrap_or(0), pair.it.width.unwrap_or(0));
+        let terms = bound::output_terms(width, other, pair.as_asked.dtype);
+        let tolerance = match bound::between(terms, pair.as_asked.dtype) {
+            Ok(bound) => Tolerance::Relative(bound),
+            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
+        };
         for (id, row) in pair.as_asked.samples.iter().zip(&pair.it.rows) {
             let Some(at) = pair.asked.samples.iter().position(|other| other == id) else {
                 continue;
@@ -148,7 +152,10 @@ impl Probes {
     }
 
     fn gradients(&self, pair: &Pair, line: &Line, sheet: &mut Sheet) {
-        let bound = pair.gradient_bound();
+        let bound = match pair.gradient_bound() {
+            Ok(bound) => bound,
+            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
+        };
         for gradient in &pair.it.gradients {
             let Some(first) = pair.first.gradients.iter().find(|first| first.name == gradient.name) else {
                 continue;
@@ -189,11 +196,12 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// The largest difference, as a norm, of two right gradients.
-    fn gradient_bound(&self) -> f64 {
+    fn gradient_bound(&self) -> Result<f64, Unbounded> {
         let positions = |probe: &Probe| probe.rows.len() as u64 * probe.width.unwrap_or(0);
         let shapes = self.first.gradients.iter().map(|gradient| gradient.shape.as_slice());
         let terms = bound::gradient_terms(positions(self.first) + positions(self.it), shapes);
-        bound::between(terms, self.as_asked.dtype) * norm(&self.first.gradients).max(norm(&self.it.gradients))
+        let largest = norm(&self.first.gradients).max(norm(&self.it.gradients));
+        Ok(bound::between(terms, self.as_asked.dtype)? * largest)
     }
 }
 
@@ -258,6 +266,10 @@ mod tests {
         breaks(judge(rule.name, &family(prefix, |it| it.rows[0].logits[0] = Number(1.501))), component);
         breaks(judge(rule.name, &family(prefix, |it| it.rows[1].loss = Number(10.1))), component);
         breaks(judge(rule.name, &family(prefix, |it| it.rows[1].head[1] = Number(f64::NAN))), component);
+        breaks(
+            judge(rule.name, &family(prefix, |it| it.rows[0].logits[0] = Number(f64::INFINITY))),
+            component,
+        );
         breaks(judge(rule.name, &family(prefix, |it| it.gradients[0].sketch[0] = Number(0.11))), component);
         breaks(
             judge(

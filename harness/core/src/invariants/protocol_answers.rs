@@ -74,8 +74,9 @@ pub fn same_plan(sheet: &mut Sheet, told: &Plan, said: &Run) {
 /// The first field in which two documents differ, and what stands there.
 fn difference(field: &str, told: &Value, said: &Value) -> Option<(String, String, String)> {
     match (told, said) {
-        (Value::Object(told), Value::Object(said)) => told.iter().find_map(|(name, told)| {
-            difference(&format!("{field}.{name}"), told, said.get(name).unwrap_or(&Value::Null))
+        (Value::Object(told), Value::Object(said)) => told.keys().chain(said.keys()).find_map(|name| {
+            let of = |value: &serde_json::Map<String, Value>| value.get(name).cloned().unwrap_or_default();
+            difference(&format!("{field}.{name}"), &of(told), &of(said))
         }),
         (Value::Array(told), Value::Array(said)) if told.len() == said.len() => {
             let pairs = told.iter().zip(said).enumerate();
@@ -103,7 +104,7 @@ fn said(ending: &Ending) -> (String, String) {
             (actual, "the trainer hangs, or needs a longer --timeout".to_owned())
         }
         Ending::TooLong { limit_bytes } => (
-            format!("a trace of more than {limit_bytes} bytes"),
+            format!("more than {limit_bytes} bytes of trace, or of standard error"),
             "the trainer never stops writing".to_owned(),
         ),
     }

@@ -3,7 +3,7 @@
 use super::probe_rows::{self, Tolerance};
 use super::stream::Stream;
 use super::{Kind, Rule, RunEvidence};
-use crate::bound;
+use crate::bound::{self, Unbounded};
 use crate::finding::{Difference, Sheet};
 use crate::plan::Plan;
 use crate::trace::event::Probe;
@@ -29,7 +29,13 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
                 continue;
             };
             compared = true;
-            let tolerance = tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded);
+            let tolerance = match tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded) {
+                Ok(tolerance) => tolerance,
+                Err(unbounded) => {
+                    sheet.cannot(&unbounded.to_string());
+                    continue;
+                }
+            };
             if let Some(differs) = probe_rows::differ(saved, &loaded, tolerance, sheet) {
                 sheet.check_in(index + 1, false, &line, || Difference {
                     expected: differs.expected,
@@ -48,12 +54,18 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     Ok(())
 }
 
-fn tolerance(plan: &Plan, deterministic: bool, saved: &Probe, loaded: &Probe) -> Tolerance {
+fn tolerance(
+    plan: &Plan,
+    deterministic: bool,
+    saved: &Probe,
+    loaded: &Probe,
+) -> Result<Tolerance, Unbounded> {
     if deterministic {
-        return Tolerance::Bits;
+        return Ok(Tolerance::Bits);
     }
-    let terms = bound::output_terms(saved.width.unwrap_or(0), loaded.width.unwrap_or(0));
-    Tolerance::Relative(bound::between(terms, plan.train.dtype))
+    let dtype = plan.train.dtype;
+    let terms = bound::output_terms(saved.width.unwrap_or(0), loaded.width.unwrap_or(0), dtype);
+    bound::between(terms, dtype).map(Tolerance::Relative)
 }
 
 fn probes(stream: &mut Stream, when: &str) -> Result<Vec<(Line, Probe)>, TraceError> {

@@ -320,7 +320,7 @@ impl<'a> Walk<'a> {
         if let Event::MicroBatch(it) = &line.event {
             let place = Cursor { epoch: it.epoch, micro_batches: it.index };
             self.window.push(Held { place, samples: it.samples.clone().unwrap_or_default() });
-            self.next = Some(Cursor { micro_batches: it.index + 1, ..place });
+            self.next = Some(Cursor { micro_batches: it.index.saturating_add(1), ..place });
         }
         if let Event::Update(it) = &line.event {
             self.updates = it.step;

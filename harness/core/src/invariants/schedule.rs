@@ -39,7 +39,7 @@ impl Counted {
     const RIGHT: Self = Self { times: 1, more: 0 };
 
     fn at(self, step: u64) -> u64 {
-        (step * self.times).saturating_add_signed(self.more)
+        step.saturating_mul(self.times).saturating_add_signed(self.more)
     }
 }
 
@@ -89,7 +89,7 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
         FirstLr::Zero => FirstLr::Nonzero,
         FirstLr::Nonzero => FirstLr::Zero,
     };
-    let micro_batches = counts.micro_batches * counts.epochs;
+    let micro_batches = counts.micro_batches.saturating_mul(counts.epochs);
     vec![
         (Rates { first, ..right }, Counted::RIGHT, "the warm-up is off by one"),
         (

@@ -110,7 +110,7 @@ fn place(due: Cursor, it: &MicroBatch) -> Difference {
 fn next_place(divergence: &Divergence) -> String {
     let last = divergence.window.last().map(|held| held.place);
     last.map_or("a micro-batch".into(), |last| {
-        Place { epoch: last.epoch, index: last.micro_batches + 1 }.to_string()
+        Place { epoch: last.epoch, index: last.micro_batches.saturating_add(1) }.to_string()
     })
 }
 

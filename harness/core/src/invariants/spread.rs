@@ -89,8 +89,12 @@ impl Spread {
     }
 }
 
-/// The largest distance between two lists of figures, relative to the largest figure.
+/// The largest distance between two lists of figures, relative to the largest figure: infinite from a figure that is not finite,
+/// also to another such.
 pub(super) fn distance(run: &[f64], against: &[f64]) -> f64 {
+    if run.iter().chain(against).any(|value| !value.is_finite()) {
+        return f64::INFINITY;
+    }
     let scale = run.iter().chain(against).fold(0.0_f64, |largest, value| largest.max(value.abs()));
     let apart = run.iter().zip(against).fold(0.0_f64, |largest, (a, b)| largest.max((a - b).abs()));
     if scale == 0.0 { 0.0 } else { apart / scale }

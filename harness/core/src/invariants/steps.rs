@@ -72,7 +72,7 @@ impl<'a> Steps<'a> {
 
     fn take(&mut self, it: &MicroBatch) {
         self.micro_batches += 1;
-        self.positions += it.rows.zip(it.width).map_or(0, |(rows, width)| rows * width);
+        self.positions = self.positions.saturating_add(it.positions());
         self.samples = self.samples.take().zip(it.samples.as_ref()).map(|(mut all, more)| {
             all.extend(more);
             all

@@ -96,14 +96,18 @@ impl Window {
         };
         let (held, step) = (open.held, open.step);
         sheet.check(held < full, line, || Difference {
-            expected: format!("update {} after {}, before this one", step + 1, micro_batches(full)),
+            expected: format!(
+                "update {} after {}, before this one",
+                step.saturating_add(1),
+                micro_batches(full)
+            ),
             actual: format!("micro-batch {} of the same window", held + 1),
             component: "boundary",
             cause: "the window closes late: the boundary is not counted from the last update".into(),
         });
         open.held += 1;
-        open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum + more);
-        open.next = Cursor { epoch: it.epoch, micro_batches: it.index + 1 };
+        open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum.saturating_add(more));
+        open.next = Cursor { epoch: it.epoch, micro_batches: it.index.saturating_add(1) };
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
@@ -111,7 +115,7 @@ impl Window {
         let Some(open) = self.open() else {
             return sheet.missing("loaded cursor");
         };
-        let (held, targets, step) = (open.held, open.targets, open.step + 1);
+        let (held, targets, step) = (open.held, open.targets, open.step.saturating_add(1));
         let edge = open.next.micro_batches >= counts.micro_batches;
         let tail = counts.tail == Tail::Flush && edge && held > 0;
         sheet.check(held == counts.accumulation || tail, line, || Difference {
@@ -121,11 +125,13 @@ impl Window {
             cause: early(edge, counts.tail).into(),
         });
         // A skipped step may keep its number for the next.
-        sheet.check(it.step == step || (!it.applied && it.step + 1 == step), line, || Difference {
-            expected: format!("step {step}"),
-            actual: format!("step {}", it.step),
-            component: "boundary",
-            cause: "the number of updates done is off: it was not counted on from the last update".into(),
+        sheet.check(it.step == step || (!it.applied && it.step.saturating_add(1) == step), line, || {
+            Difference {
+                expected: format!("step {step}"),
+                actual: format!("step {}", it.step),
+                component: "boundary",
+                cause: "the number of updates done is off: it was not counted on from the last update".into(),
+            }
         });
         match it.micro_batches {
             None => sheet.missing("micro_batches of an update"),

@@ -132,13 +132,15 @@ impl<'a> Tally<'a> {
             CAUSES_FIRST.iter().position(|it| *it == family).unwrap_or(CAUSES_FIRST.len())
         };
         self.findings.sort_by_key(rank);
-        let (verdict, reason) = match (self.findings.as_slice(), self.unjudged.as_slice()) {
-            ([_, ..], _) => (Verdict::Broken, None),
-            ([], []) => (Verdict::Held, None),
-            ([], [reason]) => (Verdict::NotJudged, Some(reason.clone())),
-            ([], [reason, more @ ..]) => {
-                (Verdict::NotJudged, Some(format!("{reason}, and {} more reasons", more.len())))
-            }
+        let reason = match self.unjudged.as_slice() {
+            [] => None,
+            [reason] => Some(reason.clone()),
+            [reason, more @ ..] => Some(format!("{reason}, and {} more reasons", more.len())),
+        };
+        let verdict = match (self.findings.as_slice(), &reason) {
+            ([_, ..], _) => Verdict::Broken,
+            ([], Some(_)) => Verdict::NotJudged,
+            ([], None) => Verdict::Held,
         };
         Outcome {
             scenario: scenario.to_owned(),

@@ -67,11 +67,12 @@ impl Bench {
             reproduce: "traintrue run example",
             trace: &|path| path.file_name().unwrap().to_string_lossy().into_owned(),
         };
-        let declared = Contract { deterministic, ..Contract::default() };
+        let declared = Contract::default();
         let case = Case {
             scenario: &scenario,
             evidence: &self.evidence,
             declared: &declared,
+            deterministic,
             partial: false,
             labels,
         };

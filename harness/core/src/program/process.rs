@@ -3,6 +3,7 @@
 //! It never hangs and leaves no zombie: a child that takes too long, says too much or leaves others behind that hold its
 //! output is killed with its whole process group, and waited for.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -11,13 +12,21 @@ use std::time::{Duration, Instant};
 
 /// How long a child may run and how much it may say.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// It is killed when it takes longer.
     pub timeout: Duration,
     /// It is killed at this age, on purpose.
     pub kill_after: Option<Duration>,
-    /// It is killed when its output grows beyond this.
+    /// It is killed when its output grows beyond this, or what it complains.
     pub output_bytes: u64,
+    /// The file that its standard error goes to.
+    pub complaints: &'a File,
+}
+
+impl Limits<'_> {
+    fn complains_too_much(&self) -> bool {
+        self.complaints.metadata().is_ok_and(|file| file.len() > self.output_bytes)
+    }
 }
 
 /// Why a child runs no more.
@@ -52,9 +61,9 @@ pub fn attend(
     mut command: Command,
     input: Vec<u8>,
     output: impl Write + Send + 'static,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> io::Result<(Stop, Duration)> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(limits.complaints.try_clone()?);
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let begun = Instant::now();
@@ -75,6 +84,9 @@ pub fn attend(
         }
         if age >= limits.timeout {
             break Stop::TimedOut;
+        }
+        if limits.complains_too_much() {
+            break Stop::TooLong;
         }
         let end = limits.kill_after.unwrap_or(limits.timeout).min(limits.timeout);
         let pause = end.saturating_sub(age).min(if open { SELDOM } else { SOON });

@@ -41,7 +41,11 @@ impl<W: Write> Write for Stating<W> {
         if end.is_some()
             && let Some(line) = self.first.take()
         {
-            self.pass_on(&line)?;
+            if line.trim_ascii().is_empty() {
+                self.first = Some(Vec::new());
+            } else {
+                self.pass_on(&line)?;
+            }
         } else if self.first.as_ref().is_some_and(|first| first.len() > LINE_LIMIT_BYTES) {
             self.flush()?;
         }

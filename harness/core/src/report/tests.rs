@@ -91,6 +91,15 @@ fn a_person_sees_a_line_a_scenario_and_a_block_a_finding() {
 }
 
 #[test]
+fn lines_and_codes_that_a_trainer_says_stay_within_its_block() {
+    let mut report = report();
+    report.outcomes[1].findings[0].actual = "error: Traceback\n  File \"train.py\"\u{1b}[2J".into();
+    let text = text::run(&report, Paint::Plain);
+    let block = "  actual     error: Traceback\n               File \"train.py\"\\u{1b}[2J\n";
+    assert!(text.contains(block), "{text}");
+}
+
+#[test]
 fn a_person_sees_a_line_a_fault() {
     insta::assert_snapshot!(text::faults(
         &matrix(),

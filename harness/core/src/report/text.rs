@@ -21,7 +21,7 @@ pub fn run(report: &RunReport, paint: Paint) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
-    let longest = |width: usize, it: &Outcome| width.max(it.scenario.chars().count());
+    let longest = |width: usize, it: &Outcome| width.max(it.scenario.chars().count().min(60));
     let ids = report.outcomes.iter().fold(0, longest);
     let proofs: Vec<String> = report.outcomes.iter().map(proof).collect();
     let proof_width = proofs.iter().map(|proof| proof.chars().count().min(90)).max().unwrap_or(0);
@@ -85,7 +85,7 @@ pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> Str
 
 /// What a verdict rests on, or what stands in its way.
 pub(super) fn proof(outcome: &Outcome) -> String {
-    if let Some(reason) = &outcome.reason {
+    if let Some(reason) = outcome.reason.as_ref().filter(|_| outcome.verdict != Verdict::Broken) {
         return reason.clone();
     }
     let counted = |name: &str| outcome.counted.get(name).copied().unwrap_or(0);
@@ -122,7 +122,8 @@ fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
         let head = format!("{}: {head}", outcome.scenario);
         put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
         for (name, value) in fields(finding) {
-            put(text, format_args!("  {}  {value}\n", paint.tone(Tone::Faint, format!("{name:<9}"))));
+            let name = paint.tone(Tone::Faint, format!("{name:<9}"));
+            put(text, format_args!("  {name}  {}\n", within_its_block(&value)));
         }
         if let Some(waived) = &finding.waived {
             put(text, format_args!("  {}\n", paint.tone(Tone::Unsure, waived)));
@@ -132,6 +133,14 @@ fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
         let all = many(outcome.findings.len() as u64, "finding");
         put(text, format_args!("\n{}: {all} in all; --format json has each\n", outcome.scenario));
     }
+}
+
+/// What a trainer says may have several lines, or codes that a terminal would obey.
+fn within_its_block(value: &str) -> String {
+    let line = |line: &str| {
+        line.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+    };
+    value.lines().map(line).collect::<Vec<String>>().join("\n             ")
 }
 
 /// The first finding of each invariant, and what it is called.

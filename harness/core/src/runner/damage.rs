@@ -6,19 +6,24 @@ use std::path::Path;
 use crate::scenario::{Damage, DamageKind};
 use crate::trace::event::Checkpoint;
 
-/// Does it; fails with what stands in the way.
-pub fn damage(newest: Option<&Checkpoint>, damage: &Damage) -> Result<(), String> {
+/// Does it to a file below `checkpoints`, the folder of the run: no other is touched, whatever a trace names. Fails with what
+/// stands in the way.
+pub fn damage(newest: Option<&Checkpoint>, damage: &Damage, checkpoints: &Path) -> Result<(), String> {
     let newest = newest.ok_or("the trace names no saved checkpoint to damage")?;
     let path = Path::new(&newest.path).join(&damage.file);
     let failed = |error| format!("{}: cannot be damaged: {error}", path.display());
+    let below = path.canonicalize().and_then(|path| Ok(path.starts_with(checkpoints.canonicalize()?)));
+    if !below.map_err(failed)? {
+        return Err(format!("{}: is not in {}, where the plan saves", path.display(), checkpoints.display()));
+    }
     if damage.how == DamageKind::Remove {
         return fs::remove_file(&path).map_err(failed);
     }
     let mut bytes = fs::read(&path).map_err(failed)?;
     match damage.how {
         DamageKind::FlipBit => {
-            let at = bytes.len() - bytes.len() / 8 - 1;
-            *bytes.get_mut(at).ok_or_else(|| format!("{}: is empty", path.display()))? ^= 1;
+            let at = (bytes.len() - bytes.len() / 8).checked_sub(1);
+            *at.and_then(|at| bytes.get_mut(at)).ok_or_else(|| format!("{}: is empty", path.display()))? ^= 1;
         }
         _ => bytes.truncate(bytes.len() / 2),
     }
@@ -45,7 +50,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model");
         fs::write(&file, [0; 16]).unwrap();
-        damage(Some(&checkpoint(folder.path())), &Damage { file: "model".into(), how }).unwrap();
+        let wanted = Damage { file: "model".into(), how };
+        damage(Some(&checkpoint(folder.path())), &wanted, folder.path()).unwrap();
         assert_eq!(fs::read(&file).ok(), left);
     }
 
@@ -53,8 +59,18 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let wanted = Damage { file: "model".into(), how: DamageKind::Remove };
-        let problem = damage(Some(&checkpoint(folder.path())), &wanted).unwrap_err();
+        let problem = damage(Some(&checkpoint(folder.path())), &wanted, folder.path()).unwrap_err();
         assert!(problem.contains("model: cannot be damaged: No such file"), "{problem}");
-        assert!(damage(None, &wanted).unwrap_err().contains("no saved checkpoint"));
+        assert!(damage(None, &wanted, folder.path()).unwrap_err().contains("no saved checkpoint"));
+    }
+
+    #[test]
+    fn an_empty_file_and_one_of_another_folder_are_left_alone() {
+        let [folder, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let wanted = Damage { file: "model".into(), how: DamageKind::FlipBit };
+        fs::write(folder.path().join("model"), []).unwrap();
+        let problem = |run: &Path| damage(Some(&checkpoint(folder.path())), &wanted, run).unwrap_err();
+        assert!(problem(folder.path()).ends_with("model: is empty"));
+        assert!(problem(other.path()).contains("model: is not in "));
     }
 }

@@ -14,6 +14,9 @@ use crate::scenario::{ConcreteRun, Deaths, Dies};
 /// What a trainer must be able to do to die before a file operation.
 const CAPABILITY: &str = "file-faults";
 
+/// A process is run for each.
+const OPERATIONS_MOST: u64 = 10_000;
+
 impl Runner<'_> {
     pub(super) fn deaths(
         &self,
@@ -43,6 +46,13 @@ impl Runner<'_> {
             return Ok(Evidence { runs: vec![record], unjudged: Vec::new() });
         }
         let operations = last_saved(&trace).and_then(|checkpoint| checkpoint.operations);
+        if operations.is_some_and(|operations| operations > OPERATIONS_MOST) {
+            let reason = format!(
+                "{}: a save of more than {OPERATIONS_MOST} file operations: a death before each is too many",
+                run.name
+            );
+            return Ok(Evidence { runs: Vec::new(), unjudged: vec![reason] });
+        }
         let places: Vec<(usize, Dies)> = places(deaths, operations, wall).into_iter().enumerate().collect();
         if places.is_empty() {
             let reason = format!("{}: no file operations in the trace", run.name);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::limited;
 use crate::plan::Tokens;
 
 /// Bytes are their own ids; the three special ones follow, so that none of them is 0.
@@ -39,10 +40,10 @@ pub enum CorpusError {
     #[error("{path}: cannot read the corpus: {source}", path = .path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error(
-        "{path}: the corpus has {found} bytes, at most {SIZE_LIMIT_BYTES} are read; give a part of it",
+        "{path}: the corpus has more than {SIZE_LIMIT_BYTES} bytes, which is all that is read; give a part of it",
         path = .path.display()
     )]
-    TooLarge { path: PathBuf, found: u64 },
+    TooLarge { path: PathBuf },
     #[error("{path}:{line}: the line is not UTF-8; a corpus holds one JSON object a line: {{\"text\": …}}", path = .path.display())]
     NotUtf8 { path: PathBuf, line: usize },
     #[error("{path}:{line}: {source}; a corpus holds one JSON object a line: {{\"text\": …}}", path = .path.display())]
@@ -69,11 +70,8 @@ impl Corpus {
     /// Reads a corpus of one's own.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
         let io = |source| CorpusError::Io { path: path.to_owned(), source };
-        let found = std::fs::metadata(path).map_err(io)?.len();
-        if found > SIZE_LIMIT_BYTES {
-            return Err(CorpusError::TooLarge { path: path.to_owned(), found });
-        }
-        Self::parse(path, &std::fs::read(path).map_err(io)?)
+        let bytes = limited::read(path, SIZE_LIMIT_BYTES).map_err(io)?;
+        Self::parse(path, &bytes.ok_or_else(|| CorpusError::TooLarge { path: path.to_owned() })?)
     }
 
     /// Parses the bytes of a corpus; `path` is for messages.

@@ -143,7 +143,7 @@ fn each_cut(run: &RunSpec) -> Vec<RunSpec> {
         return vec![run.clone()];
     };
     let named = |&micro_batches: &u64| RunSpec {
-        name: run.name.replace("{}", &micro_batches.to_string()),
+        name: run.name_after(micro_batches),
         cuts: vec![Cut { epoch: each.epoch, micro_batches }],
         each_cut_after: None,
         ..run.clone()

@@ -1,5 +1,6 @@
 //! The TOML file of one scenario, parsed and checked.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -285,8 +286,6 @@ pub struct DataSpec {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ScenarioError {
-    #[error("{path}: cannot read the scenario: {source}", path = .path.display())]
-    Io { path: PathBuf, source: std::io::Error },
     #[error("{path}:{line}: {message}", path = .path.display())]
     Toml { path: PathBuf, line: usize, message: String },
     #[error("{path}: schema {found}, this command reads schema {SCHEMA}", path = .path.display())]
@@ -295,7 +294,26 @@ pub enum ScenarioError {
     Field { path: PathBuf, field: String, problem: String },
 }
 
+/// Traces and checkpoints are files of this name.
+fn is_file_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.chars().all(fits)
+}
+
 impl RunSpec {
+    /// The names of the runs that it stands for: one a value of `each_cut_after`, which takes the place of `{}`.
+    fn names(&self) -> Vec<String> {
+        match &self.each_cut_after {
+            Some(each) => each.micro_batches.iter().map(|&at| self.name_after(at)).collect(),
+            None => vec![self.name.clone()],
+        }
+    }
+
+    /// The name of the run that is cut after so many micro-batches.
+    pub(super) fn name_after(&self, micro_batches: u64) -> String {
+        self.name.replace("{}", &micro_batches.to_string())
+    }
+
     /// Whether one process makes the run: it is not cut, and nothing kills it.
     fn is_one_process(&self) -> bool {
         let cut = !self.cuts.is_empty() || self.each_cut_after.is_some();
@@ -324,6 +342,17 @@ impl Scenario {
         };
         if scenario.runs.is_empty() {
             return field("runs", "there is none; a scenario makes at least one run".into());
+        }
+        let faults = scenario.faults.iter().map(|fault| ("faults.id", fault.id.clone()));
+        let runs = scenario.runs.iter().flat_map(RunSpec::names).map(|name| ("runs.name", name));
+        let mut names: BTreeSet<(&str, String)> = BTreeSet::new();
+        for (of, name) in [("id", scenario.id.clone())].into_iter().chain(faults).chain(runs) {
+            if !is_file_name(&name) {
+                return field(of, format!("{name:?}, expected letters, digits, - and _"));
+            }
+            if !names.insert((of, name.clone())) {
+                return field(of, format!("{name:?} is there twice"));
+            }
         }
         for run in &scenario.runs {
             if let Err(problem) = scenario.plan_spec(run) {

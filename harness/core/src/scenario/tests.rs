@@ -173,6 +173,13 @@ fn random_plans_are_the_seeds_own_and_stay_within_their_epochs() {
     "example.toml: runs.whole: sead: unknown field `sead`, expected one of `seed`"
 )]
 #[case("name = \"whole\"", "nam = \"whole\"", "example.toml:27: unknown field `nam`, expected one of `name`")]
+#[case(
+    "name = \"whole\"",
+    "name = \"/tmp/whole\"",
+    "example.toml: runs.name: \"/tmp/whole\", expected letters, digits, - and _"
+)]
+#[case("id = \"example\"", "id = \"..\"", "example.toml: id: \"..\", expected letters, digits, - and _")]
+#[case("name = \"cut-{}\"", "name = \"cut\"", "example.toml: runs.name: \"cut\" is there twice")]
 #[case("schema = 1", "schema = 2", "example.toml: schema 2, this command reads schema 1")]
 #[case("class = \"c\"", "class = ", "example.toml:5: ")]
 fn a_scenario_with_a_mistake_is_one_clear_error(#[case] from: &str, #[case] to: &str, #[case] message: &str) {

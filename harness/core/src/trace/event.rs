@@ -5,6 +5,8 @@
 
 mod run;
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +84,13 @@ pub struct MicroBatch {
     /// Sums before any scaling, each with the weight that it is to be divided by.
     #[serde(default)]
     pub losses: Vec<Loss>,
+}
+
+impl MicroBatch {
+    /// Positions of the forward, padding included; 0 where it does not say.
+    pub fn positions(&self) -> u64 {
+        self.rows.zip(self.width).map_or(0, |(rows, width)| rows.saturating_mul(width))
+    }
 }
 
 /// One summed loss.
@@ -189,6 +198,13 @@ pub struct TensorState {
     /// A few seeded signed sums of its values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sketch: Vec<Number>,
+}
+
+impl TensorState {
+    /// Values in it.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().fold(1, |elements, extent| elements.saturating_mul(*extent))
+    }
 }
 
 /// Where the data stands.
@@ -393,4 +409,15 @@ pub enum EndReason {
     Stopped,
     MemoryLimit,
     Error,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::MemoryLimit => "memory-limit",
+            Self::Error => "error",
+        })
+    }
 }

@@ -70,6 +70,7 @@ pub struct TraceReader {
     from: BufReader<File>,
     buffer: Vec<u8>,
     line: u64,
+    begun: bool,
     failed: bool,
 }
 
@@ -82,6 +83,7 @@ impl TraceReader {
             from: BufReader::with_capacity(1 << 16, file),
             buffer: Vec::new(),
             line: 0,
+            begun: false,
             failed: false,
         })
     }
@@ -124,12 +126,13 @@ impl TraceReader {
                 continue;
             }
             let event = parse(text).map_err(|error| error.at(path, line))?;
-            if line == 1 && !matches!(event, Event::Run(_)) {
+            if !self.begun && !matches!(event, Event::Run(_)) {
                 return Err(TraceError::NoRun { path: path.clone(), found: event.name().to_owned() });
             }
+            self.begun = true;
             return Ok(Some(Line { number: line, event }));
         }
-        if self.line == 0 {
+        if !self.begun {
             return Err(TraceError::NoRun {
                 path: self.path.clone(),
                 found: "missing: the trace is empty".into(),
