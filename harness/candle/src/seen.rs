@@ -22,8 +22,8 @@ pub type Norms = BTreeMap<String, f64>;
 /// The norm of each weight's gradient: 0 where it was given none.
 pub fn norms(model: &Model, gradients: &Tensors) -> Result<Norms> {
     let of = |name: &String| {
-        let values = gradients.get(name).map_or(Ok(Vec::new()), values)?;
-        Ok((name.clone(), norm([&values[..]])))
+        let Some(gradient) = gradients.get(name) else { return Ok((name.clone(), 0.0)) };
+        Ok((name.clone(), norm([&values(gradient)?[..]])))
     };
     model.named.keys().map(of).collect()
 }
