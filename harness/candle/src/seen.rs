@@ -14,7 +14,7 @@ use crate::optimizer::Optimizer;
 use crate::window::Window;
 
 /// Sums in a tensor's sketch.
-const SKETCHES: u64 = 4;
+const SKETCHES: u64 = 2;
 
 /// The norm of each gradient of the last update, before clipping.
 pub type Norms = BTreeMap<String, f64>;
