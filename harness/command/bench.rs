@@ -140,10 +140,13 @@ impl BenchArgs {
         request.fault.map(known_fault).transpose()?;
         let program = match request.trainer.or(config.trainer.as_deref()) {
             Some(command) => {
-                let stated = (config.contract != Stated::default())
-                    .then(|| format!("stated in {}: {}", config.path.display(), config.contract));
+                // What the file states is stated of the trainer that the file names.
+                let of_it = config.trainer.as_deref().is_none_or(|own| own == command);
+                let contract = if of_it { config.contract.clone() } else { Stated::default() };
+                let stated = (contract != Stated::default())
+                    .then(|| format!("stated in {}: {contract}", config.path.display()));
                 notes.extend(stated);
-                Program::parse(command)?.stating(config.contract.clone())
+                Program::parse(command)?.stating(contract)
             }
             None => {
                 self.device().parse::<Device>()?.probe()?;
@@ -182,7 +185,7 @@ impl BenchArgs {
         let options = [
             ("--config", request.config_path.map(path)),
             ("--trainer", request.trainer.map(str::to_owned)),
-            ("--device", self.device.clone().filter(|device| device != DEVICE)),
+            ("--device", self.device.clone().filter(|device| device != DEVICE || request.fault.is_none())),
             ("--scenarios", self.scenarios.as_deref().map(path)),
             ("--corpus", self.corpus.as_deref().map(path)),
             ("--timeout", self.timeout.map(|seconds| seconds.to_string())),
@@ -231,7 +234,7 @@ impl Bench {
     }
 
     /// Writes the report's file, where a report is kept.
-    pub fn keep(&self, name: &str, text: &str) -> Result<(), BenchError> {
+    pub fn keep(&self, name: &str, text: impl AsRef<[u8]>) -> Result<(), BenchError> {
         let Some(folder) = &self.report else { return Ok(()) };
         let path = folder.join(name);
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);

@@ -64,10 +64,9 @@ enum Verb {
     List(list::ListArgs),
     /// Explains one scenario, fault or invariant in full.
     Explain(explain::ExplainArgs),
-    /// Rewrites the published schemas and the golden kill matrix, after you have looked at them.
     /// Estimates what training a model will need, part by part, against what it may use.
     Estimate(estimate::EstimateArgs),
-    /// Rewrites the golden kill matrix, after you have looked at it.
+    /// Rewrites the golden kill matrix, the published schemas and the memory baselines, after you have looked at them.
     Accept(accept::AcceptArgs),
 }
 

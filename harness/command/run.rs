@@ -69,7 +69,7 @@ fn keep(bench: &Bench, report: &RunReport) -> Result<(), Box<dyn std::error::Err
     let plots = plot::of_report(report, usual_limit)?;
     for plot in &plots {
         bench.keep(&format!("plots/{}.svg", plot.name()), &plot.svg)?;
-        bench.keep(&format!("memory/{}.csv", plot.name()), &plot.csv())?;
+        bench.keep(&format!("memory/{}.csv", plot.name()), plot.csv()?)?;
     }
     bench.keep("report.html", &html::run(report, &plots))?;
     bench.keep("report.json", &json::document(report)?)?;

@@ -380,12 +380,11 @@ pub enum Boundary {
     Checkpoint,
     /// After the first micro-batch's forward and backward.
     Forward,
-    /// After the run has adapted to what it may use.
     /// After a model of `cycles` was loaded and used.
     Load,
     /// After it was unloaded.
     Unload,
-    /// Before a device is chosen, and after each that was given up.
+    /// Before a device is chosen, after each that was given up, and after the run has adapted to what it may use.
     Adaptation,
 }
 

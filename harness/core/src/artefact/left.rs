@@ -58,7 +58,7 @@ impl Left {
             [one] => one.path.clone(),
             _ => self.path.clone(),
         };
-        Some(TensorFile { path, tensors: self.files.iter().flat_map(|file| file.tensors.clone()).collect() })
+        Some(TensorFile::of(path, self.files.iter().flat_map(|file| file.tensors.clone()).collect()))
     }
 }
 

@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub struct TensorFile {
     /// The file.
     pub path: PathBuf,
-    /// In the order of their values in the file.
+    /// By name.
     pub tensors: Vec<Tensor>,
 }
 
@@ -84,12 +84,19 @@ impl TensorFile {
                 digest: digest.map(|it| it.finalize()),
             });
         }
-        Ok(Self { path: path.to_owned(), tensors })
+        Ok(Self::of(path.to_owned(), tensors))
+    }
+
+    /// These tensors, in the order of their names.
+    pub fn of(path: PathBuf, mut tensors: Vec<Tensor>) -> Self {
+        tensors.sort_by(|one, other| one.name.cmp(&other.name));
+        Self { path, tensors }
     }
 
     /// A tensor by its name.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.iter().find(|tensor| tensor.name == name)
+        let at = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(at)
     }
 }
 

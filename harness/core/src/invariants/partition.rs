@@ -1,5 +1,6 @@
 //! `partition/same-update`: the same samples make the same update, however they are cut into micro-batches.
 
+use super::place::first_ids;
 use super::schedule::TOLERANCE;
 use super::spread::{self, Measured, Spread};
 use super::steps::{Step, Steps};
@@ -278,9 +279,7 @@ impl Judge {
 }
 
 fn some(ids: &[u64]) -> String {
-    const SHOWN: usize = 16;
-    let shown: Vec<String> = ids.iter().take(SHOWN).map(u64::to_string).collect();
-    format!("{}{}", shown.join(", "), if ids.len() > SHOWN { ", ..." } else { "" })
+    first_ids(ids.iter().copied())
 }
 
 #[cfg(test)]

@@ -58,6 +58,13 @@ impl fmt::Display for Place {
     }
 }
 
+/// The first of many ids of samples.
+pub(super) fn first_ids(mut ids: impl Iterator<Item = u64>) -> String {
+    const SHOWN: usize = 12;
+    let shown: Vec<String> = ids.by_ref().take(SHOWN).map(|id| id.to_string()).collect();
+    format!("{}{}", shown.join(", "), if ids.next().is_some() { ", ..." } else { "" })
+}
+
 /// So many micro-batches, in words.
 pub(super) fn micro_batches(count: u64) -> String {
     match count {

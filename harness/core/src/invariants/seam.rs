@@ -1,7 +1,7 @@
 //! `seam/identical`: a run that was cut and resumed is, from there on, the run that was not.
 
 use super::fields::{self, Differs};
-use super::place::{Place, micro_batches};
+use super::place::{Place, first_ids, micro_batches};
 use super::same::{Closing, Divergence, Held, Parting, Scope, Suspect, Walked, walk};
 use super::stream::Stream;
 use super::{Kind, Rule, RunEvidence};
@@ -147,11 +147,7 @@ fn lost(divergence: &Divergence) -> Option<String> {
 }
 
 fn samples(window: &[Held]) -> String {
-    const SHOWN: usize = 12;
-    let ids: Vec<u64> = window.iter().flat_map(|held| held.samples.iter().copied()).collect();
-    let shown: Vec<String> = ids.iter().take(SHOWN).map(u64::to_string).collect();
-    let more = if ids.len() > SHOWN { ", ..." } else { "" };
-    format!("{}{more}", shown.join(", "))
+    first_ids(window.iter().flat_map(|held| held.samples.iter().copied()))
 }
 
 /// Other samples at the right place: where does the uninterrupted run have them?

@@ -81,14 +81,15 @@ pub fn flat_over<T>(steps: u64, mut step: impl FnMut(u64) -> T) -> Result<(), Gr
 /// Samples memory here and where the guard is dropped; the drop panics, with the attribution, where more is held then.
 #[must_use = "what is not held is dropped at once, and compares nothing"]
 pub fn scope(name: &str) -> Scope {
-    Scope { name: name.to_owned(), before: Sample::take() }
+    Scope { name: name.to_owned(), before: Some(Sample::take()) }
 }
 
 /// A stretch of a program whose memory is to come back; see [`scope`].
 #[derive(Debug)]
 pub struct Scope {
     name: String,
-    before: Result<Sample, Growth>,
+    /// None once it is left.
+    before: Option<Result<Sample, Growth>>,
 }
 
 impl Scope {
@@ -98,13 +99,7 @@ impl Scope {
     }
 
     fn judge(&mut self) -> Result<(), Growth> {
-        let before = std::mem::replace(&mut self.before, Err(Growth::NotCounted));
-        // Left already.
-        if self.name.is_empty() {
-            return Ok(());
-        }
-        let name = std::mem::take(&mut self.name);
-        before?.compare(&name, &Sample::take()?)
+        self.before.take().map_or(Ok(()), |before| before?.compare(&self.name, &Sample::take()?))
     }
 }
 

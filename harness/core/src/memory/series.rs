@@ -68,11 +68,6 @@ pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
     if read == 1 && first[0] == b'{' { read_trace(path, only) } else { read_csv(path, only) }
 }
 
-/// The series of a file. Fails as [`record`] does.
-pub fn read(path: &Path, only: &[String]) -> Result<Vec<Series>, SeriesError> {
-    Ok(record(path, only)?.series)
-}
-
 impl Recording {
     /// Keeps the lanes that were asked for, all of them where none was named. Fails on a name that is not there, and on a
     /// lane without the two points that a slope needs.

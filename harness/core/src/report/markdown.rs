@@ -35,7 +35,7 @@ fn findings(page: &mut String, outcome: &Outcome) {
 }
 
 /// Text of a trainer that means nothing to Markdown and stays on its line.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {
         match character {

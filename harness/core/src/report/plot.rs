@@ -88,7 +88,7 @@ impl Plot {
     }
 
     /// What it shows, as the gate reads it.
-    pub fn csv(&self) -> String {
+    pub fn csv(&self) -> csv::Result<Vec<u8>> {
         write_csv(self.lanes.iter().map(|lane| &lane.series))
     }
 }

@@ -3,9 +3,11 @@
 use super::architecture::{Architecture, Biases, Norm};
 use crate::nearest;
 
-/// Words that, beside a model's name, name another model.
-const OTHER_SIZES: [&str; 10] =
-    ["tiny", "nano", "micro", "mini", "small", "medium", "large", "xl", "xxl", "distil"];
+/// Words that may stand beside a model's name: how it was tuned, or is stored. Any other may name another model.
+const BESIDE: [&str; 19] = [
+    "meta", "instruct", "chat", "it", "hf", "v0.1", "v0.2", "v0.3", "v1.0", "4k", "128k", "bnb", "4bit",
+    "8bit", "awq", "gptq", "gguf", "fp16", "bf16",
+];
 
 /// A name that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +20,9 @@ pub struct UnknownModel {
 }
 
 /// The model of the longest name that `wanted` holds, with that name: `meta-llama/Llama-3.2-1B-Instruct` is
-/// `llama-3.2-1b`. Fails where none is in it, or where what is left over is the size of another model: nothing is guessed.
+/// `llama-3.2-1b`. Fails where none is in it, or where what is left over may name another model: nothing is guessed.
 pub fn named(wanted: &str) -> Result<(&'static str, Architecture), UnknownModel> {
-    let words = words(wanted);
+    let words = words(of_its_owner(wanted));
     let (name, extents) = TABLE
         .iter()
         .filter(|(name, _)| is_in(name, &words))
@@ -35,8 +37,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn hint(wanted: &str) -> String {
-    let plain = words(wanted.rsplit('/').next().unwrap_or(wanted)).join("-");
+    let plain = words(of_its_owner(wanted)).join("-");
     nearest::hint(&plain, names())
+}
+
+/// The name without who published it.
+fn of_its_owner(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 fn words(name: &str) -> Vec<String> {
@@ -44,17 +51,12 @@ fn words(name: &str) -> Vec<String> {
     lower.split(['-', '_', '/', ' ', ':']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether the words of `name` stand in `words`, in order, and no word beside them is a size.
+/// Whether the words of `name` stand in `words`, in order, and none beside them may name another model.
 fn is_in(name: &str, words: &[String]) -> bool {
     let mut wanted = name.split('-').peekable();
-    let beside = words.iter().filter(|word| wanted.next_if(|next| next == word).is_none());
-    let other_size = beside.filter(|word| is_size(word)).count() > 0;
-    wanted.peek().is_none() && !other_size
-}
-
-fn is_size(word: &str) -> bool {
-    let billions = word.strip_suffix(['b', 'm']).is_some_and(|number| number.parse::<f64>().is_ok());
-    billions || OTHER_SIZES.contains(&word)
+    let mut beside = words.iter().filter(|word| wanted.next_if(|next| next == word).is_none());
+    let known = beside.all(|word| BESIDE.contains(&word.as_str()));
+    known && wanted.peek().is_none()
 }
 
 type Extents = fn() -> Architecture;
@@ -274,6 +276,10 @@ mod tests {
     #[case("llama-3.2-2b", "llama-3.2-")]
     #[case("meta-llama/Llama-3.2-11B-Vision", "llama-3.2-1b")]
     #[case("llama-3-2-3b", "llama-3.2-3b")]
+    #[case("google/t5-v1_1-base", "t5-base")]
+    #[case("google/long-t5-tglobal-base", "t5-base")]
+    #[case("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-7b")]
+    #[case("microsoft/Phi-4-multimodal-instruct", "")]
     #[case("gpt-2", "gpt2")]
     #[case("gpt2-tiny", "gpt2")]
     #[case("llama-2-7b-draft-300m", "llama-2-7b")]

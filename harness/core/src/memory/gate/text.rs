@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Gate, Judged};
 use crate::memory::bytes::BytesPerStep;
 use crate::memory::slope::SlopeVerdict;
+use crate::report::markdown::plain;
 
 impl Gate {
     /// A block a lane: what it is, then why.
@@ -53,13 +54,13 @@ impl Gate {
                 shown(accepted, |baseline| judged.amount(baseline.peak_bytes as f64)),
                 shown(judged.limit_peak, |limit| judged.amount(limit as f64)),
             ];
-            let _ = writeln!(text, "| {} |", cells.map(|cell| escaped(&cell)).join(" | "));
+            let _ = writeln!(text, "| {} |", cells.map(|cell| plain(&cell)).join(" | "));
         }
         for judged in self.series.iter().filter(|judged| judged.verdict != SlopeVerdict::Within) {
             let lane = if judged.lane.is_empty() { &judged.file } else { &judged.lane };
-            let _ = write!(text, "\n- **{}** {}: {}", escaped(lane), judged.word(), escaped(&judged.reason));
+            let _ = write!(text, "\n- **{}** {}: {}", plain(lane), judged.word(), plain(&judged.reason));
             if let Some(attribution) = &judged.attribution {
-                let _ = write!(text, ". {}", escaped(attribution));
+                let _ = write!(text, ". {}", plain(attribution));
             }
         }
         text.push('\n');
@@ -108,13 +109,4 @@ impl Judged {
 
 fn shown<T>(value: Option<T>, as_text: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), as_text)
-}
-
-/// Text that Markdown leaves as it is within a cell.
-fn escaped(text: &str) -> String {
-    let plain = text.replace('\n', " ").replace('&', "&amp;").replace('<', "&lt;");
-    plain
-        .chars()
-        .flat_map(|letter| "\\`*_|[]#".contains(letter).then_some('\\').into_iter().chain([letter]))
-        .collect()
 }

@@ -65,27 +65,25 @@ pub fn read_csv(path: &Path, only: &[String]) -> Result<Recording, SeriesError> 
 }
 
 /// A recording of these lanes as [`read_csv`] reads it: a row for each step at which one of them was sampled.
-pub fn write_csv<'a>(lanes: impl IntoIterator<Item = &'a Series>) -> String {
+pub fn write_csv<'a>(lanes: impl IntoIterator<Item = &'a Series>) -> csv::Result<Vec<u8>> {
     let lanes: Vec<&Series> = lanes.into_iter().collect();
     let mut next = vec![0; lanes.len()];
-    let header = std::iter::once("step").chain(lanes.iter().map(|it| it.lane.as_str()));
-    let mut text = header.collect::<Vec<_>>().join(",") + "\n";
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(std::iter::once("step").chain(lanes.iter().map(|it| it.lane.as_str())))?;
     let waiting = |next: &[usize]| {
         let points = lanes.iter().zip(next).filter_map(|(lane, at)| lane.points.get(*at));
         points.map(|point| point.step).min_by(f64::total_cmp)
     };
     while let Some(step) = waiting(&next) {
-        text.push_str(&step.to_string());
+        writer.write_field(step.to_string())?;
         for (lane, next) in lanes.iter().zip(&mut next) {
-            text.push(',');
-            if let Some(point) = lane.points.get(*next).filter(|point| point.step == step) {
-                text.push_str(&point.bytes.to_string());
-                *next += 1;
-            }
+            let point = lane.points.get(*next).filter(|point| point.step == step);
+            *next += usize::from(point.is_some());
+            writer.write_field(point.map(|point| point.bytes.to_string()).unwrap_or_default())?;
         }
-        text.push('\n');
+        writer.write_record(None::<&[u8]>)?;
     }
-    text
+    writer.into_inner().map_err(|error| error.into_error().into())
 }
 
 /// One empty series a lane column.
@@ -97,13 +95,16 @@ fn lanes(path: &Path, header: &StringRecord) -> Result<Vec<Series>, SeriesError>
     if first != "step" {
         return Err(SeriesError::NoStep { path: path.to_owned(), found: shown(first) });
     }
-    let names: Vec<&str> = header.iter().skip(1).filter(|name| *name != EPOCH).collect();
+    let columns = header.iter().enumerate().skip(1).filter(|(_, name)| *name != EPOCH);
+    let mut names: Vec<&str> = Vec::new();
+    for (at, name) in columns {
+        if name.is_empty() || names.contains(&name) {
+            return Err(SeriesError::LaneName { path: path.to_owned(), column: at + 1, found: shown(name) });
+        }
+        names.push(name);
+    }
     if names.is_empty() {
         return Err(SeriesError::NoLanes { path: path.to_owned() });
-    }
-    if let Some(at) = (0..names.len()).find(|at| names[*at].is_empty() || names[..*at].contains(&names[*at]))
-    {
-        return Err(SeriesError::LaneName { path: path.to_owned(), column: at + 2, found: shown(names[at]) });
     }
     let file = path.display().to_string();
     Ok(names

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// How long a stream may be silent after its command ended: others that hold it open are not waited for.
 const SILENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
@@ -42,19 +43,34 @@ fn pass(mut from: File, mut to: File, mut seen: impl FnMut(&[u8]), ended: &Atomi
         // Asked before the wait: what was written before the end is there to be read after it.
         let ended = ended.load(Ordering::SeqCst);
         let mut readable = [PollFd::new(&from, PollFlags::IN)];
-        if poll(&mut readable, Some(&SILENT))? == 0 {
-            if ended {
-                return Ok(());
-            }
-            continue;
+        match poll(&mut readable, Some(&SILENT)) {
+            Ok(0) if ended => return Ok(()),
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
         }
         let count = from.read(&mut buffer)?;
         if count == 0 {
             return Ok(());
         }
-        to.write_all(&buffer[..count])?;
+        write_all(&mut to, &buffer[..count])?;
         seen(&buffer[..count]);
     }
+}
+
+/// Writes all of it, also where whoever reads has made the stream one that does not wait.
+fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&*to, PollFlags::OUT)], Some(&SILENT))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A handle of one's own on one of this process's streams, past any buffer.
