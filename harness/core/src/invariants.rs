@@ -15,6 +15,8 @@ mod falls_back;
 mod fields;
 pub(crate) mod finite;
 mod frozen;
+#[cfg(test)]
+mod hostile;
 mod ledger;
 mod loss_scale;
 mod memory_back;
