@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..trace import Writer, loss
 from . import hf_model, probes
 from .data import Batch, Collator, Samples
+from .peak import peak
 from .protocol import Plan
 from .schedule import micro_batches
 from .told import Told, summed
@@ -42,7 +43,7 @@ class ToldTrainer(Trainer):
         self.follow.begin()
         batch = {name: value.clone() for name, value in inputs.items()}
         inputs.pop("ids")
-        result = super().training_step(model, inputs, *args, **more)
+        result = self.follow.measured(lambda: super(ToldTrainer, self).training_step(model, inputs, *args, **more))
         self.follow.micro_batch(batch)
         return result
 
@@ -78,6 +79,7 @@ class Follow(TrainerCallback):
         self.loaded: Optional[str] = None
         self.fresh: Optional[str] = None
         self.begun = self.in_epochs = self.stopped = False
+        self.first, self.peak = True, None
         self.output: Any = (None, 0)
         self.evaluated: List[tuple] = []
 
@@ -112,6 +114,13 @@ class Follow(TrainerCallback):
         if self.told.index == 0:
             self.told.edge(self.told.epoch, "begin")
 
+    def measured(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The first forward and backward with their memory's peak, where the plan asks for it."""
+        if self.first and self.told.samples_memory("forward"):
+            result, self.peak = peak(step)
+            return result
+        return step()
+
     def micro_batch(self, batch: Batch) -> None:
         """A forward and backward are done."""
         logits, cache = self.output
@@ -121,6 +130,9 @@ class Follow(TrainerCallback):
         self.told.micro_batch(
             self.told.epoch, self.told.index, batch, losses, cache_bytes=cache, checkpointing=recomputes
         )
+        if self.first and self.peak is not None:
+            self.told.memory("forward", heap_peak_bytes=self.peak)
+        self.first = False
         self.output = (None, 0)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -143,10 +143,15 @@ class Told:
         """A forward outside training."""
         self._writer.event("probe", name=name, at=at, rows=rows, width=width, gradients=gradients)
 
-    def memory(self, at: str) -> None:
-        """Memory, where the plan asks for it."""
-        if at in self._plan.get("sample_memory", []):
-            self._writer.event("memory", at=at, step=self.step, lanes={**process_lanes(), **TENSORS.device_lanes()})
+    def samples_memory(self, at: str) -> bool:
+        """Whether the plan asks for memory at this boundary."""
+        return at in self._plan.get("sample_memory", [])
+
+    def memory(self, at: str, **measured: int) -> None:
+        """Memory, where the plan asks for it; `measured` are lanes beside the process's own."""
+        if self.samples_memory(at):
+            lanes = {**process_lanes(), **TENSORS.device_lanes(), **measured}
+            self._writer.event("memory", at=at, step=self.step, lanes=lanes)
 
     def end(self, reason: str, message: Optional[str] = None) -> None:
         """The last line."""
