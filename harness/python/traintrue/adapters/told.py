@@ -34,6 +34,7 @@ class Told:
         self.step = self.epoch = self.index = 0
         self.targets, self._closed = 0, True
         self._norms: Dict[str, float] = {}
+        self._before: Dict[str, str] = {}
         header = {"schema": SCHEMA, "trainer": description["trainer"], "device": "cpu"}
         writer.event("run", **header, scenario=plan["scenario"], run=plan["run"], plan=plan, contract=contract)
 
@@ -118,19 +119,18 @@ class Told:
 
     def evaluation(self, evaluate: Callable[[], tuple]) -> None:
         """An evaluation; `evaluate` gives the ids, the summed losses with their weights, and the figure reported."""
-        before, rng = self._trained(), TENSORS.rng()
-        samples, losses, metric = evaluate()
-        self._writer.event(
-            "evaluation",
-            step=self.step,
-            samples=samples,
-            losses=losses,
-            metric=number(metric),
-            digest_before=before,
-            digest_after=self._trained(),
-            rng_before=rng,
-            rng_after=TENSORS.rng(),
-        )
+        self.evaluation_begins()
+        self.evaluation_ends(*evaluate())
+
+    def evaluation_begins(self) -> None:
+        """What an evaluation finds."""
+        self._before = {"digest_before": self._trained(), "rng_before": TENSORS.rng()}
+
+    def evaluation_ends(self, samples: List[int], losses: List[dict], metric: float) -> None:
+        """What it saw, what it reports, and what it leaves."""
+        after = {"digest_after": self._trained(), "rng_after": TENSORS.rng()}
+        seen = {"samples": samples, "losses": losses, "metric": number(metric)}
+        self._writer.event("evaluation", step=self.step, **seen, **self._before, **after)
         self.memory("evaluation")
 
     def checkpoint(self, edge: str, path: str) -> None:
