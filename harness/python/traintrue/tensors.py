@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import zlib
 from itertools import compress
 from typing import Any, Iterator, Optional, Tuple
 
@@ -62,9 +63,10 @@ class Torch:
         held = tensor.detach().cpu().contiguous()
         return bytes(_values(held))
 
-    def digest(self, tensor: Any) -> str:
+    def checksum(self, tensor: Any) -> str:
+        """Of a large tensor, a few times faster than a digest; a change is missed once in four thousand million."""
         held = tensor.detach().cpu().contiguous()
-        return digest(_values(held))
+        return f"crc32:{zlib.crc32(_values(held)):08x}"
 
     def total(self, tensor: Any) -> float:
         return float(tensor.detach().sum(dtype=None if tensor.dtype.itemsize >= 4 else self._torch.float32))

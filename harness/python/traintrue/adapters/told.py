@@ -81,7 +81,7 @@ class Told:
                 "dtype": TENSORS.dtype(it),
                 "trainable": it.requires_grad,
                 "optimized": id(it) in held and it.requires_grad,
-                "digest": TENSORS.digest(it),
+                "digest": digest(TENSORS.bytes(it)),
                 "sketch": sketch(it),
             }
             moments = self._optimizer.state.get(it)
