@@ -125,7 +125,7 @@ class Follow(TrainerCallback):
         """A forward and backward are done."""
         logits, cache = self.output
         output = hf_model.sums(self.trainer.model, batch, logits)
-        recomputes = bool(getattr(self.trainer.model, "is_gradient_checkpointing", False))
+        recomputes = _recomputes(self.trainer.model)
         losses = summed(output.losses, output.weights)
         self.told.micro_batch(
             self.told.epoch, self.told.index, batch, losses, cache_bytes=cache, checkpointing=recomputes
@@ -242,6 +242,12 @@ def train(plan: Plan, trace: Writer, description: Dict[str, Any]) -> None:
 
 def _newest(folder: Path) -> Path:
     return max(folder.glob("checkpoint-*"), key=lambda it: int(it.name.rsplit("-", 1)[1]))
+
+
+def _recomputes(model: torch.nn.Module) -> bool:
+    """Whether a model recomputes activations, under the newer name or the older."""
+    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
+    return bool(getattr(model, next(name for name in names if hasattr(model, name))))
 
 
 def _cache_bytes(cache: Any) -> int:
