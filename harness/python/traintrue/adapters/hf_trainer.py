@@ -39,6 +39,10 @@ class ToldTrainer(Trainer):
         self.told.state("start", 0, 0)
         return optimizer
 
+    def _load_rng_state(self, *args: Any, **more: Any) -> None:
+        super()._load_rng_state(*args, **more)
+        self.follow.all_loaded()
+
     def training_step(self, model: Any, inputs: Batch, *args: Any, **more: Any) -> torch.Tensor:
         self.follow.begin()
         batch = {name: value.clone() for name, value in inputs.items()}
@@ -97,12 +101,17 @@ class Follow(TrainerCallback):
         if self.loaded is not None or self.fresh is not None:
             told.checkpoint("loaded", self.loaded or self.fresh)
 
+    def all_loaded(self) -> None:
+        """The random streams come back last, at an epoch's edge before its loader is begun: that draws from them."""
+        if self.loaded is not None:
+            self.state("loaded")
+
     def begin(self) -> None:
-        """Before the first forward: everything is loaded, random streams included."""
+        """Before the first forward."""
         if self.begun:
             return
         self.begun = True
-        if self.loaded is not None or self.fresh is not None:
+        if self.fresh is not None:
             self.state("loaded")
         self._probe("start")
 
