@@ -206,6 +206,9 @@ class Tensors:
     def norm(self, tensor: Tensor) -> float:
         return math.sqrt(sum(value * value for value in tensor.values))
 
+    def total_norm(self, tensors: List[Tensor]) -> float:
+        return math.sqrt(sum(self.norm(it) ** 2 for it in tensors))
+
     def number(self, value: Any) -> float:
         return float(value.values[0] if isinstance(value, Tensor) else value)
 

@@ -178,8 +178,7 @@ class Recorder:
         # A GradScaler's gradients are scaled until they are unscaled for clipping.
         scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         self._norms = {name: norm / scale for name, norm in self._gradients.norms().items()}
-        given = (self._tensors.norm(it.grad) for it in self._parameters.values() if it.grad is not None)
-        self._clipped = _global(self._tensors.number(norm) for norm in given)
+        self._clipped = self._tensors.total_norm([it.grad for it in self._parameters.values() if it.grad is not None])
 
     def _skipped(self) -> None:
         """A GradScaler found what is not finite and did not call the optimizer: an update that was not applied."""
