@@ -28,6 +28,8 @@ class AccelerateLoop(Loop):
         self.accelerator.register_for_checkpointing(self)
 
     def _batches(self, groups: List[List[int]]) -> Iterable[Batch]:
+        if self.index == len(groups):
+            return ()  # a loader that has nothing to give draws from the random stream all the same
         loader = torch.utils.data.DataLoader(self.samples, batch_sampler=groups, collate_fn=self.collate)
         prepared = self.accelerator.prepare(loader)
         return self.accelerator.skip_first_batches(prepared, self.index) if self.index else prepared

@@ -96,7 +96,7 @@ class Module(lightning.LightningModule):
         stop = self.plan.get("stop")
         if stop and (self.told.epoch, self.told.index) == (stop["epoch"], stop["micro_batches"]):
             self.stopped = self.trainer.should_stop = True
-            if stop.get("save"):
+            if stop.get("save") and self.told.index < self.each:
                 self._save(Path(stop["save"]))
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -117,6 +117,10 @@ class Module(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         if self.told.index == self.each:
             self.told.edge(self.told.epoch, "end")
+            stop = self.plan.get("stop")
+            if self.stopped and stop.get("save"):
+                # Where Lightning's own checkpoints of an epoch are written.
+                self._save(Path(stop["save"]))
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         self.place = checkpoint["place"]
