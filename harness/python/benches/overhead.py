@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import traintrue
 
 WIDTH, LAYERS, VOCABULARY, LENGTH, BATCH = 320, 6, 4000, 64, 8
-UPDATES, ROUNDS = 10, 4
+UPDATES, ROUNDS = 20, 9
 
 
 class Model(nn.Module):
@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
             without = epoch()
-            # A digest falls on every tenth update; the states at both ends of a recording are not part of a step.
+            # Digests fall on every tenth update; the states at both ends of a recording are not part of a step.
             with traintrue.record(Path(folder) / f"{number}.jsonl", model, optimizer, loader, criterion=criterion):
                 recorded = epoch()
             ratios.append(recorded / without)

@@ -127,6 +127,21 @@ class Optimizer:
             parameter.grad = None
 
 
+class Scaler:
+    """A GradScaler that overflows at some of its steps, counted from 0."""
+
+    def __init__(self, overflows: Tuple[int, ...]) -> None:
+        self.overflows, self.steps = overflows, 0
+
+    def get_scale(self) -> float:
+        return 1.0
+
+    def step(self, optimizer: Optimizer) -> None:
+        if self.steps not in self.overflows:
+            optimizer.step()
+        self.steps += 1
+
+
 class SequentialSampler:
     def __init__(self, samples: int) -> None:
         self.data_source = range(samples)
@@ -191,6 +206,9 @@ class Tensors:
     def norm(self, tensor: Tensor) -> float:
         return math.sqrt(sum(value * value for value in tensor.values))
 
+    def total_norm(self, tensors: List[Tensor]) -> float:
+        return math.sqrt(sum(self.norm(it) ** 2 for it in tensors))
+
     def number(self, value: Any) -> float:
         return float(value.values[0] if isinstance(value, Tensor) else value)
 
@@ -203,7 +221,7 @@ class Tensors:
     def bytes(self, tensor: Tensor) -> bytes:
         return repr(tensor.values).encode()
 
-    def digest(self, tensor: Tensor) -> str:
+    def checksum(self, tensor: Tensor) -> str:
         return digest(self.bytes(tensor))
 
     def total(self, tensor: Tensor) -> float:

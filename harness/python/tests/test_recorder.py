@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 
 import traintrue
 
-from .fakes import Loader, Model, Optimizer, Parameter, Stream, Tensor, Tensors
+from .fakes import Loader, Model, Optimizer, Parameter, Scaler, Stream, Tensor, Tensors
 
 
 class Bench:
@@ -132,6 +132,19 @@ class AWrongLoop(unittest.TestCase):
                 bench.model.backward()
                 bench.optimizer.step()
         self.assertEqual(bench.events("micro_batch")[0]["losses"][0]["sum"], "nan")
+
+    def test_a_step_that_a_scaler_skips_is_an_update_that_was_not_applied(self) -> None:
+        bench = Bench()
+        scaler = Scaler(overflows=(1,))
+        with bench.record(accumulation=1, scaler=scaler):
+            for batch in bench.loader:
+                bench.model(batch)
+                bench.model.backward()
+                scaler.step(bench.optimizer)
+                bench.optimizer.zero_grad()
+        self.assertEqual([it["applied"] for it in bench.events("update")], [True, False, True])
+        self.assertEqual([it["step"] for it in bench.events("update")], [1, 2, 3])
+        self.assertIs(type(scaler), Scaler)
 
     def test_an_error_is_the_end_and_goes_on_to_whoever_asked(self) -> None:
         bench = Bench()

@@ -1,4 +1,7 @@
-"""Keeps what `traintrue run --report DIR` left as a folder of golden/results: the traces gzipped, and results.json."""
+"""Keeps what `traintrue run --report DIR` left as a folder of golden/results: the traces gzipped, and results.json.
+
+The page beside it is written anew, but for what a person has said in it: all from `## In words` on stays.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, List
 
+WORDS = "\n## In words\n"
 RESULTS = Path(__file__).resolve().parents[3] / "golden" / "results"
 
 
@@ -59,6 +63,12 @@ def page(results: Dict[str, Any], outcomes: List[Dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def words(place: Path) -> str:
+    """What a person has said on a page that is there."""
+    text = place.read_text() if place.is_file() else ""
+    return text[text.index(WORDS) :] if WORDS in text else ""
+
+
 def main() -> None:
     """Reads the report, asks the trainer what it is, and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,7 +95,8 @@ def main() -> None:
     for scenario, (_, report) in found.items():
         keep_traces(report, scenario, folder)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / f"{args.name}.md").write_text(page(results, [one for one, _ in found.values()]))
+    place = RESULTS / f"{args.name}.md"
+    place.write_text(page(results, [one for one, _ in found.values()]) + words(place))
 
 
 if __name__ == "__main__":

@@ -39,20 +39,25 @@ def main(how: str, path: str) -> None:
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     criterion, held_out, kept = nn.CrossEntropyLoss(), torch.randn(32, 16), []
+    # One that does nothing but step, where it is not asked for.
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=how == "overflows")
     declared = {"epochs": EPOCHS, "accumulation": ACCUMULATION, "clip": CLIP, "schedule": "linear", "warmup": WARMUP}
-    with traintrue.record(path, model, optimizer, loader, criterion=criterion, **declared):
-        for _ in range(EPOCHS):
+    with traintrue.record(path, model, optimizer, loader, criterion=criterion, scaler=scaler, **declared):
+        for epoch in range(EPOCHS):
             model.train()
             for index, (inputs, classes) in enumerate(loader):
                 loss = criterion(model(inputs), classes)
-                (loss / ACCUMULATION).backward()
+                overflows = how == "overflows" and (epoch, index) == (2, 5)
+                scaler.scale(loss / ACCUMULATION * (1e38 if overflows else 1.0)).backward()
                 if how == "kept":
                     kept.append(torch.zeros(100_000) + loss.detach())
                 last = index + 1 == len(loader)
                 if (index + 1) % ACCUMULATION == 0 or (last and how != "tail-dropped"):
+                    scaler.unscale_(optimizer)
                     if how != "not-clipped":
                         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-                    optimizer.step()
+                    scaler.step(optimizer)
+                    scaler.update()
                     if how != "schedule-a-micro-batch":
                         scheduler.step()
                     if how != "never-cleared":

@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 from typing import Any, Dict
 
 COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+OWN = Path(__file__).resolve().parents[3] / "golden" / "results" / "scenarios"
 
 
 def outcomes(adapter: str, *scenarios: str) -> Dict[str, Any]:
     trainer = f"{sys.executable} -m traintrue.adapters.{adapter}"
-    words = [COMMAND, "run", *scenarios, "--trainer", trainer, "--format", "json"]
+    words = [COMMAND, "run", *scenarios, "--scenarios", str(OWN), "--trainer", trainer, "--format", "json"]
     output = subprocess.run(words, capture_output=True, text=True, check=False)
     return {it["scenario"]: it for it in json.loads(output.stdout)["outcomes"]}
 
@@ -30,6 +32,17 @@ class ThePlainLoop(unittest.TestCase):
 class HuggingFace(unittest.TestCase):
     def test_accumulates_as_one_batch(self) -> None:
         (outcome,) = outcomes("transformers", "accumulation-equivalence").values()
+        self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
+    def test_resumes_at_an_update(self) -> None:
+        (outcome,) = outcomes("transformers", "resume-at-an-update").values()
+        self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
+class Peft(unittest.TestCase):
+    def test_brings_adapters_and_head_back(self) -> None:
+        (outcome,) = outcomes("peft", "peft-reload").values()
         self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
 
 

@@ -34,6 +34,14 @@ class ARightLoop(unittest.TestCase):
                 self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
 
 
+    def test_shows_a_step_that_its_scaler_skips_and_is_held(self) -> None:
+        trace = recorded("overflows")
+        updates = [it for it in map(json.loads, trace.read_text().splitlines()) if it["event"] == "update"]
+        self.assertEqual([it["step"] for it in updates if not it["applied"]], [10])
+        outcome = judged(trace)
+        self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+
 class AWrongLoop(unittest.TestCase):
     CAUGHT = {
         "never-cleared": "window/closes-as-declared",

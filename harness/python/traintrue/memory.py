@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Dict
+import time
+from typing import Any, Dict
+
+# Counting tensors goes through every object of the process: it may take this share of the processor's time.
+SHARE = 1 / 200
 
 
 def process_lanes() -> Dict[str, int]:
@@ -14,3 +18,20 @@ def process_lanes() -> Dict[str, int]:
     except (OSError, ValueError, IndexError):
         return {}
     return {"rss_bytes": pages * os.sysconf("SC_PAGE_SIZE")}
+
+
+class Counting:
+    """Counts the tensors that are alive, no oftener than its share of the time allows."""
+
+    def __init__(self, tensors: Any) -> None:
+        self._tensors = tensors
+        self._begun, self._spent = time.process_time(), 0.0
+
+    def lanes(self) -> Dict[str, int]:
+        """Tensors and their bytes; nothing where it is too early to count again."""
+        now = time.process_time()
+        if self._spent > SHARE * (now - self._begun):
+            return {}
+        count, held = self._tensors.alive()
+        self._spent += time.process_time() - now
+        return {"tracked_tensors": count, "tracked_bytes": held}

@@ -7,11 +7,11 @@ import os
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, Union
 
-from . import batches
+from . import batches, scalers
 from .declared import contract_of, known
 from .gradients import Gradients
 from .loaders import Watched
-from .memory import process_lanes
+from .memory import Counting, process_lanes
 from .tensors import Torch, digest
 from .trace import SCHEMA, Writer, loss, number
 
@@ -48,6 +48,7 @@ class Recorder:
         self._step = self._index = 0
         self._epoch = -1
         self._epoch_over = False
+        self._counting = Counting(self._tensors)
         self._drawn: Optional[dict] = None
         self._evaluation: Optional[dict] = None
         self._norms: Dict[str, float] = {}
@@ -67,6 +68,9 @@ class Recorder:
             optimizer.register_step_pre_hook(lambda *_: self._update_begins()),
             optimizer.register_step_post_hook(lambda *_: self._update_ends()),
         ]
+        self._watches = [self._loader.release, self._gradients.release]
+        if scaler is not None:
+            self._watches.append(scalers.watch(scaler, optimizer, lambda: self._step, self._skipped))
         if criterion is not None:
             self._handles.append(criterion.register_forward_hook(lambda _m, _i, output: self.loss(output)))
         self._run(conventions)
@@ -109,8 +113,8 @@ class Recorder:
 
     def release(self) -> None:
         """Takes all hooks off; the loop goes on unrecorded."""
-        self._loader.release()
-        self._gradients.release()
+        while self._watches:
+            self._watches.pop()()
         while self._handles:
             self._handles.pop().remove()
 
@@ -174,10 +178,14 @@ class Recorder:
         # A GradScaler's gradients are scaled until they are unscaled for clipping.
         scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         self._norms = {name: norm / scale for name, norm in self._gradients.norms().items()}
-        given = (self._tensors.norm(it.grad) for it in self._parameters.values() if it.grad is not None)
-        self._clipped = _global(self._tensors.number(norm) for norm in given)
+        self._clipped = self._tensors.total_norm([it.grad for it in self._parameters.values() if it.grad is not None])
 
-    def _update_ends(self) -> None:
+    def _skipped(self) -> None:
+        """A GradScaler found what is not finite and did not call the optimizer: an update that was not applied."""
+        self._update_begins()
+        self._update_ends(applied=False)
+
+    def _update_ends(self, applied: bool = True) -> None:
         self._step += 1
         due = self._step % self._digest_every == 0
         digests = self._digests() if due else {}
@@ -188,7 +196,7 @@ class Recorder:
             lr=[number(float(group["lr"])) for group in self._optimizer.param_groups],
             grad_norm=number(_global(self._norms.values())) if self._norms else None,
             clipped_norm=number(self._clipped) if self._norms else None,
-            applied=True,
+            applied=applied,
             digest=self._digest(digests) if due else None,
         )
         self._gradients.applied()
@@ -247,11 +255,11 @@ class Recorder:
     def _memory(self, at: str, counted: bool = False) -> None:
         lanes = {**process_lanes(), **self._tensors.device_lanes()}
         if counted:
-            lanes["tracked_tensors"], lanes["tracked_bytes"] = self._tensors.alive()
+            lanes.update(self._counting.lanes())
         self._writer.event("memory", at=at, step=self._step, lanes=lanes)
 
     def _digests(self) -> Dict[str, str]:
-        return {name: self._tensors.digest(it) for name, it in self._parameters.items()}
+        return {name: self._tensors.checksum(it) for name, it in self._parameters.items()}
 
     def _digest(self, digests: Optional[Mapping[str, str]] = None) -> str:
         """Of everything that trains."""

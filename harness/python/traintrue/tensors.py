@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import math
+import zlib
 from itertools import compress
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 
 def digest(*parts: Any) -> str:
@@ -47,6 +49,13 @@ class Torch:
         """The L2 norm, still on its device: `number` waits for it."""
         return self._torch.linalg.vector_norm(tensor.detach(), dtype=self._torch.float32)
 
+    def total_norm(self, tensors: Sequence[Any]) -> float:
+        """Of all of them as one."""
+        together = getattr(self._torch.nn.utils, "get_total_norm", None)
+        if together is not None and all(it.dtype.itemsize >= 4 for it in tensors):
+            return float(together(tensors))
+        return math.sqrt(sum(self.number(self.norm(it)) ** 2 for it in tensors))
+
     def number(self, tensor: Any) -> float:
         return float(tensor.detach()) if self.is_tensor(tensor) else float(tensor)
 
@@ -62,9 +71,10 @@ class Torch:
         held = tensor.detach().cpu().contiguous()
         return bytes(_values(held))
 
-    def digest(self, tensor: Any) -> str:
+    def checksum(self, tensor: Any) -> str:
+        """Of a large tensor, a few times faster than a digest; a change is missed once in four thousand million."""
         held = tensor.detach().cpu().contiguous()
-        return digest(_values(held))
+        return f"crc32:{zlib.crc32(_values(held)):08x}"
 
     def total(self, tensor: Any) -> float:
         return float(tensor.detach().sum(dtype=None if tensor.dtype.itemsize >= 4 else self._torch.float32))

@@ -13,10 +13,10 @@ OWN = {**CONTRACT, "normaliser": "tokens", "deterministic": True}
 
 
 def describe() -> Dict[str, Any]:
-    """What this loop can do: it saves nothing."""
+    """What this loop can do."""
     return {
         "trainer": f"loop with {named('accelerate', 'torch')}",
-        "capabilities": ["evaluation", "adapters", "heads", "probes"],
+        "capabilities": ["resume", "weights", "evaluation", "adapters", "heads", "probes"],
         "contract": OWN,
     }
 

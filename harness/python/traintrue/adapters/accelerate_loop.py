@@ -1,14 +1,15 @@
-"""The plain loop with accelerate in charge of windows, clipping and schedule, as its documentation has it."""
+"""The plain loop with accelerate in charge of windows, clipping, schedule and checkpoints, as its documentation has it."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from pathlib import Path
+from typing import Any, Dict, Iterable, List
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, load_checkpoint_in_model
 
 from ..trace import Writer
-from .data import Batch, order
+from .data import Batch
 from .plain_loop import Loop
 from .protocol import Plan
 from .schedule import multiplier
@@ -16,27 +17,25 @@ from .told import summed
 
 
 class AccelerateLoop(Loop):
-    """A loop that asks `Accelerator` when a window is full."""
+    """A loop that asks `Accelerator` when a window is full, and has it save and load."""
 
     def __init__(self, plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
         super().__init__(plan, writer, description)
         self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=plan["train"]["accumulation"])
         rates = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda taken: multiplier(plan, self.total, taken))
-        self.prepared, self.stepper, self.rates = self.accelerator.prepare(self.model, self.optimizer, rates)
+        self.rates = rates
+        self.prepared, self.stepper, self.scheduler = self.accelerator.prepare(self.model, self.optimizer, rates)
+        self.accelerator.register_for_checkpointing(self)
 
-    def _train(self) -> str:
-        for self.epoch in range(self.plan["data"]["epochs"]):
-            self.index = self.told.index = 0
-            self.told.epoch = self.epoch
-            self.told.edge(self.epoch, "begin")
-            groups = order(self.plan, self.epoch)
-            batches = torch.utils.data.DataLoader(self.samples, batch_sampler=groups, collate_fn=self.collate)
-            for batch in self.accelerator.prepare(batches):
-                self._accumulate(batch, groups)
-            self.told.edge(self.epoch, "end")
-        return "done"
+    def _batches(self, groups: List[List[int]]) -> Iterable[Batch]:
+        if self.index == len(groups):
+            return ()  # a loader that has nothing to give draws from the random stream all the same
+        loader = torch.utils.data.DataLoader(self.samples, batch_sampler=groups, collate_fn=self.collate)
+        prepared = self.accelerator.prepare(loader)
+        return self.accelerator.skip_first_batches(prepared, self.index) if self.index else prepared
 
-    def _accumulate(self, batch: Batch, groups: List[List[int]]) -> None:
+    def _micro_batch(self, batch: Batch, groups: List[List[int]]) -> None:
+        self.model.train()
         with self.accelerator.accumulate(self.prepared):
             output = self.prepared(batch)
             weights = self._weights(groups)
@@ -49,7 +48,34 @@ class AccelerateLoop(Loop):
             if self.accelerator.sync_gradients and clip is not None:
                 self.accelerator.clip_grad_norm_(self.prepared.parameters(), clip)
             self.stepper.step()
-            self.rates.step()
+            self.scheduler.step()
             self.stepper.zero_grad()
         if self.accelerator.sync_gradients:
             self._updated()
+
+    def _window_begins(self) -> int:
+        # Windows begin with an epoch, wherever the run was taken up.
+        return self.index - self.index % self.plan["train"]["accumulation"]
+
+    def _schedule_step(self) -> int:
+        return self.rates.last_epoch
+
+    # Checkpoints: what `save_state` writes, and the loop's own place as an object registered for it.
+
+    def state_dict(self) -> Dict[str, int]:
+        """The loop's place."""
+        return {"step": self.told.step, "epoch": self.epoch, "index": self.index}
+
+    def load_state_dict(self, state: Dict[str, int]) -> None:
+        """Goes on from a place."""
+        self.told.step, self.epoch, self.index = state["step"], state["epoch"], state["index"]
+        self.told.epoch, self.told.index = self.epoch, self.index
+
+    def _write(self, folder: Path) -> None:
+        self.accelerator.save_state(str(folder))
+
+    def _read(self, folder: Path, what: str) -> None:
+        if what == "weights":
+            load_checkpoint_in_model(self.model, str(folder))
+        else:
+            self.accelerator.load_state(str(folder))

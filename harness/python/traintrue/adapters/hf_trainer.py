@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..trace import Writer, loss
 from . import hf_model, probes
 from .data import Batch, Collator, Samples
+from .peak import peak
 from .protocol import Plan
 from .schedule import micro_batches
 from .told import Told, summed
@@ -38,11 +39,15 @@ class ToldTrainer(Trainer):
         self.told.state("start", 0, 0)
         return optimizer
 
+    def _load_rng_state(self, *args: Any, **more: Any) -> None:
+        super()._load_rng_state(*args, **more)
+        self.follow.all_loaded()
+
     def training_step(self, model: Any, inputs: Batch, *args: Any, **more: Any) -> torch.Tensor:
         self.follow.begin()
         batch = {name: value.clone() for name, value in inputs.items()}
         inputs.pop("ids")
-        result = super().training_step(model, inputs, *args, **more)
+        result = self.follow.measured(lambda: super(ToldTrainer, self).training_step(model, inputs, *args, **more))
         self.follow.micro_batch(batch)
         return result
 
@@ -78,6 +83,7 @@ class Follow(TrainerCallback):
         self.loaded: Optional[str] = None
         self.fresh: Optional[str] = None
         self.begun = self.in_epochs = self.stopped = False
+        self.first, self.peak = True, None
         self.output: Any = (None, 0)
         self.evaluated: List[tuple] = []
 
@@ -95,12 +101,17 @@ class Follow(TrainerCallback):
         if self.loaded is not None or self.fresh is not None:
             told.checkpoint("loaded", self.loaded or self.fresh)
 
+    def all_loaded(self) -> None:
+        """The random streams come back last, at an epoch's edge before its loader is begun: that draws from them."""
+        if self.loaded is not None:
+            self.state("loaded")
+
     def begin(self) -> None:
-        """Before the first forward: everything is loaded, random streams included."""
+        """Before the first forward."""
         if self.begun:
             return
         self.begun = True
-        if self.loaded is not None or self.fresh is not None:
+        if self.fresh is not None:
             self.state("loaded")
         self._probe("start")
 
@@ -112,15 +123,25 @@ class Follow(TrainerCallback):
         if self.told.index == 0:
             self.told.edge(self.told.epoch, "begin")
 
+    def measured(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The first forward and backward with their memory's peak, where the plan asks for it."""
+        if self.first and self.told.samples_memory("forward"):
+            result, self.peak = peak(step)
+            return result
+        return step()
+
     def micro_batch(self, batch: Batch) -> None:
         """A forward and backward are done."""
         logits, cache = self.output
         output = hf_model.sums(self.trainer.model, batch, logits)
-        recomputes = bool(getattr(self.trainer.model, "is_gradient_checkpointing", False))
+        recomputes = _recomputes(self.trainer.model)
         losses = summed(output.losses, output.weights)
         self.told.micro_batch(
             self.told.epoch, self.told.index, batch, losses, cache_bytes=cache, checkpointing=recomputes
         )
+        if self.first and self.peak is not None:
+            self.told.memory("forward", heap_peak_bytes=self.peak)
+        self.first = False
         self.output = (None, 0)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -230,6 +251,12 @@ def train(plan: Plan, trace: Writer, description: Dict[str, Any]) -> None:
 
 def _newest(folder: Path) -> Path:
     return max(folder.glob("checkpoint-*"), key=lambda it: int(it.name.rsplit("-", 1)[1]))
+
+
+def _recomputes(model: torch.nn.Module) -> bool:
+    """Whether a model recomputes activations, under the newer name or the older."""
+    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
+    return bool(getattr(model, next(name for name in names if hasattr(model, name))))
 
 
 def _cache_bytes(cache: Any) -> int:

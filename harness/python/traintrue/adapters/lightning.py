@@ -17,7 +17,7 @@ def describe() -> Dict[str, Any]:
     """What this version can do here."""
     return {
         "trainer": named("lightning", "torch"),
-        "capabilities": ["resume", "weights", "adapters", "heads", "probes"],
+        "capabilities": ["resume", "weights", "evaluation", "adapters", "heads", "probes"],
         "contract": OWN,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import lightning
 import torch
@@ -89,15 +89,38 @@ class Module(lightning.LightningModule):
             every = self.plan.get("save_every")
             if every and self.told.step % every == 0:
                 self._save(Path(self.plan["save_to"]))
+            every = self.plan.get("evaluate_every")
+            if every and self.told.step % every == 0:
+                # Not at `on_validation_start`: the loader has been begun by then.
+                self.told.evaluation_begins()
         stop = self.plan.get("stop")
         if stop and (self.told.epoch, self.told.index) == (stop["epoch"], stop["micro_batches"]):
             self.stopped = self.trainer.should_stop = True
-            if stop.get("save"):
+            if stop.get("save") and self.told.index < self.each:
                 self._save(Path(stop["save"]))
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        output = self.tiny(batch)
+        self.evaluated.append((batch["ids"].tolist(), summed(output.losses, output.weights)[0]))
+        # As Lightning's documentation has it where batches are not of one size: the mean is over what `batch_size` counts.
+        mean = output.losses["lm"] / output.weights["lm"]
+        self.log("evaluated", mean, on_epoch=True, batch_size=output.weights["lm"])
+
+    def on_validation_start(self) -> None:
+        self.evaluated: List[Tuple[List[int], dict]] = []
+
+    def on_validation_end(self) -> None:
+        ids = [at for batch, _ in self.evaluated for at in batch]
+        metric = float(self.trainer.callback_metrics["evaluated"])
+        self.told.evaluation_ends(ids, [loss for _, loss in self.evaluated], metric)
 
     def on_train_epoch_end(self) -> None:
         if self.told.index == self.each:
             self.told.edge(self.told.epoch, "end")
+            stop = self.plan.get("stop")
+            if self.stopped and stop.get("save"):
+                # Where Lightning's own checkpoints of an epoch are written.
+                self._save(Path(stop["save"]))
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         self.place = checkpoint["place"]
@@ -143,11 +166,17 @@ def train(plan: Plan, trace: Writer, description: Dict[str, Any]) -> None:
     told = Told(plan, trace, description, description["contract"])
     module = Module(plan, told)
     loader = DataLoader(Samples(plan), batch_sampler=Order(plan), collate_fn=Collator(plan))
+    held_out = DataLoader(Samples(plan, "evaluation"), batch_size=plan["data"]["batch"], collate_fn=Collator(plan))
+    every = plan.get("evaluate_every")
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=plan["data"]["epochs"],
         accumulate_grad_batches=plan["train"]["accumulation"],
         gradient_clip_val=plan["train"].get("clip"),
+        # In micro-batches, counted through from one epoch into the next.
+        val_check_interval=every * plan["train"]["accumulation"] if every else None,
+        check_val_every_n_epoch=None if every else 1,
+        num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -160,5 +189,5 @@ def train(plan: Plan, trace: Writer, description: Dict[str, Any]) -> None:
         module.load_state_dict(torch.load(path, weights_only=False)["state_dict"])
         path = None
     module.loaded = path
-    trainer.fit(module, loader, ckpt_path=path)
+    trainer.fit(module, loader, held_out if every else None, ckpt_path=path)
     module.end()

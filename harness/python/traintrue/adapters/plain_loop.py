@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 import torch
 
@@ -14,11 +14,14 @@ from . import probes
 from .data import Batch, Collator, Samples, order, targets
 from .protocol import Plan
 from .schedule import micro_batches, multiplier, updates
-from .tiny import Tiny, group_of
+from .tiny import Output, Tiny, group_of
 from .told import Told, summed
+
 
 class Loop:
     """Model, optimizer, schedule and cursor."""
+
+    group_of = staticmethod(group_of)
 
     def __init__(self, plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
         self.plan = plan
@@ -27,11 +30,11 @@ class Loop:
         self.contract = {**description["contract"], **{name: asked[name] for name in ("tail", "first_lr") if name in asked}}
         torch.manual_seed(plan["seed"] % 2**63)
         torch.set_num_threads(1)
-        self.model = Tiny(plan)
+        self.model = self._build()
         self.optimizer = self._optimizer()
         self.told = Told(plan, writer, description, self.contract)
         adapted = bool(plan["train"].get("adapters"))
-        self.told.attach(self.model, self.optimizer, lambda name: group_of(name, adapted))
+        self.told.attach(self.model, self.optimizer, lambda name: self.group_of(name, adapted))
         self.samples, self.collate = Samples(plan), Collator(plan)
         self.total = updates(plan, self.contract["tail"])
         self.each = micro_batches(plan)
@@ -39,13 +42,13 @@ class Loop:
 
     def run(self) -> None:
         """From the plan's start to its stop or its end."""
-        self.told.state("start", self.told.step, self.window)
+        self._state("start")
         if self.plan.get("start"):
             self._load(Path(self.plan["start"]["from"]), self.plan["start"].get("what", "everything"))
         self._probe("start")
         reason = self._train()
         self._probe("end")
-        self.told.state("end", self.told.step, self.window)
+        self._state("end")
         stop = self.plan.get("stop")
         if stop and stop.get("save"):
             self._save(Path(stop["save"]))
@@ -58,8 +61,8 @@ class Loop:
             groups = order(self.plan, self.epoch)
             if self.index == 0:
                 self.told.edge(self.epoch, "begin")
-            while self.index < len(groups):
-                self._micro_batch(groups)
+            for batch in self._batches(groups):
+                self._micro_batch(batch, groups)
                 if self.index == len(groups):
                     self.told.edge(self.epoch, "end")
                 if self._at_stop():
@@ -68,10 +71,13 @@ class Loop:
             self.told.epoch, self.told.index = self.epoch, 0
         return "done"
 
-    def _micro_batch(self, groups: List[List[int]]) -> None:
-        batch = self._batch(groups[self.index])
+    def _batches(self, groups: List[List[int]]) -> Iterable[Batch]:
+        """What is left of an epoch."""
+        return (self.collate([self.samples[at] for at in group]) for group in groups[self.index :])
+
+    def _micro_batch(self, batch: Batch, groups: List[List[int]]) -> None:
         self.model.train()
-        output = self.model(batch)
+        output = self._forward(batch)
         weights = self._weights(groups)
         sum(value / weights[name] for name, value in output.losses.items()).backward()
         self.told.micro_batch(self.epoch, self.index, batch, summed(output.losses, output.weights))
@@ -85,7 +91,7 @@ class Loop:
 
     def _weights(self, groups: List[List[int]]) -> Dict[str, int]:
         """What the losses of the open window are divided by: all that it will hold, known from the plan's order."""
-        first = self.index - self.window
+        first = self._window_begins()
         size = self.plan["train"]["accumulation"]
         window = [group for at, group in enumerate(groups) if first <= at < first + size]
         if self.contract["tail"] == "carry":
@@ -96,6 +102,10 @@ class Loop:
         lengths = [len(self.samples[at]["tokens"]) for group in window for at in group]
         supervised, filled = sum(max(length - 1, 0) for length in lengths), sum(length > 0 for length in lengths)
         return {"lm": max(supervised, 1), "projection": max(filled, 1)}
+
+    def _window_begins(self) -> int:
+        """The place of the open window's first micro-batch in this epoch; before 0 where it was carried over."""
+        return self.index - self.window
 
     def _update(self) -> None:
         taken = self.told.step + (self.contract["first_lr"] == "nonzero")
@@ -112,7 +122,7 @@ class Loop:
         """What the plan asks for after an update."""
         self.window = 0
         if self.told.state_is_due():
-            self.told.state("update", self.told.step, self.window)
+            self._state("update")
         every = self.plan.get("evaluate_every")
         if every and self.told.step % every == 0:
             self.told.evaluation(self._evaluate)
@@ -128,15 +138,18 @@ class Loop:
         with torch.no_grad():
             for at in range(0, len(held), size):
                 batch = self.collate([held[it] for it in range(at, min(at + size, len(held)))])
-                losses.append(loss("lm", float(self.model(batch).losses["lm"]), targets(batch)))
+                losses.append(loss("lm", float(self._forward(batch).losses["lm"]), targets(batch)))
         self.model.train()
         return list(range(len(held))), losses, sum(it["sum"] for it in losses) / sum(it["weight"] for it in losses)
 
     def _probe(self, at: str) -> None:
-        probes.make(self.plan, at, self.model, lambda batch: self.model(batch), self.told)
+        probes.make(self.plan, at, self.model, self._forward, self.told)
 
-    def _batch(self, ids: List[int]) -> Batch:
-        return self.collate([self.samples[at] for at in ids])
+    def _state(self, at: str) -> None:
+        self.told.state(at, self._schedule_step(), self.window)
+
+    def _schedule_step(self) -> int:
+        return self.told.step
 
     def _at_stop(self) -> bool:
         stop = self.plan.get("stop")
@@ -145,6 +158,12 @@ class Loop:
     def _edge(self, epoch: int, index: int) -> tuple:
         """The end of an epoch is the beginning of the next."""
         return (epoch, index) if index < self.each else (epoch + 1, 0)
+
+    def _build(self) -> torch.nn.Module:
+        return Tiny(self.plan)
+
+    def _forward(self, batch: Batch) -> Output:
+        return self.model(batch)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         asked = self.plan["train"]["optimizer"]
@@ -162,34 +181,48 @@ class Loop:
         partial = folder / "partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "gradients": {name: it.grad for name, it in self.model.named_parameters() if it.grad is not None},
-            "rng": torch.get_rng_state(),
-            "place": [self.told.step, self.epoch, self.index, self.window, self.told.targets],
-        }
-        torch.save(state, partial / "state.pt")
+        self._write(partial)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
         self.told.checkpoint("saved", str(place))
 
     def _load(self, folder: Path, what: str) -> None:
-        place = max((it for it in folder.iterdir() if it.name != "partial"), key=_by_place)
-        state = torch.load(place / "state.pt", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        if what == "everything":
-            self.optimizer.load_state_dict(state["optimizer"])
-            for name, it in self.model.named_parameters():
-                it.grad = state["gradients"].get(name)
-            torch.set_rng_state(state["rng"])
-            self.told.step, self.epoch, self.index, self.window, held = state["place"]
-            self.told.epoch, self.told.index = self.epoch, self.index
-            self.told.take_up(self.window, held)
+        place = newest(folder)
+        self._read(place, what)
         self.told.checkpoint("loaded", str(place))
-        self.told.state("loaded", self.told.step, self.window)
+        self._state("loaded")
+
+    def _write(self, folder: Path) -> None:
+        self._write_model(folder)
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": {name: it.grad for name, it in self.model.named_parameters() if it.grad is not None},
+            "rng": torch.get_rng_state(),
+            "place": [self.told.step, self.epoch, self.index, self.window, self.told.targets],
+        }
+        torch.save(state, folder / "state.pt")
+
+    def _read(self, folder: Path, what: str) -> None:
+        self._read_model(folder)
+        if what == "weights":
+            return
+        state = torch.load(folder / "state.pt", weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, it in self.model.named_parameters():
+            it.grad = state["gradients"].get(name)
+        torch.set_rng_state(state["rng"])
+        self.told.step, self.epoch, self.index, self.window, held = state["place"]
+        self.told.epoch, self.told.index = self.epoch, self.index
+        self.told.take_up(self.window, held)
+
+    def _write_model(self, folder: Path) -> None:
+        torch.save(self.model.state_dict(), folder / "model.pt")
+
+    def _read_model(self, folder: Path) -> None:
+        self.model.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
 
 
-def _by_place(folder: Path) -> List[int]:
-    return [int(part) for part in folder.name.split("-")]
-
+def newest(folder: Path) -> Path:
+    """The last checkpoint of a folder."""
+    places = (it for it in folder.iterdir() if it.name != "partial")
+    return max(places, key=lambda it: [int(part) for part in it.name.split("-")])

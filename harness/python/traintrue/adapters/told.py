@@ -34,6 +34,7 @@ class Told:
         self.step = self.epoch = self.index = 0
         self.targets, self._closed = 0, True
         self._norms: Dict[str, float] = {}
+        self._before: Dict[str, str] = {}
         header = {"schema": SCHEMA, "trainer": description["trainer"], "device": "cpu"}
         writer.event("run", **header, scenario=plan["scenario"], run=plan["run"], plan=plan, contract=contract)
 
@@ -80,7 +81,7 @@ class Told:
                 "dtype": TENSORS.dtype(it),
                 "trainable": it.requires_grad,
                 "optimized": id(it) in held and it.requires_grad,
-                "digest": TENSORS.digest(it),
+                "digest": digest(TENSORS.bytes(it)),
                 "sketch": sketch(it),
             }
             moments = self._optimizer.state.get(it)
@@ -118,19 +119,18 @@ class Told:
 
     def evaluation(self, evaluate: Callable[[], tuple]) -> None:
         """An evaluation; `evaluate` gives the ids, the summed losses with their weights, and the figure reported."""
-        before, rng = self._trained(), TENSORS.rng()
-        samples, losses, metric = evaluate()
-        self._writer.event(
-            "evaluation",
-            step=self.step,
-            samples=samples,
-            losses=losses,
-            metric=number(metric),
-            digest_before=before,
-            digest_after=self._trained(),
-            rng_before=rng,
-            rng_after=TENSORS.rng(),
-        )
+        self.evaluation_begins()
+        self.evaluation_ends(*evaluate())
+
+    def evaluation_begins(self) -> None:
+        """What an evaluation finds."""
+        self._before = {"digest_before": self._trained(), "rng_before": TENSORS.rng()}
+
+    def evaluation_ends(self, samples: List[int], losses: List[dict], metric: float) -> None:
+        """What it saw, what it reports, and what it leaves."""
+        after = {"digest_after": self._trained(), "rng_after": TENSORS.rng()}
+        seen = {"samples": samples, "losses": losses, "metric": number(metric)}
+        self._writer.event("evaluation", step=self.step, **seen, **self._before, **after)
         self.memory("evaluation")
 
     def checkpoint(self, edge: str, path: str) -> None:
@@ -143,10 +143,15 @@ class Told:
         """A forward outside training."""
         self._writer.event("probe", name=name, at=at, rows=rows, width=width, gradients=gradients)
 
-    def memory(self, at: str) -> None:
-        """Memory, where the plan asks for it."""
-        if at in self._plan.get("sample_memory", []):
-            self._writer.event("memory", at=at, step=self.step, lanes={**process_lanes(), **TENSORS.device_lanes()})
+    def samples_memory(self, at: str) -> bool:
+        """Whether the plan asks for memory at this boundary."""
+        return at in self._plan.get("sample_memory", [])
+
+    def memory(self, at: str, **measured: int) -> None:
+        """Memory, where the plan asks for it; `measured` are lanes beside the process's own."""
+        if self.samples_memory(at):
+            lanes = {**process_lanes(), **TENSORS.device_lanes(), **measured}
+            self._writer.event("memory", at=at, step=self.step, lanes=lanes)
 
     def end(self, reason: str, message: Optional[str] = None) -> None:
         """The last line."""
