@@ -67,7 +67,8 @@ fn a_result_follows_from_its_traces(#[files("golden/results/*/results.json")] pa
     assert_eq!((results.schema, folder.file_name().unwrap().to_str().unwrap()), (1, results.name.as_str()));
     assert!(!results.outcomes.is_empty() && !results.versions.is_empty() && !results.command.is_empty());
     // A result's own, or else those that the results share.
-    let own = [folder.join("scenarios"), folder.with_file_name("scenarios")].into_iter().find(|own| own.is_dir());
+    let own =
+        [folder.join("scenarios"), folder.with_file_name("scenarios")].into_iter().find(|own| own.is_dir());
     let catalogue = Catalogue::load(own.as_deref()).unwrap();
     for kept in &results.outcomes {
         let scenario = catalogue.find(&kept.scenario).expect("a scenario of the catalogue");

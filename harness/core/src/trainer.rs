@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! `harness/core/examples/linear_regression.rs` is a whole one, and `resumable.rs` beside it one that can be stopped anywhere.
+//! `harness/core/examples/linear_regression.rs` is a whole one, and `resumable.rs` one that can be stopped anywhere.
 
 use std::io::Write;
 

@@ -69,7 +69,8 @@ impl LossScale {
         let Some(probe) = self.probes.iter().find(|probe| self.is_of_the_window(probe)) else {
             return;
         };
-        let own = self.rows_per_sample * self.samples.len() as u64 * probe.width.unwrap_or(0);
+        let rows = self.rows_per_sample.saturating_mul(self.samples.len() as u64);
+        let own = rows.saturating_mul(probe.width.unwrap_or(0));
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
         let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();

@@ -131,7 +131,7 @@ impl Judge {
         let (Some(norm), Some(other_norm)) = (step.update.grad_norm, other.update.grad_norm) else {
             return sheet.missing("grad_norm");
         };
-        let terms = step.positions.max(other.positions) + self.tensor_terms;
+        let terms = step.positions.max(other.positions).saturating_add(self.tensor_terms);
         let growth = step.update.step.max(1) as f64;
         let noise = self.noise("grad_norm", step.update.step);
         let gradient = match bound::grown(terms, self.dtype, growth) {

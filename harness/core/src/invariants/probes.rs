@@ -197,9 +197,9 @@ struct Pair<'a> {
 impl Pair<'_> {
     /// The largest difference, as a norm, of two right gradients.
     fn gradient_bound(&self) -> Result<f64, Unbounded> {
-        let positions = |probe: &Probe| probe.rows.len() as u64 * probe.width.unwrap_or(0);
+        let positions = |probe: &Probe| (probe.rows.len() as u64).saturating_mul(probe.width.unwrap_or(0));
         let shapes = self.first.gradients.iter().map(|gradient| gradient.shape.as_slice());
-        let terms = bound::gradient_terms(positions(self.first) + positions(self.it), shapes);
+        let terms = bound::gradient_terms(positions(self.first).saturating_add(positions(self.it)), shapes);
         let largest = norm(&self.first.gradients).max(norm(&self.it.gradients));
         Ok(bound::between(terms, self.as_asked.dtype)? * largest)
     }

@@ -101,12 +101,12 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
         (total(micro_batches.div_ceil(window)), Counted::RIGHT, "the total is rounded up over all epochs"),
         (total(micro_batches / window), Counted::RIGHT, "the total is rounded down over all epochs"),
         (
-            total(counts.epochs * counts.micro_batches.div_ceil(window)),
+            total(counts.epochs.saturating_mul(counts.micro_batches.div_ceil(window))),
             Counted::RIGHT,
             "the total counts a tail update every epoch, and the loop makes none",
         ),
         (
-            total(counts.epochs * (counts.micro_batches / window)),
+            total(counts.epochs.saturating_mul(counts.micro_batches / window)),
             Counted::RIGHT,
             "the total leaves out the tail update of every epoch",
         ),
