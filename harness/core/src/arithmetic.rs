@@ -119,7 +119,8 @@ impl Counts {
 /// The learning rate of every update, in closed form.
 ///
 /// The forms are those of `get_constant_schedule_with_warmup`, `get_linear_schedule_with_warmup` and
-/// `get_cosine_schedule_with_warmup` in the transformers library.
+/// `get_cosine_schedule_with_warmup` in the transformers library, but that after its end the cosine stays at 0, where theirs
+/// rises again.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     /// The highest rate.

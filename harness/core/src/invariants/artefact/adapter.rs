@@ -20,7 +20,7 @@ pub(crate) static SCALE: Rule = Rule {
     says: "what an adapter's delta is scaled by is written down, and is not 0",
     verifies: "r and lora_alpha are in adapter_config.json, lora_alpha is finite and not 0, and so is every \
                alpha_pattern.",
-    does_not_verify: "That the run trained with this scale (reload/outputs, for a trainer that can be run).",
+    does_not_verify: "That the run trained with this scale (reload/same-outputs, for a trainer that can be run).",
     kind: Kind::Artefact,
 };
 
