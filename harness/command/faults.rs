@@ -44,8 +44,8 @@ pub fn faults(args: &FaultsArgs) -> Done {
     let whole = args.bench.filters.is_empty() && args.fault.is_none();
     let compared = report.baseline != Verdict::Broken && args.golden.exists();
     let differences = if compared { compare(&args.golden, &report.faults, whole)? } else { Vec::new() };
-    bench.keep("faults.json", &json::document(report)?)?;
-    bench.keep("junit.xml", &junit::faults(report)?)?;
+    bench.keep("faults.json", json::document(report)?)?;
+    bench.keep("junit.xml", junit::faults(report)?)?;
     output::write(&match args.format {
         FaultsFormat::Text if report.baseline == Verdict::Broken => {
             text::run(&baseline(&bench, &matrix), output::paint())

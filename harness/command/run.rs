@@ -71,11 +71,11 @@ fn keep(bench: &Bench, report: &RunReport) -> Result<(), Box<dyn std::error::Err
         bench.keep(&format!("plots/{}.svg", plot.name()), &plot.svg)?;
         bench.keep(&format!("memory/{}.csv", plot.name()), plot.csv()?)?;
     }
-    bench.keep("report.html", &html::run(report, &plots))?;
-    bench.keep("report.json", &json::document(report)?)?;
-    bench.keep("results.sarif", &json::document(&sarif::run(report))?)?;
-    bench.keep("summary.md", &markdown::run(report))?;
-    Ok(bench.keep("junit.xml", &junit::run(report)?)?)
+    bench.keep("report.html", html::run(report, &plots))?;
+    bench.keep("report.json", json::document(report)?)?;
+    bench.keep("results.sarif", json::document(&sarif::run(report))?)?;
+    bench.keep("summary.md", markdown::run(report))?;
+    Ok(bench.keep("junit.xml", junit::run(report)?)?)
 }
 
 /// Writes a report to standard output.
