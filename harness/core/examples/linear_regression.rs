@@ -48,7 +48,7 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
                         samples: Some(samples.to_vec()),
                         targets: Some(weight),
                         losses: vec![Loss {
-                            name: "squares".into(),
+                            name: "lm".into(),
                             sum: squares.into(),
                             weight: (weight as f64).into(),
                         }],
@@ -61,6 +61,8 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
                 intercept -= lr as f32 * by_intercept / targets as f32;
                 recorder.write(|| Update {
                     step,
+                    micro_batches: Some(batches.len() as u64),
+                    targets: Some(targets),
                     lr: vec![lr.into()],
                     digest: Some(Digest::new().values(&[slope, intercept]).text()),
                     ..Default::default()

@@ -6,8 +6,9 @@ import os
 import time
 from typing import Any, Dict
 
-# Counting tensors goes through every object of the process: it may take this share of the processor's time.
-SHARE = 1 / 200
+# Counting tensors goes through every object of the process: it may take this share of the processor's time. A slope needs
+# more than one count, however short the run is.
+SHARE, LEAST = 1 / 200, 4
 
 
 def process_lanes() -> Dict[str, int]:
@@ -25,13 +26,14 @@ class Counting:
 
     def __init__(self, tensors: Any) -> None:
         self._tensors = tensors
-        self._begun, self._spent = time.process_time(), 0.0
+        self._begun, self._spent, self._counted = time.process_time(), 0.0, 0
 
     def lanes(self) -> Dict[str, int]:
         """Tensors and their bytes; nothing where it is too early to count again."""
         now = time.process_time()
-        if self._spent > SHARE * (now - self._begun):
+        if self._counted >= LEAST and self._spent > SHARE * (now - self._begun):
             return {}
         count, held = self._tensors.alive()
+        self._counted += 1
         self._spent += time.process_time() - now
         return {"tracked_tensors": count, "tracked_bytes": held}

@@ -201,7 +201,8 @@ class Recorder:
         )
         self._gradients.applied()
         self._memory("update", counted=due)
-        if self._step >= self._next_state and due:
+        # A step that was skipped leaves the state that was told, and gradients that are not finite.
+        if applied and due and self._step >= self._next_state:
             # Ever more seldom: a state is as long as the model has tensors.
             self._next_state = 2 * self._step
             self._state("update", digests)

@@ -12,10 +12,14 @@ pub(crate) static RULE: Rule = Rule {
     verifies: "Loss sums and weights of micro-batches and evaluations, gradient norms of updates that were applied, \
                gradient norms and sketches of states, and every output and gradient of a probe, padding included.",
     does_not_verify: "Values between two states that come back finite, and steps that the trainer itself skipped.",
-    kind: Kind::Trace(|_| Box::new(Finite)),
+    kind: Kind::Trace(|_| Box::new(Finite::default())),
 };
 
-struct Finite;
+#[derive(Default)]
+struct Finite {
+    /// Whether the last update was not applied: its gradients may have overflowed.
+    skipped: bool,
+}
 
 /// One line being looked at.
 struct Look<'a> {
@@ -40,10 +44,10 @@ impl Look<'_> {
         }
     }
 
-    fn state(&mut self, it: &State) {
+    fn state(&mut self, it: &State, applied: bool) {
         for tensor in &it.tensors {
             let name = &tensor.name;
-            if let Some(norm) = tensor.grad_norm {
+            if let Some(norm) = tensor.grad_norm.filter(|_| applied) {
                 self.number(
                     norm,
                     || format!("the gradient of {name}"),
@@ -98,8 +102,10 @@ impl Watch for Finite {
             Event::Evaluation(it) => {
                 look.losses(&it.losses, "the loss is lost in the forward of an evaluation")
             }
-            Event::Update(it) if it.applied => {
-                for norm in [it.grad_norm, it.clipped_norm].into_iter().flatten() {
+            Event::Update(it) => {
+                self.skipped = !it.applied;
+                let norms = [it.grad_norm, it.clipped_norm].into_iter().flatten();
+                for norm in norms.filter(|_| it.applied) {
                     look.number(
                         norm,
                         || "the norm of the gradients".into(),
@@ -107,7 +113,7 @@ impl Watch for Finite {
                     );
                 }
             }
-            Event::State(it) => look.state(it),
+            Event::State(it) => look.state(it, !self.skipped),
             Event::Probe(it) => look.probe(it),
             _ => {}
         }
@@ -150,6 +156,13 @@ mod tests {
         let mut events = whole();
         let update = update_at(&mut events, 2);
         (update.applied, update.grad_norm) = (false, Some(Number(f64::INFINITY)));
+        let after = events.iter_mut().skip_while(|event| !matches!(event, Event::Update(it) if it.step == 2));
+        for event in after {
+            if let Event::State(it) = event {
+                it.tensors.iter_mut().for_each(|tensor| tensor.grad_norm = Some(Number(f64::NAN)));
+                break;
+            }
+        }
         holds(&judge(RULE.name, &events));
     }
 }
