@@ -214,7 +214,7 @@ fn unjudged(recorded: &Recording) -> Vec<String> {
     std::iter::once(held_to).chain(lacking).collect()
 }
 
-/// Judges one run by one invariant; none where what that needs is not there. `whole` says whether all segments of the run are.
+/// Judges one run by one invariant; none where what that needs is not there. `whole`: all segments of the run are.
 fn judge(
     rule: &Rule,
     recorded: &[Recorded],

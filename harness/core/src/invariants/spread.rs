@@ -89,8 +89,8 @@ impl Spread {
     }
 }
 
-/// The largest distance between two lists of figures, relative to the largest figure: infinite from a figure that is not finite,
-/// also to another such.
+/// The largest distance between two lists of figures, relative to the largest figure: infinite where one is not finite, also
+/// to another such.
 pub(super) fn distance(run: &[f64], against: &[f64]) -> f64 {
     if run.iter().chain(against).any(|value| !value.is_finite()) {
         return f64::INFINITY;

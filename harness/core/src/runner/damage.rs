@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::scenario::{Damage, DamageKind};
 use crate::trace::event::Checkpoint;
 
-/// Does it to a file below `checkpoints`, the folder of the run: no other is touched, whatever a trace names. Fails with what
-/// stands in the way.
+/// Does it to a file below `checkpoints`, the folder of the run: no other is touched, whatever a trace names. Fails with
+/// what stands in the way.
 pub fn damage(newest: Option<&Checkpoint>, damage: &Damage, checkpoints: &Path) -> Result<(), String> {
     let newest = newest.ok_or("the trace names no saved checkpoint to damage")?;
     let path = Path::new(&newest.path).join(&damage.file);
