@@ -34,7 +34,6 @@ class HuggingFace(unittest.TestCase):
         (outcome,) = outcomes("transformers", "accumulation-equivalence").values()
         self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
 
-
     def test_resumes_at_an_update(self) -> None:
         (outcome,) = outcomes("transformers", "resume-at-an-update").values()
         self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))

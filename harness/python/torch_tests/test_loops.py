@@ -33,7 +33,6 @@ class ARightLoop(unittest.TestCase):
                 outcome = judged(recorded(how))
                 self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
 
-
     def test_shows_a_step_that_its_scaler_skips_and_is_held(self) -> None:
         trace = recorded("overflows")
         updates = [it for it in map(json.loads, trace.read_text().splitlines()) if it["event"] == "update"]

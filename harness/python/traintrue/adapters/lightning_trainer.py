@@ -22,7 +22,7 @@ class Order(Sampler):
     """The plan's micro-batches of one epoch: an order that any epoch can be taken up in."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.epoch = plan, 0
+        self.plan, self.epoch, self.skip = plan, 0, 0
         # Lightning's own way of saying which epoch begins is `set_epoch` of a batch sampler's sampler.
         self.sampler = self
 
@@ -31,10 +31,29 @@ class Order(Sampler):
         self.epoch = epoch
 
     def __iter__(self) -> Any:
-        return iter(order(self.plan, self.epoch))
+        # A generator, as torch's own batch sampler is one: the epoch counts when the first batch is drawn, which in one
+        # process is after Lightning has said it (lightning#21938 is about worker processes, where it is before).
+        skip, self.skip = self.skip, 0
+        yield from order(self.plan, self.epoch)[skip:]
 
     def __len__(self) -> int:
         return micro_batches(self.plan)
+
+
+class Loader(DataLoader):
+    """A loader that goes on inside an epoch, by the two methods that Lightning asks for."""
+
+    def __init__(self, plan: Plan, told: Told) -> None:
+        super().__init__(Samples(plan), batch_sampler=Order(plan), collate_fn=Collator(plan))
+        self.told = told
+
+    def state_dict(self) -> Dict[str, int]:
+        """The place; which epoch it is in, Lightning says."""
+        return {"micro_batches": self.told.index % len(self)}
+
+    def load_state_dict(self, state: Dict[str, int]) -> None:
+        """To be called before the epoch's iterator is made."""
+        self.batch_sampler.skip = state["micro_batches"]
 
 
 class Module(lightning.LightningModule):
@@ -165,7 +184,7 @@ def train(plan: Plan, trace: Writer, description: Dict[str, Any]) -> None:
     torch.manual_seed(plan["seed"] % 2**63)
     told = Told(plan, trace, description, description["contract"])
     module = Module(plan, told)
-    loader = DataLoader(Samples(plan), batch_sampler=Order(plan), collate_fn=Collator(plan))
+    loader = Loader(plan, told)
     held_out = DataLoader(Samples(plan, "evaluation"), batch_size=plan["data"]["batch"], collate_fn=Collator(plan))
     every = plan.get("evaluate_every")
     trainer = lightning.Trainer(
