@@ -1,5 +1,6 @@
 //! `traintrue estimate`: what training a model will need, part by part, against what it may use.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -161,9 +162,8 @@ fn architecture(args: &EstimateArgs) -> Result<(String, Architecture), Box<dyn s
 
 fn read(path: &Path) -> Result<String, EstimateError> {
     let failed = |source| EstimateError::Read { path: path.to_owned(), source };
-    let bytes = limited::read(path, CONFIG_LIMIT_BYTES).map_err(failed)?;
-    let bytes = bytes.ok_or_else(|| EstimateError::TooLong { path: path.to_owned() })?;
-    String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+    let text = File::open(path).and_then(|file| limited::text(file, CONFIG_LIMIT_BYTES)).map_err(failed)?;
+    text.ok_or_else(|| EstimateError::TooLong { path: path.to_owned() })
 }
 
 fn request(args: &EstimateArgs) -> Result<Request, EstimateError> {

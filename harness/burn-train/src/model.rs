@@ -136,5 +136,5 @@ pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 /// A mean loss as its sum and its weight.
 fn summed<B: Backend>(mean: &Tensor<B, 1>, targets: usize) -> Loss {
     let mean = mean.to_data().iter::<f64>().next().unwrap_or(f64::NAN);
-    Loss { name: "lm".into(), sum: (mean * targets as f64).into(), weight: (targets as f64).into() }
+    Loss::new("lm", mean * targets as f64, targets as u64)
 }

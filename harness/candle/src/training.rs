@@ -210,5 +210,5 @@ impl<'a> Training<'a> {
 
 /// The language-model loss of a batch.
 fn loss(sum: f64, targets: u64) -> Loss {
-    Loss { name: "lm".to_owned(), sum: sum.into(), weight: (targets as f64).into() }
+    Loss::new("lm", sum, targets)
 }

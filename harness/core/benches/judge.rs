@@ -75,11 +75,7 @@ fn micro_batch(plan: &Plan, epoch: u64, index: u64) -> MicroBatch {
     let samples: Vec<u64> = (index * BATCH..(index + 1) * BATCH).collect();
     let lengths: Vec<u64> = samples.iter().map(|&id| length(&plan.data, id)).collect();
     let supervised: u64 = lengths.iter().map(|&length| targets(length)).sum();
-    let lm = Loss {
-        name: "lm".to_owned(),
-        sum: Number(2.75 * supervised as f64),
-        weight: Number(supervised as f64),
-    };
+    let lm = Loss::new("lm", 2.75 * supervised as f64, supervised);
     MicroBatch {
         epoch,
         index,

@@ -47,11 +47,7 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
                         index,
                         samples: Some(samples.to_vec()),
                         targets: Some(weight),
-                        losses: vec![Loss {
-                            name: "lm".into(),
-                            sum: squares.into(),
-                            weight: (weight as f64).into(),
-                        }],
+                        losses: vec![Loss::new("lm", squares, weight)],
                         ..Default::default()
                     })?;
                 }

@@ -172,7 +172,7 @@ impl State {
             index: self.done,
             samples: Some(samples.to_vec()),
             targets: Some(targets),
-            losses: vec![Loss { name: "lm".into(), sum: loss.into(), weight: (targets as f64).into() }],
+            losses: vec![Loss::new("lm", loss, targets)],
             ..Default::default()
         }
     }
@@ -212,7 +212,7 @@ impl State {
         Evaluation {
             step: self.step,
             samples: Some((0..plan.data.evaluation.len() as u64).collect()),
-            losses: vec![Loss { name: "lm".into(), sum: sum.into(), weight: (pairs as f64).into() }],
+            losses: vec![Loss::new("lm", sum, pairs)],
             metric: Some((sum / pairs as f64).into()),
             digest_before: Some(self.digest()),
             digest_after: Some(self.digest()),

@@ -175,6 +175,11 @@ impl Sheet {
         self.missing.get_or_insert_with(|| why.to_owned());
     }
 
+    /// What a comparison needs, where there is any: else notes why it cannot be made.
+    pub fn able<T>(&mut self, needed: Result<T, impl fmt::Display>) -> Option<T> {
+        needed.map_err(|why| self.cannot(&why.to_string())).ok()
+    }
+
     /// Says what a reader of the verdict should know.
     pub fn remark(&mut self, what: String) {
         self.remarks.push(what);

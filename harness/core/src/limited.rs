@@ -11,6 +11,13 @@ pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
+/// The same of text, wherever it comes from.
+pub fn text(from: impl Read, most: u64) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    from.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    Ok((text.len() as u64 <= most).then_some(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

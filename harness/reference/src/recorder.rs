@@ -58,7 +58,7 @@ pub struct Summed<'a> {
 
 impl Summed<'_> {
     fn loss(&self) -> Loss {
-        Loss { name: self.name.to_owned(), sum: Number(self.sum), weight: Number(self.weight as f64) }
+        Loss::new(self.name, self.sum, self.weight)
     }
 }
 

@@ -194,8 +194,7 @@ impl Entry {
 
     fn evaluation(&self) -> Evaluation {
         let losses = self.figures.iter().filter(|(name, _)| is_evaluation_loss(name));
-        let loss =
-            |(name, sum): (&String, &Number)| Loss { name: name.clone(), sum: *sum, weight: Number(1.0) };
+        let loss = |(name, sum): (&String, &Number)| Loss::new(name, sum.0, 1);
         Evaluation {
             step: self.step,
             samples: None,

@@ -74,10 +74,8 @@ impl LossScale {
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
         let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
-        let allowed = match bound::between(terms, self.dtype) {
-            Ok(bound) => bound * whole,
-            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
-        };
+        let Some(bound) = sheet.able(bound::between(terms, self.dtype)) else { return };
+        let allowed = bound * whole;
         for expected in &probe.gradients {
             let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
             let Some(actual) = found.and_then(|tensor| tensor.grad_norm) else {

@@ -157,8 +157,13 @@ impl Judge {
         match (&step.samples, &other.samples) {
             (Some(ids), Some(others)) => {
                 sheet.check(ids == others, line, || Difference {
-                    expected: format!("{} samples in update {}: {}", others.len(), update.step, some(others)),
-                    actual: format!("{}: {}", ids.len(), some(ids)),
+                    expected: format!(
+                        "{} samples in update {}: {}",
+                        others.len(),
+                        update.step,
+                        first_ids(others)
+                    ),
+                    actual: format!("{}: {}", ids.len(), first_ids(ids)),
                     component: if ids.len() == others.len() { "order" } else { "boundary" },
                     cause: "the window holds other samples: it is not the same update".into(),
                 });
@@ -276,10 +281,6 @@ impl Judge {
             });
         }
     }
-}
-
-fn some(ids: &[u64]) -> String {
-    first_ids(ids.iter().copied())
 }
 
 #[cfg(test)]

@@ -59,9 +59,10 @@ impl fmt::Display for Place {
 }
 
 /// The first of many ids of samples.
-pub(super) fn first_ids(mut ids: impl Iterator<Item = u64>) -> String {
+pub(super) fn first_ids<'a>(ids: impl IntoIterator<Item = &'a u64>) -> String {
     const SHOWN: usize = 12;
-    let shown: Vec<String> = ids.by_ref().take(SHOWN).map(|id| id.to_string()).collect();
+    let mut ids = ids.into_iter();
+    let shown: Vec<String> = ids.by_ref().take(SHOWN).map(u64::to_string).collect();
     format!("{}{}", shown.join(", "), if ids.next().is_some() { ", ..." } else { "" })
 }
 

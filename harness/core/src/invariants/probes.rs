@@ -130,10 +130,8 @@ impl Probes {
     fn rows(&self, pair: Pair, line: &Line, sheet: &mut Sheet) {
         let (width, other) = (pair.first.width.unwrap_or(0), pair.it.width.unwrap_or(0));
         let terms = bound::output_terms(width, other, pair.as_asked.dtype);
-        let tolerance = match bound::between(terms, pair.as_asked.dtype) {
-            Ok(bound) => Tolerance::Relative(bound),
-            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
-        };
+        let Some(bound) = sheet.able(bound::between(terms, pair.as_asked.dtype)) else { return };
+        let tolerance = Tolerance::Relative(bound);
         for (id, row) in pair.as_asked.samples.iter().zip(&pair.it.rows) {
             let Some(at) = pair.asked.samples.iter().position(|other| other == id) else {
                 continue;
@@ -152,10 +150,7 @@ impl Probes {
     }
 
     fn gradients(&self, pair: &Pair, line: &Line, sheet: &mut Sheet) {
-        let bound = match pair.gradient_bound() {
-            Ok(bound) => bound,
-            Err(unbounded) => return sheet.cannot(&unbounded.to_string()),
-        };
+        let Some(bound) = sheet.able(pair.gradient_bound()) else { return };
         for gradient in &pair.it.gradients {
             let Some(first) = pair.first.gradients.iter().find(|first| first.name == gradient.name) else {
                 continue;

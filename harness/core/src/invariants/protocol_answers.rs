@@ -75,8 +75,8 @@ pub fn same_plan(sheet: &mut Sheet, told: &Plan, said: &Run) {
 fn difference(field: &str, told: &Value, said: &Value) -> Option<(String, String, String)> {
     match (told, said) {
         (Value::Object(told), Value::Object(said)) => told.keys().chain(said.keys()).find_map(|name| {
-            let of = |value: &serde_json::Map<String, Value>| value.get(name).cloned().unwrap_or_default();
-            difference(&format!("{field}.{name}"), &of(told), &of(said))
+            let [told, said] = [told, said].map(|fields| fields.get(name).unwrap_or(&Value::Null));
+            difference(&format!("{field}.{name}"), told, said)
         }),
         (Value::Array(told), Value::Array(said)) if told.len() == said.len() => {
             let pairs = told.iter().zip(said).enumerate();

@@ -29,13 +29,8 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
                 continue;
             };
             compared = true;
-            let tolerance = match tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded) {
-                Ok(tolerance) => tolerance,
-                Err(unbounded) => {
-                    sheet.cannot(&unbounded.to_string());
-                    continue;
-                }
-            };
+            let tolerance = tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded);
+            let Some(tolerance) = sheet.able(tolerance) else { continue };
             if let Some(differs) = probe_rows::differ(saved, &loaded, tolerance, sheet) {
                 sheet.check_in(index + 1, false, &line, || Difference {
                     expected: differs.expected,

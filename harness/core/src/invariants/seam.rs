@@ -2,7 +2,7 @@
 
 use super::fields::{self, Differs};
 use super::place::{Place, first_ids, micro_batches};
-use super::same::{Closing, Divergence, Held, Parting, Scope, Suspect, Walked, walk};
+use super::same::{Closing, Divergence, Parting, Scope, Suspect, Walked, walk};
 use super::stream::Stream;
 use super::{Kind, Rule, RunEvidence};
 use crate::finding::{Difference, Sheet};
@@ -142,12 +142,8 @@ fn lost(divergence: &Divergence) -> Option<String> {
         micro_batches(before.len() as u64),
         Place::from(first.place),
         last.place.micro_batches,
-        samples(before),
+        first_ids(before.iter().flat_map(|held| &held.samples)),
     ))
-}
-
-fn samples(window: &[Held]) -> String {
-    first_ids(window.iter().flat_map(|held| held.samples.iter().copied()))
 }
 
 /// Other samples at the right place: where does the uninterrupted run have them?

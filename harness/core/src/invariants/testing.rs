@@ -199,11 +199,6 @@ impl Walk {
         let targets = lengths.iter().map(|&length| arithmetic::targets(length)).sum::<u64>();
         let anchored = lengths.iter().filter(|&&length| length > 0).count();
         let rows = self.contract.rows_per_sample * samples.len() as u64;
-        let loss = |name: &str, sum: f64, weight: f64| Loss {
-            name: name.into(),
-            sum: Number(sum),
-            weight: Number(weight),
-        };
         MicroBatch {
             epoch: here.epoch,
             index: here.micro_batches,
@@ -214,8 +209,8 @@ impl Walk {
             cache_bytes: Some(0),
             checkpointing: Some(self.plan.train.checkpointing),
             losses: vec![
-                loss("lm", 2.5 * targets as f64 + 0.01 * here.micro_batches as f64, targets as f64),
-                loss("projection", 0.7 * anchored as f64, anchored as f64),
+                Loss::new("lm", 2.5 * targets as f64 + 0.01 * here.micro_batches as f64, targets),
+                Loss::new("projection", 0.7 * anchored as f64, anchored as u64),
             ],
             samples: Some(samples),
         }
@@ -300,12 +295,10 @@ impl Walk {
     }
 
     fn evaluation(&mut self, step: u64) {
-        let loss =
-            |sum: f64, weight: f64| Loss { name: "lm".into(), sum: Number(sum), weight: Number(weight) };
         self.events.push(Event::Evaluation(Evaluation {
             step,
             samples: Some(vec![0, 1, 2]),
-            losses: vec![loss(12.0, 6.0), loss(9.0, 3.0)],
+            losses: vec![Loss::new("lm", 12.0, 6), Loss::new("lm", 9.0, 3)],
             metric: Some(Number(21.0 / 9.0)),
             digest_before: Some("t:1".into()),
             digest_after: Some("t:1".into()),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::{Plan, PlanError};
+use crate::limited;
 
 /// A longer plan is refused: it is held in memory.
 const LIMIT_BYTES: u64 = 1 << 30;
@@ -29,11 +30,12 @@ impl Plan {
             None => Ok(Box::new(io::stdin().lock())),
             Some(path) => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
         };
-        let mut text = String::new();
-        match from.and_then(|from| from.take(LIMIT_BYTES + 1).read_to_string(&mut text)) {
+        match from.and_then(|from| limited::text(from, LIMIT_BYTES)) {
             Err(source) => Err(PlanReadError::Read { path: shown, source }),
-            Ok(bytes) if bytes as u64 > LIMIT_BYTES => Err(PlanReadError::TooLong { path: shown }),
-            Ok(_) => Self::parse(&text).map_err(|source| PlanReadError::Plan { path: shown, source }),
+            Ok(None) => Err(PlanReadError::TooLong { path: shown }),
+            Ok(Some(text)) => {
+                Self::parse(&text).map_err(|source| PlanReadError::Plan { path: shown, source })
+            }
         }
     }
 }

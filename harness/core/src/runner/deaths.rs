@@ -46,7 +46,7 @@ impl Runner<'_> {
             return Ok(Evidence { runs: vec![record], unjudged: Vec::new() });
         }
         let operations = last_saved(&trace).and_then(|checkpoint| checkpoint.operations);
-        if operations.is_some_and(|operations| operations > OPERATIONS_MOST) {
+        if by_itself && operations.is_some_and(|operations| operations > OPERATIONS_MOST) {
             let reason = format!(
                 "{}: a save of more than {OPERATIONS_MOST} file operations: a death before each is too many",
                 run.name

@@ -344,15 +344,16 @@ impl Scenario {
             return field("runs", "there is none; a scenario makes at least one run".into());
         }
         let faults = scenario.faults.iter().map(|fault| ("faults.id", fault.id.clone()));
-        let runs = scenario.runs.iter().flat_map(RunSpec::names).map(|name| ("runs.name", name));
-        let mut names: BTreeSet<(&str, String)> = BTreeSet::new();
-        for (of, name) in [("id", scenario.id.clone())].into_iter().chain(faults).chain(runs) {
+        let runs = || scenario.runs.iter().flat_map(RunSpec::names);
+        let names = [("id", scenario.id.clone())].into_iter().chain(faults);
+        for (of, name) in names.chain(runs().map(|name| ("runs.name", name))) {
             if !is_file_name(&name) {
                 return field(of, format!("{name:?}, expected letters, digits, - and _"));
             }
-            if !names.insert((of, name.clone())) {
-                return field(of, format!("{name:?} is there twice"));
-            }
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = runs().find(|name| !seen.insert(name.clone())) {
+            return field("runs.name", format!("{twice:?} is there twice"));
         }
         for run in &scenario.runs {
             if let Err(problem) = scenario.plan_spec(run) {

@@ -104,6 +104,13 @@ pub struct Loss {
     pub weight: Number,
 }
 
+impl Loss {
+    /// A sum over so many targets, or samples.
+    pub fn new(name: impl Into<String>, sum: f64, weight: u64) -> Self {
+        Self { name: name.into(), sum: Number(sum), weight: Number(weight as f64) }
+    }
+}
+
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Update {
