@@ -30,10 +30,22 @@ fn gate(path: &std::path::Path, arguments: &[&str]) -> Ran {
 #[case::growth_that_is_allowed(1000, 30_000, 0)]
 #[case::exceeds(1000, 200_000, 1)]
 #[case::too_short(10, 200_000, 3)]
-#[case::one_row(1, 0, 2)]
+#[case::one_row(1, 0, 3)]
+#[case::no_row(0, 0, 2)]
 fn the_exit_status_is_the_verdict(#[case] steps: u32, #[case] growth: u32, #[case] status: i32) {
     let (_folder, path) = series(steps, growth);
     gate(&path, &["--max-slope", "64KiB/step"]).with_exit(status);
+}
+
+#[test]
+fn a_lane_that_was_sampled_once_keeps_no_other_from_being_judged() {
+    let (_folder, path) = series(1000, 200_000);
+    let rows = fs::read_to_string(&path).unwrap().replace('\n', ",\n");
+    fs::write(&path, rows.replacen(",\n", ",gpu\n", 1).replacen(",\n", ",7\n", 1)).unwrap();
+    let document: Value =
+        gate(&path, &["--max-slope", "64KiB/step", "--format", "json"]).with_exit(1).document();
+    let verdicts = [0, 1].map(|lane: usize| document["series"][lane]["verdict"].as_str());
+    assert_eq!(verdicts, [Some("exceeds"), Some("not-judged")]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct Series {
     pub file: String,
     /// The lane: a column of a CSV, a lane of a trace.
     pub lane: String,
-    /// What it held, by strictly increasing step. At least two; of a very long file, the least and the most of each stretch.
+    /// What it held, by strictly increasing step. At least one; of a very long file, the least and the most of each stretch.
     pub points: Vec<Point>,
 }
 
@@ -70,7 +70,7 @@ pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
 
 impl Recording {
     /// Keeps the lanes that were asked for, all of them where none was named. Fails on a name that is not there, and on a
-    /// lane without the two points that a slope needs.
+    /// lane without a point: that few are too few for a slope is a verdict, and no lane keeps another from being judged.
     fn keep(mut self, path: &Path, only: &[String]) -> Result<Self, SeriesError> {
         let path = || path.to_owned();
         if let Some(lane) = only.iter().find(|lane| !self.series.iter().any(|series| series.lane == **lane)) {
@@ -78,11 +78,9 @@ impl Recording {
             return Err(SeriesError::NoLane { path: path(), lane: lane.clone(), lanes: lanes.join(", ") });
         }
         self.series.retain(|series| only.is_empty() || only.contains(&series.lane));
-        match self.series.iter().find(|series| series.points.len() < 2) {
+        match self.series.iter().find(|series| series.points.is_empty()) {
             None => Ok(self),
-            Some(Series { lane, points, .. }) => {
-                Err(SeriesError::TooFew { path: path(), lane: lane.clone(), count: points.len() })
-            }
+            Some(Series { lane, .. }) => Err(SeriesError::NoRow { path: path(), lane: lane.clone() }),
         }
     }
 }

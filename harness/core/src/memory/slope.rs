@@ -204,6 +204,6 @@ fn too_short(points: &[Point]) -> Slope {
         high: None,
         further_steps: Some(((FEWEST - points.len()) as f64 * step).ceil() as u64),
         from_step: None,
-        reason: format!("{} points are too few to judge a slope by; it takes {FEWEST}", points.len()),
+        reason: format!("a slope takes {FEWEST} points, and there are {}", points.len()),
     }
 }

@@ -12,7 +12,7 @@ pub enum SeriesError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}:{line}: not CSV: {source}", path = .path.display())]
     Csv { path: PathBuf, line: u64, source: csv::Error },
-    #[error("{path}: the file is empty; expected a header (step, then one or more lanes in bytes) and at least two rows", path = .path.display())]
+    #[error("{path}: the file is empty; expected a header (step, then one or more lanes in bytes) and rows", path = .path.display())]
     Empty { path: PathBuf },
     #[error("{path}:1: the first column is {found:?}, expected step", path = .path.display())]
     NoStep { path: PathBuf, found: String },
@@ -22,8 +22,8 @@ pub enum SeriesError {
     LaneName { path: PathBuf, column: usize, found: String },
     #[error("{path}: no lane {lane:?}; it has {lanes}", path = .path.display())]
     NoLane { path: PathBuf, lane: String, lanes: String },
-    #[error("{path}: lane {lane} has {count} row(s); a slope needs at least two", path = .path.display())]
-    TooFew { path: PathBuf, lane: String, count: usize },
+    #[error("{path}: lane {lane} has no row", path = .path.display())]
+    NoRow { path: PathBuf, lane: String },
     #[error("{path}:{line}: column {column}: {found:?} is no {expected}", path = .path.display())]
     NotNumber { path: PathBuf, line: u64, column: String, found: String, expected: &'static str },
     #[error("{path}:{line}: column {column}: {found:?} has a unit; a series is plain bytes throughout", path = .path.display())]
