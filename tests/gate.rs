@@ -46,6 +46,7 @@ fn a_lane_that_was_sampled_once_keeps_no_other_from_being_judged() {
         gate(&path, &["--max-slope", "64KiB/step", "--format", "json"]).with_exit(1).document();
     let verdicts = [0, 1].map(|lane: usize| document["series"][lane]["verdict"].as_str());
     assert_eq!(verdicts, [Some("exceeds"), Some("not-judged")]);
+    assert_eq!(document["series"][1]["reason"], "a slope takes 24 points, and there are 1");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn unmeasured(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
 impl Judged {
     fn of(series: &Series, slope: &Slope, limit: Option<&Limit>, capacity: Option<Bytes>) -> Self {
         let peak = series.points.iter().map(|point| point.bytes).fold(0.0, f64::max);
-        let [first, .., last] = series.points.as_slice() else {
+        let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
             return Self::missing(&series.file, &series.lane, "no samples".to_owned(), None);
         };
         let free = capacity.map(|capacity| capacity.0 as f64 - last.bytes);
