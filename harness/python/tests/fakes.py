@@ -68,10 +68,11 @@ class Parameter(Tensor):
 
 
 class Model:
-    """Two parameters, one of which may be frozen."""
+    """Two parameters, one of which may be frozen; in training mode it draws from the stream of `dropout`."""
 
     def __init__(self, frozen: bool = False) -> None:
         self.training = True
+        self.dropout: Optional[Tensors] = None
         self.parameters = {"weight": Parameter([1.0, 2.0]), "bias": Parameter([0.5], requires_grad=not frozen)}
         self.pre: List[Callable] = []
         self.post: List[Callable] = []
@@ -88,6 +89,8 @@ class Model:
     def __call__(self, batch: Any, loss: float = 1.0) -> Dict[str, Tensor]:
         for hook in self.pre:
             hook(self, (batch,))
+        if self.training and self.dropout is not None:
+            self.dropout.stream += 1
         output = {"loss": Tensor([loss])}
         for hook in self.post:
             hook(self, (batch,), output)
@@ -111,16 +114,18 @@ class Optimizer:
     def register_step_post_hook(self, hook: Callable) -> Handle:
         return Handle(self.post, hook)
 
-    def step(self) -> None:
+    def step(self, *closure: Callable[[], None]) -> None:
         for hook in self.pre:
-            hook(self, (), {})
+            hook(self, (self, *closure), {})
+        for make in closure:
+            make()
         group = self.param_groups[0]
         for parameter in group["params"]:
             if parameter.grad is not None:
                 pairs = zip(parameter.values, parameter.grad.values)
                 parameter.values = [value - group["lr"] * gradient for value, gradient in pairs]
         for hook in self.post:
-            hook(self, (), {})
+            hook(self, (self, *closure), {})
 
     def zero_grad(self) -> None:
         for parameter in self.param_groups[0]["params"]:

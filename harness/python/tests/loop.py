@@ -23,6 +23,7 @@ def rate(step: int) -> float:
 def main(how: str, path: str) -> None:
     """Trains and records."""
     model, tensors, loader = Model(), Tensors(), Loader()
+    model.dropout = tensors
     held = [it for name, it in model.parameters.items() if (how, name) != ("not-in-the-optimizer", "bias")]
     optimizer = Optimizer(held, lr=PEAK)
     declared = {"epochs": EPOCHS, "accumulation": ACCUMULATION, "clip": CLIP, "schedule": "linear", "warmup": WARMUP}
@@ -48,7 +49,6 @@ def main(how: str, path: str) -> None:
                 optimizer.zero_grad()
             model.training, tensors.enabled = how == "evaluated-in-training-mode", False
             model("held out")
-            tensors.stream += how == "evaluated-in-training-mode"
             model("held out, too")
             model.training, tensors.enabled = True, True
 

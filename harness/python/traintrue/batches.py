@@ -13,7 +13,7 @@ def describe(batch: Any, tensors: Any) -> Dict[str, int]:
     """Rows, width, tokens and targets, as far as they can be told; the rest is absent."""
     fields = batch if isinstance(batch, Mapping) else {}
     main = fields.get("input_ids")
-    if main is None:
+    if not tensors.is_tensor(main):
         main = next(iter(_tensors(batch, tensors)), None)
     seen: Dict[str, int] = {}
     if main is None or len(main.shape) == 0:

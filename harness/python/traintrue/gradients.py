@@ -7,40 +7,36 @@ anew, whoever cleared them and how; one that finds them full adds to what is the
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional
-
-# The smallest parameters of the optimizer tell whether gradients were cleared: looking at all would cost a pass over the
-# model, and what no optimizer holds is cleared by none.
-SENTINELS = 3
+from typing import Any, Callable, Dict, List, Optional, Set
 
 
 class Gradients:
     """The gradients of some parameters by name, and what they hold."""
 
     def __init__(self, parameters: Dict[str, Any], optimizer: Any, tensors: Any) -> None:
-        self._tensors = tensors
+        self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
         self._norms: Dict[str, Any] = {}
         self._fired = False
         self._clear = True
+        self._asked: Set[str] = set()
         self._held: Optional[int] = None
+        self._watched: Set[str] = set()
         self._handles: List[Any] = []
-        for name, parameter in parameters.items():
-            self._handles.append(parameter.register_post_accumulate_grad_hook(self._accumulated(name)))
-        held = {id(it) for group in optimizer.param_groups for it in group["params"]}
-        cleared = [it for it in parameters.values() if id(it) in held]
-        for parameter in sorted(cleared, key=lambda it: it.numel())[:SENTINELS]:
-            self._handles.append(parameter.register_hook(self._arrives(parameter)))
+        self._watch([name for name, it in parameters.items() if it.requires_grad])
 
     def release(self) -> None:
         """Takes the hooks off."""
         while self._handles:
             self._handles.pop().remove()
 
-    def next_micro_batch(self) -> None:
-        """What the backward passes since the last call added is one micro-batch."""
-        if self._fired:
+    def next_micro_batch(self) -> bool:
+        """What the backward passes since the last call added is one micro-batch; whether there was any."""
+        fired = self._fired
+        if fired:
             self._held = 1 if self._clear or self._held is None else self._held + 1
         self._fired, self._clear = False, True
+        self._asked.clear()
+        return fired
 
     def held(self) -> Optional[int]:
         """Micro-batches whose gradients are there; not known before the first backward pass."""
@@ -51,24 +47,41 @@ class Gradients:
         self._held = held
 
     def norms(self) -> Dict[str, float]:
-        """The norm of each gradient as the last backward pass left it, before clipping."""
+        """The norm of each gradient as the last backward pass left it, before clipping; none where one was missed."""
+        # What was frozen at first has been watched by nobody.
+        missed = [name for name, it in self._parameters.items() if it.grad is not None and name not in self._watched]
+        if missed:
+            self._watch(missed)
+            return {}
         return {name: self._tensors.number(norm) for name, norm in self._norms.items()}
 
     def applied(self) -> None:
         """An update has used the gradients: a parameter without a new one has none to show."""
         self._norms.clear()
 
+    def _watch(self, names: List[str]) -> None:
+        held = {id(it) for group in self._optimizer.param_groups for it in group["params"]}
+        for name in names:
+            parameter = self._parameters[name]
+            self._watched.add(name)
+            self._handles.append(parameter.register_post_accumulate_grad_hook(self._accumulated(name)))
+            # What no optimizer holds is cleared by none.
+            if id(parameter) in held:
+                self._handles.append(parameter.register_hook(self._arrives(name)))
+
     def _accumulated(self, name: str) -> Callable[[Any], None]:
         def hook(parameter: Any) -> None:
+            self._fired = True
             self._norms[name] = self._tensors.norm(parameter.grad)
 
         return hook
 
-    def _arrives(self, parameter: Any) -> Callable[[Any], None]:
+    def _arrives(self, name: str) -> Callable[[Any], None]:
         def hook(_gradient: Any) -> None:
-            # Before it is added: what is there is from an earlier backward pass.
-            if not self._fired or self._clear:
-                self._clear = self._tensors.is_clear(parameter.grad)
-            self._fired = True
+            # Before it is added, and once a micro-batch: what is there is from an earlier one, and not from another
+            # backward pass of this one. Where one tensor holds something no other need be asked.
+            if self._clear and name not in self._asked:
+                self._asked.add(name)
+                self._clear = self._tensors.is_clear(self._parameters[name].grad)
 
         return hook

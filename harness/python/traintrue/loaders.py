@@ -12,6 +12,9 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Protoco
 # Samplers that go through all samples once, by index; of others, indices are not the ids of an epoch's samples.
 EACH_ONCE = ("SequentialSampler", "RandomSampler")
 
+# The attribute itself: a loader that stands for another, as accelerate's do, has a `__class__` that is read only.
+CLASS = object.__dict__["__class__"]
+
 
 class Watcher(Protocol):
     """Who is told what a loader does."""
@@ -33,6 +36,7 @@ class Watched:
         self._loader = loader
         self.knows_samples = _each_once(_sampler(loader)) and self._watch(loader.batch_sampler, self._sampled)
         if not self._watch(loader, self._batches):
+            self.release()
             raise TypeError(
                 f"loader: a {type(loader).__name__} cannot be watched; expected a torch DataLoader, or an object of a "
                 "class of your own that has __iter__"
@@ -60,10 +64,10 @@ class Watched:
         kind = type(thing)
         try:
             watched = type(kind.__name__, (kind,), {"__iter__": lambda it: iterate(lambda: kind.__iter__(it))})
-            object.__setattr__(thing, "__class__", watched)
+            CLASS.__set__(thing, watched)
         except (TypeError, AttributeError):
             return False  # a list, a generator and other builtins are of no other class than their own
-        self._restore.append(lambda: object.__setattr__(thing, "__class__", kind))
+        self._restore.append(lambda: CLASS.__set__(thing, kind))
         return True
 
     def _sampled(self, begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, Union
 
 from . import batches, scalers
 from .declared import contract_of, known
 from .gradients import Gradients
+from .hooks import Hook
 from .loaders import Watched
 from .memory import Counting, process_lanes
-from .tensors import Torch, digest
+from .parameters import Parameters
+from .tensors import Torch
 from .trace import SCHEMA, Writer, loss, number
 
 
@@ -42,53 +44,72 @@ class Recorder:
         if digest_every < 1:
             raise ValueError(f"digest_every: {digest_every}, expected at least 1")
         self._tensors = tensors if tensors is not None else Torch()
+        # A wrapper, such as accelerate's, calls the optimizer that it holds.
+        optimizer = getattr(optimizer, "optimizer", optimizer)
         self._model, self._optimizer, self._scaler = model, optimizer, scaler
-        self._parameters = dict(model.named_parameters())
+        self._parameters = Parameters(model, optimizer, self._tensors)
         self._digest_every, self._next_state = digest_every, digest_every
         self._step = self._index = 0
         self._epoch = -1
-        self._epoch_over = False
+        self._epoch_begins = self._epoch_over = False
         self._counting = Counting(self._tensors)
         self._drawn: Optional[dict] = None
         self._evaluation: Optional[dict] = None
         self._norms: Dict[str, float] = {}
         self._clipped = 0.0
+        self._overflowed = False
         conventions = contract_of(contract)
+        self._watches: List[Callable[[], None]] = []
         self._loader = Watched(loader, self)
-        facts = {"epochs": epochs, "accumulation": accumulation, "clip": clip, "lr": lr}
-        if schedule is not None:
-            facts["schedule"] = {"name": schedule, "warmup": warmup, "updates": updates}
-        self._declared = known(facts, self._loader, optimizer, self._parameters.values(), self._tensors)
-        self._writer = Writer(open(path, "w", encoding="utf-8"))
-        trained = {name: it for name, it in self._parameters.items() if it.requires_grad}
-        self._gradients = Gradients(trained, optimizer, self._tensors)
-        self._handles = [
-            model.register_forward_pre_hook(lambda *_: self._forward_begins()),
-            model.register_forward_hook(lambda _module, _inputs, output: self._forward_ends(output)),
-            optimizer.register_step_pre_hook(lambda *_: self._update_begins()),
-            optimizer.register_step_post_hook(lambda *_: self._update_ends()),
+        self._watches.append(self._loader.release)
+        try:
+            facts = {"epochs": epochs, "accumulation": accumulation, "clip": clip, "lr": lr}
+            if schedule is not None:
+                facts["schedule"] = {"name": schedule, "warmup": warmup, "updates": updates}
+            self._declared = known(facts, self._loader, optimizer, self._parameters.named.values(), self._tensors)
+            self._writer = Writer(open(path, "w", encoding="utf-8"))
+            self._listen(criterion)
+            self._run(conventions)
+            self._state("start")
+        except BaseException:
+            # The loop goes on, or is tried again, as if nobody had looked.
+            self.release()
+            raise
+
+    def _listen(self, criterion: Optional[Any]) -> None:
+        self._gradients = Gradients(self._parameters.named, self._optimizer, self._tensors)
+        self._watches.append(self._gradients.release)
+        hooks = [
+            self._model.register_forward_pre_hook(Hook(lambda *_: self._forward_begins())),
+            self._model.register_forward_hook(Hook(lambda _module, _inputs, output: self._forward_ends(output))),
+            self._optimizer.register_step_pre_hook(lambda _optimizer, *given: self._step_begins(*given)),
+            self._optimizer.register_step_post_hook(lambda _optimizer, *given: self._step_ends(*given)),
         ]
-        self._watches = [self._loader.release, self._gradients.release]
-        if scaler is not None:
-            self._watches.append(scalers.watch(scaler, optimizer, lambda: self._step, self._skipped))
         if criterion is not None:
-            self._handles.append(criterion.register_forward_hook(lambda _m, _i, output: self.loss(output)))
-        self._run(conventions)
-        self._state("start")
+            hooks.append(criterion.register_forward_hook(Hook(lambda _module, _inputs, output: self._lost(output))))
+        self._watches += [handle.remove for handle in hooks]
+        if self._scaler is not None:
+            self._watches.append(scalers.watch(self._scaler, self._optimizer, lambda: self._step, self._skipped))
 
     # What the user may say beside what the hooks see.
 
     def loss(self, value: Any) -> None:
         """The mean loss of the micro-batch, where the model's own output has none and `criterion` was not given."""
+        if self._tensors.is_tensor(value):
+            if math.prod(value.shape) != 1:
+                raise ValueError(f"loss: of shape {tuple(value.shape)}, expected one number, the micro-batch's mean")
+            value = value.detach()
         if self._drawn is not None and self._tensors.grad_enabled():
-            self._drawn["losses"].append(value.detach() if self._tensors.is_tensor(value) else value)
+            self._drawn["losses"].append(value)
 
     def checkpoint(self, edge: str, path: Union[str, "os.PathLike[str]"]) -> None:
         """A checkpoint was `saved`, `loaded` or `deleted`: no hook sees that."""
         self._settle()
-        done = self._index if not self._epoch_over else 0
-        epoch = max(self._epoch, 0) + int(self._epoch_over)
-        where = {"epoch": epoch, "micro_batches": done, "path": os.fspath(path)}
+        between = self._epoch_over or self._epoch_begins or self._epoch < 0
+        place = {"epoch": self._epoch + 1, "micro_batches": 0}
+        if not between:
+            place = {"epoch": self._epoch, "micro_batches": self._index}
+        where = {**place, "path": os.fspath(path)}
         self._writer.event("checkpoint", edge=edge, step=self._step, **where)
         self._memory("checkpoint")
 
@@ -104,19 +125,23 @@ class Recorder:
         _traceback: Optional[TracebackType],
     ) -> None:
         self.release()
-        self._settle()
-        self._end_epoch()
-        if error is None:
-            self._state("end")
-        self._writer.event("end", **self._reason(error))
-        self._writer.close()
+        try:
+            self._settle()
+            self._end_epoch()
+            if error is None:
+                self._state("end")
+        except Exception as own:  # noqa: BLE001: after a loop's own error nothing may stand in its place
+            if error is None:
+                error = own
+                raise
+        finally:
+            self._writer.event("end", **self._reason(error))
+            self._writer.close()
 
     def release(self) -> None:
         """Takes all hooks off; the loop goes on unrecorded."""
         while self._watches:
             self._watches.pop()()
-        while self._handles:
-            self._handles.pop().remove()
 
     def _reason(self, error: Optional[BaseException]) -> Dict[str, Any]:
         if error is None:
@@ -132,17 +157,17 @@ class Recorder:
     def epoch_begins(self) -> None:
         self._settle()
         self._end_epoch()
-        self._epoch += 1
         self._index = 0
-        self._writer.event("epoch", epoch=self._epoch, edge="begin")
+        # Whoever looks at a batch, or evaluates what was trained on, begins the loader too: an epoch is one that trains.
+        self._epoch_begins = True
 
     def epoch_ends(self) -> None:
-        self._micro_batch()
+        self._settle()
         # A loop may make the last window's update after the last batch: the edge is written when the next thing happens.
-        self._epoch_over = True
+        self._epoch_over = not self._epoch_begins
 
     def drawn(self, batch: Any, samples: Optional[List[int]]) -> None:
-        self._settle()
+        self._micro_batch()
         if samples is None and not self._loader.size():
             samples = batches.content_ids(batch, self._tensors)
         seen = batches.describe(batch, self._tensors)
@@ -152,13 +177,21 @@ class Recorder:
     # What the hooks tell.
 
     def _forward_begins(self) -> None:
-        training = self._tensors.grad_enabled() and (self._model.training or self._fresh())
-        if training:
+        if self._tensors.grad_enabled() and (self._model.training or self._fresh()):
             return self._end_evaluation()
-        if self._evaluation is not None:
-            return
-        self._micro_batch()
-        self._evaluation = {"losses": [], "digest_before": self._digest(), "rng_before": self._tensors.rng()}
+        if self._fresh():
+            # The batch is yet to be trained on: a model in training mode looks at it first, as a teacher or a reference.
+            if self._model.training:
+                return
+        elif self._evaluation is None:
+            self._micro_batch()
+        rng, evaluation = self._tensors.rng(), self._evaluation
+        if evaluation is None:
+            digest = self._parameters.digest()
+            self._evaluation = {"losses": [], "digest_before": digest, "rng_before": rng, "rng_after": rng}
+        elif evaluation["rng_before"] == evaluation["rng_after"]:
+            # What others draw between two forwards, as a second loader that is begun, is no evaluation's doing.
+            evaluation["rng_before"] = rng
 
     def _forward_ends(self, output: Any) -> None:
         value = _loss_of(output, self._tensors)
@@ -167,28 +200,47 @@ class Recorder:
                 self._evaluation["losses"].append(value)
             # Not at the evaluation's end: whoever begins the next epoch may draw from the stream by right.
             self._evaluation["rng_after"] = self._tensors.rng()
-        elif self._drawn is not None:
+        elif self._drawn is not None and self._tensors.grad_enabled():
             self._drawn["forwards"] += 1
             if value is not None:
                 self._drawn["losses"].append(value)
 
+    def _lost(self, output: Any) -> None:
+        value = _loss_of(output, self._tensors)
+        if value is not None:
+            self.loss(value)
+
+    # A step that is given a closure makes its gradients itself: they are there when it is done.
+
+    def _step_begins(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        if not _closure(args, named):
+            self._update_begins()
+
+    def _step_ends(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        if _closure(args, named):
+            self._update_begins()
+        self._update_ends()
+
     def _update_begins(self) -> None:
-        self._end_evaluation()
-        self._micro_batch()
-        # A GradScaler's gradients are scaled until they are unscaled for clipping.
+        self._settle()
+        # A GradScaler's gradients are scaled until they are unscaled for clipping; for a fused optimizer until it steps.
         scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
         self._norms = {name: norm / scale for name, norm in self._gradients.norms().items()}
-        self._clipped = self._tensors.total_norm([it.grad for it in self._parameters.values() if it.grad is not None])
+        there = [it.grad for it in self._parameters.named.values() if it.grad is not None]
+        self._clipped = self._tensors.total_norm(there) / scalers.left_scaled(self._optimizer, self._tensors)
+        self._overflowed = scalers.overflowed(self._optimizer, self._tensors)
 
     def _skipped(self) -> None:
         """A GradScaler found what is not finite and did not call the optimizer: an update that was not applied."""
         self._update_begins()
-        self._update_ends(applied=False)
+        self._overflowed = True
+        self._update_ends()
 
-    def _update_ends(self, applied: bool = True) -> None:
+    def _update_ends(self) -> None:
+        applied = not self._overflowed
         self._step += 1
         due = self._step % self._digest_every == 0
-        digests = self._digests() if due else {}
+        digests = self._parameters.digests() if due else {}
         self._writer.event(
             "update",
             step=self._step,
@@ -197,7 +249,7 @@ class Recorder:
             grad_norm=number(_global(self._norms.values())) if self._norms else None,
             clipped_norm=number(self._clipped) if self._norms else None,
             applied=applied,
-            digest=self._digest(digests) if due else None,
+            digest=self._parameters.digest(digests) if due else None,
         )
         self._gradients.applied()
         self._memory("update", counted=due)
@@ -210,7 +262,7 @@ class Recorder:
     # What is written.
 
     def _run(self, contract: Mapping[str, Any]) -> None:
-        parameter = next(iter(self._parameters.values()), None)
+        parameter = next(iter(self._parameters.named.values()), None)
         self._writer.event(
             "run",
             schema=SCHEMA,
@@ -238,9 +290,14 @@ class Recorder:
     def _micro_batch(self) -> None:
         """The batch that was drawn last is done, where the model has seen it."""
         drawn, self._drawn = self._drawn, None
-        self._gradients.next_micro_batch()
-        if drawn is None or drawn.pop("forwards") == 0:
+        learnt = self._gradients.next_micro_batch()
+        # A loop may call a method of the model that no hook sees: its gradients tell.
+        if drawn is None or (drawn.pop("forwards") == 0 and not learnt):
             return
+        if self._epoch_begins:
+            self._epoch_begins = False
+            self._epoch += 1
+            self._writer.event("epoch", epoch=self._epoch, edge="begin")
         losses = [loss("loss", self._tensors.number(value), 1) for value in drawn.pop("losses")]
         self._writer.event("micro_batch", epoch=self._epoch, losses=losses, **drawn)
 
@@ -249,7 +306,7 @@ class Recorder:
         if evaluation is None:
             return
         losses = [loss("loss", self._tensors.number(value), 1) for value in evaluation.pop("losses")]
-        after = self._digest()
+        after = self._parameters.digest()
         self._writer.event("evaluation", step=self._step, losses=losses, digest_after=after, **evaluation)
         self._memory("evaluation")
 
@@ -259,35 +316,9 @@ class Recorder:
             lanes.update(self._counting.lanes())
         self._writer.event("memory", at=at, step=self._step, lanes=lanes)
 
-    def _digests(self) -> Dict[str, str]:
-        return {name: self._tensors.checksum(it) for name, it in self._parameters.items()}
-
-    def _digest(self, digests: Optional[Mapping[str, str]] = None) -> str:
-        """Of everything that trains."""
-        digests = digests or self._digests()
-        return digest(*(digests[name].encode() for name, it in self._parameters.items() if it.requires_grad))
-
     def _state(self, at: str, digests: Optional[Mapping[str, str]] = None) -> None:
-        digests = digests or self._digests()
-        held = {id(it) for group in self._optimizer.param_groups for it in group["params"]}
-        tensors = []
-        for name, it in self._parameters.items():
-            # Optimizers of torch pass over what has no gradient: a frozen tensor in a group is not held by it.
-            optimized = id(it) in held and (it.requires_grad or it.grad is not None)
-            tensor = {
-                "name": name,
-                "group": "base" if it.requires_grad else "frozen",
-                "shape": [int(extent) for extent in it.shape],
-                "dtype": self._tensors.dtype(it),
-                "trainable": bool(it.requires_grad),
-                "optimized": optimized,
-                "digest": digests[name],
-                "sketch": [number(self._tensors.total(it))],
-            }
-            if name in self._norms and at == "update":
-                tensor["grad_norm"] = number(self._norms[name])
-            tensors.append(tensor)
-        self._writer.event("state", at=at, step=self._step, tensors=tensors)
+        norms = self._norms if at == "update" else {}
+        self._writer.event("state", at=at, step=self._step, tensors=self._parameters.state(norms, digests))
 
 
 def record(path: Union[str, "os.PathLike[str]"], model: Any, optimizer: Any, loader: Any, **declared: Any) -> Recorder:
@@ -311,6 +342,11 @@ def _loss_of(output: Any, tensors: Any) -> Optional[Any]:
         return None
     # Without its graph: what a recorder holds must not keep a step's activations alive.
     return found.detach()
+
+
+def _closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    # The first argument is the optimizer itself.
+    return callable(args[1] if len(args) > 1 else named.get("closure"))
 
 
 def _global(norms: Any) -> float:

@@ -25,3 +25,15 @@ def watch(scaler: Any, optimizer: Any, steps: Callable[[], int], skipped: Callab
         scaler.__class__ = kind
 
     return release
+
+
+def left_scaled(optimizer: Any, tensors: Any) -> float:
+    """What the gradients are still multiplied by: a fused optimizer divides them while it steps, and is told by what."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else tensors.number(scale)
+
+
+def overflowed(optimizer: Any, tensors: Any) -> bool:
+    """Whether the optimizer is told to pass over this step, which a fused one does by itself."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and tensors.number(found) != 0.0

@@ -37,7 +37,8 @@ class Torch:
         return f"torch {self._torch.__version__}"
 
     def is_tensor(self, value: Any) -> bool:
-        return isinstance(value, self._torch.Tensor)
+        """Whether it is a tensor whose values lie row by row."""
+        return isinstance(value, self._torch.Tensor) and value.layout is self._torch.strided
 
     def is_integer(self, tensor: Any) -> bool:
         return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is self._torch.bool)
@@ -47,12 +48,13 @@ class Torch:
 
     def norm(self, tensor: Any) -> Any:
         """The L2 norm, still on its device: `number` waits for it."""
-        return self._torch.linalg.vector_norm(tensor.detach(), dtype=self._torch.float32)
+        held = self._held(tensor)
+        return self._torch.linalg.vector_norm(held, dtype=self._torch.float32 if held.dtype.itemsize < 4 else None)
 
     def total_norm(self, tensors: Sequence[Any]) -> float:
         """Of all of them as one."""
         together = getattr(self._torch.nn.utils, "get_total_norm", None)
-        if together is not None and all(it.dtype.itemsize >= 4 for it in tensors):
+        if together is not None and all(it.dtype.itemsize >= 4 and self.is_tensor(it) for it in tensors):
             return float(together(tensors))
         return math.sqrt(sum(self.number(self.norm(it)) ** 2 for it in tensors))
 
@@ -61,7 +63,7 @@ class Torch:
 
     def is_clear(self, tensor: Optional[Any]) -> bool:
         """Whether a gradient holds nothing."""
-        return tensor is None or not bool(tensor.detach().any())
+        return tensor is None or not bool(self._held(tensor).any())
 
     def count_unlike(self, tensor: Any, value: int) -> int:
         return int((tensor != value).sum())
@@ -77,7 +79,8 @@ class Torch:
         return f"crc32:{zlib.crc32(_values(held)):08x}"
 
     def total(self, tensor: Any) -> float:
-        return float(tensor.detach().sum(dtype=None if tensor.dtype.itemsize >= 4 else self._torch.float32))
+        held = self._held(tensor)
+        return float(held.sum(dtype=self._torch.float32 if held.dtype.itemsize < 4 else None))
 
     def dtype(self, tensor: Any) -> str:
         """The number format as a trace has it."""
@@ -107,12 +110,23 @@ class Torch:
         seen = set()
         count = held = 0
         for tensor in self._tensors():
-            count += 1
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in seen:
-                seen.add(storage.data_ptr())
+            try:
+                place = storage.data_ptr()
+            except RuntimeError:
+                continue  # one that a compiler only reasons about
+            count += 1
+            if place not in seen:
+                seen.add(place)
                 held += storage.nbytes()
         return count, held
+
+    def _held(self, tensor: Any) -> Any:
+        """The real numbers that a tensor holds, in whatever form."""
+        held = tensor.detach()
+        if held.is_sparse:
+            held = held.coalesce().values()
+        return self._torch.view_as_real(held) if held.is_complex() else held
 
     def _tensors(self) -> Iterator[Any]:
         kinds = _with_subclasses(self._torch.Tensor)

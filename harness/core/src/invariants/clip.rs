@@ -1,28 +1,38 @@
 //! `clip/global-norm`: gradients are clipped by their global norm, once an update.
 
 use super::{Kind, Rule, Watch};
+use crate::bound;
 use crate::finding::{Difference, Sheet};
 use crate::number::Number;
+use crate::plan::Train;
 use crate::trace::event::Update;
 use crate::trace::{Event, Line};
 
 /// Relative: trainers add 1e-6 to the norm that they divide by, and sum in f32.
 const TOLERANCE: f64 = 1e-3;
+/// The norm, what it is divided into, and the product with each gradient are rounded to the format of the gradients.
+const ROUNDED: f64 = 3.0;
 
 pub(super) static RULE: Rule = Rule {
     name: "clip/global-norm",
     says: "the gradients given to the optimizer have the global norm, or the clip where that is smaller",
-    verifies: "clipped_norm is min(grad_norm, clip), or grad_norm where the plan does not clip, within a thousandth.",
+    verifies: "clipped_norm is min(grad_norm, clip), or grad_norm where the plan does not clip, within a thousandth and \
+               what three roundings to the plan's format make.",
     does_not_verify: "The direction of the clipped gradient (partition/same-update), and norms that are not finite \
                       (finite/everywhere).",
-    kind: Kind::Trace(|opening| Box::new(Clip { limit: opening.plan.train.clip })),
+    kind: Kind::Trace(|opening| Box::new(Clip::of(&opening.plan.train))),
 };
 
 struct Clip {
     limit: Option<f64>,
+    tolerance: f64,
 }
 
 impl Clip {
+    fn of(train: &Train) -> Self {
+        Self { limit: train.clip, tolerance: TOLERANCE + ROUNDED * bound::unit_roundoff(train.dtype) }
+    }
+
     fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
         let (Some(before), Some(after)) = (it.grad_norm, it.clipped_norm) else {
             return sheet.missing("grad_norm and clipped_norm");
@@ -31,7 +41,7 @@ impl Clip {
             return;
         }
         let expected = self.limit.map_or(before.0, |limit| before.0.min(limit));
-        sheet.check((after.0 - expected).abs() <= TOLERANCE * expected.abs(), line, || Difference {
+        sheet.check((after.0 - expected).abs() <= self.tolerance * expected.abs(), line, || Difference {
             expected: format!("clipped_norm {}", Number(expected)),
             actual: format!("{after} of {before}"),
             component: "clipper",
@@ -58,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::invariants::testing::*;
+    use crate::plan::Dtype;
 
     #[test]
     fn a_healthy_trace_holds() {
@@ -74,5 +85,18 @@ mod tests {
         update_at(&mut events, step).clipped_norm = Some(Number(norm));
         let found = breaks(judge(RULE.name, &events), "clipper");
         assert!(found.contains(cause), "{found}");
+    }
+
+    #[rstest]
+    #[case(Dtype::F32, false)]
+    #[case(Dtype::F16, false)]
+    #[case(Dtype::Bf16, true)]
+    fn what_the_format_rounds_is_no_wrong_clip(#[case] dtype: Dtype, #[case] is_rounding: bool) {
+        let mut events = whole();
+        update_at(&mut events, 4).clipped_norm = Some(Number(0.995));
+        if let Event::Run(run) = &mut events[0] {
+            run.plan.train.dtype = dtype;
+        }
+        assert_eq!(judge(RULE.name, &events).broken.is_none(), is_rounding);
     }
 }
