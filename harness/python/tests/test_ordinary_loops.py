@@ -59,6 +59,21 @@ class AMicroBatch(unittest.TestCase):
             each_batch(self.bench, self.forward, self.backward, self.backward)
         self.assertEqual(self.counts(), [1, 1, 1])
 
+    def test_is_none_of_the_gradients_that_nobody_adds(self) -> None:
+        def asks() -> None:
+            for parameter in self.bench.model.parameters.values():
+                for hook in parameter.before:
+                    hook(Tensor([1.0]))
+            self.bench.optimizer.zero_grad()
+
+        with self.bench.record():
+            for _ in self.bench.loader:
+                self.forward()
+                asks()
+                self.backward()
+                self.bench.optimizer.step()
+        self.assertEqual(self.counts(), [1, 1, 1])
+
     def test_counts_where_some_gradients_are_zero(self) -> None:
         bias = self.bench.model.parameters["bias"]
         bias.backward, add = lambda _gradient: add([0.0]), bias.backward

@@ -18,7 +18,8 @@ class Gradients:
         self._norms: Dict[str, Any] = {}
         self._fired = False
         self._clear = True
-        self._asked: Set[str] = set()
+        self._found_clear: Dict[str, bool] = {}
+        self._added: Set[str] = set()
         self._held: Optional[int] = None
         self._watched: Set[str] = set()
         self._handles: List[Any] = []
@@ -35,7 +36,8 @@ class Gradients:
         if fired:
             self._held = 1 if self._clear or self._held is None else self._held + 1
         self._fired, self._clear = False, True
-        self._asked.clear()
+        self._found_clear.clear()
+        self._added.clear()
         return fired
 
     def held(self) -> Optional[int]:
@@ -69,19 +71,23 @@ class Gradients:
             if id(parameter) in held:
                 self._handles.append(parameter.register_hook(self._arrives(name)))
 
-    def _accumulated(self, name: str) -> Callable[[Any], None]:
-        def hook(parameter: Any) -> None:
-            self._fired = True
-            self._norms[name] = self._tensors.norm(parameter.grad)
+    def _arrives(self, name: str) -> Callable[[Any], None]:
+        def hook(_gradient: Any) -> None:
+            # Before it is added: what is there is from an earlier backward pass. Where one tensor holds something no other
+            # need be asked.
+            if self._clear and name not in self._added:
+                self._found_clear[name] = self._tensors.is_clear(self._parameters[name].grad)
 
         return hook
 
-    def _arrives(self, name: str) -> Callable[[Any], None]:
-        def hook(_gradient: Any) -> None:
-            # Before it is added, and once a micro-batch: what is there is from an earlier one, and not from another
-            # backward pass of this one. Where one tensor holds something no other need be asked.
-            if self._clear and name not in self._asked:
-                self._asked.add(name)
-                self._clear = self._tensors.is_clear(self._parameters[name].grad)
+    def _accumulated(self, name: str) -> Callable[[Any], None]:
+        def hook(parameter: Any) -> None:
+            self._fired = True
+            # Once a micro-batch: a second backward pass finds what the first has added. And only now: a gradient may arrive
+            # that nobody adds, as `torch.autograd.grad` asks for.
+            if name not in self._added:
+                self._added.add(name)
+                self._clear = self._clear and self._found_clear.pop(name, True)
+            self._norms[name] = self._tensors.norm(parameter.grad)
 
         return hook
