@@ -35,10 +35,14 @@ class Gradients:
         fired = self._fired
         if fired:
             self._held = 1 if self._clear or self._held is None else self._held + 1
+        self.disregard()
+        return fired
+
+    def disregard(self) -> None:
+        """What was added since the last micro-batch has been taken away again, as a probe's gradients are."""
         self._fired, self._clear = False, True
         self._found_clear.clear()
         self._added.clear()
-        return fired
 
     def held(self) -> Optional[int]:
         """Micro-batches whose gradients are there; not known before the first backward pass."""

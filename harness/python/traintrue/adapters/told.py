@@ -140,7 +140,8 @@ class Told:
         self.memory("checkpoint")
 
     def probe(self, name: str, at: str, rows: List[dict], width: int, gradients: Optional[List[dict]]) -> None:
-        """A forward outside training."""
+        """A forward, or a backward too, outside training: the gradients are those from before again when it is done."""
+        self._gradients.disregard()
         self._writer.event("probe", name=name, at=at, rows=rows, width=width, gradients=gradients)
 
     def samples_memory(self, at: str) -> bool:
