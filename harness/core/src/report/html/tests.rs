@@ -95,5 +95,8 @@ fn a_slope_that_is_not_judged_says_why() {
     *slope = crate::memory::slope::judge(&[Point { step: 1.0, bytes: 1.0 }], limit.unwrap());
     points.truncate(2);
     let page = run(&report(), &[plot]);
-    assert!(page.contains("? not judged against 4 KiB/step") && page.contains("a slope takes 24 points"), "{page}");
+    assert!(
+        page.contains("? not judged against 4 KiB/step") && page.contains("a slope takes 24 points"),
+        "{page}"
+    );
 }
