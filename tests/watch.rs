@@ -35,8 +35,11 @@ impl Marked {
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_traintrue"));
-        command.arg("watch").args(arguments).env("WATCHED_AS", &self.marker).current_dir(&self.folder);
+        // A job that a shell starts in the background ignores interrupts, and what ignores a signal from its beginning can
+        // never trap it: whoever runs these tests may be one.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", env!("CARGO_BIN_EXE_traintrue"), "watch"]);
+        command.args(arguments).env("WATCHED_AS", &self.marker).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
