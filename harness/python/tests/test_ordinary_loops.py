@@ -32,6 +32,11 @@ def each_batch(bench: Bench, *todo: Any) -> None:
         bench.optimizer.zero_grad()
 
 
+def gone(_tensor: Any) -> str:
+    """A checksum that cannot be taken."""
+    raise OSError("the device is gone")
+
+
 class AMicroBatch(unittest.TestCase):
     def setUp(self) -> None:
         self.bench = Bench()
@@ -179,28 +184,20 @@ class AFailure(unittest.TestCase):
 
     def test_to_end_does_not_hide_the_error_of_the_loop(self) -> None:
         bench = Bench()
-
-        def fails(_tensor: Any) -> str:
-            raise OSError("the device is gone")
-
         with self.assertRaisesRegex(RuntimeError, "the loop's own"):
             with bench.record():
                 bench.train(epochs=1)
                 Looking(bench, training=False)()
-                bench.tensors.checksum = fails
+                bench.tensors.checksum = gone
                 raise RuntimeError("the loop's own")
         self.assertEqual(bench.events()[-1]["message"], "RuntimeError: the loop's own")
 
     def test_of_the_recorder_itself_is_told_where_the_loop_was_right(self) -> None:
         bench = Bench()
-
-        def fails(_tensor: Any) -> str:
-            raise OSError("the device is gone")
-
         with self.assertRaisesRegex(OSError, "the device is gone"):
             with bench.record():
                 bench.train(epochs=1)
-                bench.tensors.checksum = fails
+                bench.tensors.checksum = gone
         self.assertEqual(bench.events()[-1]["reason"], "error")
 
     def test_to_say_one_loss_names_the_shape(self) -> None:

@@ -106,10 +106,8 @@ class Recorder:
         """A checkpoint was `saved`, `loaded` or `deleted`: no hook sees that."""
         self._settle()
         between = self._epoch_over or self._epoch_begins or self._epoch < 0
-        place = {"epoch": self._epoch + 1, "micro_batches": 0}
-        if not between:
-            place = {"epoch": self._epoch, "micro_batches": self._index}
-        where = {**place, "path": os.fspath(path)}
+        done = 0 if between else self._index
+        where = {"epoch": self._epoch + int(between), "micro_batches": done, "path": os.fspath(path)}
         self._writer.event("checkpoint", edge=edge, step=self._step, **where)
         self._memory("checkpoint")
 
