@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use rstest::rstest;
-use traintrue::finding::Finding;
-use traintrue::verdict::{Outcome, RunReport, Verdict};
+use traintrue_judge::finding::Finding;
+use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
 use crate::binary::{Ran, traintrue};
 use crate::inputs::{double, repository, scenarios_of_the_double, scripted_trainer};
@@ -42,7 +42,10 @@ fn the_right_trainer_is_held_to_everything_that_the_scenario_asks() {
 fn a_bug_in_it_is_named(#[case] bug: &str, #[case] component: &str, #[case] invariants: &[&str]) {
     let outcome = outcome(judged(bug, &[]), 1);
     assert_eq!(broke(&outcome), invariants.iter().copied().collect(), "{outcome:#?}");
-    assert!(outcome.findings.iter().all(|it| it.component == component && it.line > 0), "{outcome:#?}");
+    assert!(
+        outcome.findings.iter().all(|it| it.component.name() == component && it.line > 0),
+        "{outcome:#?}"
+    );
 }
 
 /// The first finding on the run `once`, and the report that was kept.

@@ -6,9 +6,9 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use traintrue::finding::Finding;
-use traintrue::plan::{Adapters, Plan, Stop};
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::finding::Finding;
+use traintrue_judge::verdict::{RunReport, Verdict};
+use traintrue_protocol::plan::{Adapters, Plan, Stop};
 
 use crate::binary::{Ran, traintrue};
 use crate::in_process::Bench;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use traintrue::contract::Description;
-use traintrue::finding::Finding;
-use traintrue::verdict::{FaultReport, RunReport, Verdict};
+use traintrue::kill_matrix::FaultReport;
+use traintrue_judge::finding::Finding;
+use traintrue_judge::verdict::{RunReport, Verdict};
+use traintrue_protocol::contract::Description;
 
 use crate::binary::{Ran, traintrue, traintrue_reading};
 use crate::in_process::events;

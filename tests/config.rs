@@ -3,7 +3,7 @@
 use std::fs;
 
 use rstest::rstest;
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
 
 use crate::binary::{traintrue, traintrue_in};
 use crate::inputs::{double, own_scenario, repository, scenarios_of_the_double};

@@ -5,7 +5,7 @@ use std::fs;
 
 use rstest::rstest;
 use traintrue::scenario::{Catalogue, Corpus, expand};
-use traintrue::verdict::Verdict;
+use traintrue_judge::verdict::Verdict;
 
 use crate::binary::traintrue_reading;
 use crate::in_process::{Bench, judge};

@@ -4,10 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use rstest::rstest;
-use traintrue::memory::estimate::Estimate;
-use traintrue::plan::{Adapters, Boundary, Forward, Model, PaddingPolicy, Plan};
-use traintrue::trace::event::Memory;
-use traintrue::trace::{Event, TraceReader};
+use traintrue_memory::estimate::Estimate;
+use traintrue_protocol::plan::{Adapters, Boundary, Forward, Model, PaddingPolicy, Plan};
+use traintrue_protocol::trace::event::Memory;
+use traintrue_protocol::trace::{Event, TraceReader};
 
 use crate::binary::{Ran, traintrue, traintrue_reading};
 use crate::inputs::PLAN;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use traintrue::check::{Relation, check};
-use traintrue::parallel::Slots;
-use traintrue::plan::Plan;
 use traintrue::scenario::Catalogue;
-use traintrue::trace::event::{State, Update};
-use traintrue::trace::{Event, TraceReader};
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
+use traintrue_protocol::plan::Plan;
+use traintrue_protocol::trace::event::{State, Update};
+use traintrue_protocol::trace::{Event, TraceReader};
+use traintrue_protocol::vocabulary::Moment;
 use traintrue_reference::{Device, TrainRequest};
 
 /// A folder for the traces and checkpoints of one case.
@@ -55,14 +55,14 @@ pub fn updates(trace: &Path) -> Vec<Update> {
 }
 
 /// The state that a trace shows at `at`.
-pub fn state(trace: &Path, at: &str) -> State {
+pub fn state(trace: &Path, at: Moment) -> State {
     let state = |event| if let Event::State(it) = event { Some(*it) } else { None };
     events(trace).into_iter().filter_map(state).find(|state| state.at == at).unwrap()
 }
 
 /// Judges recorded traces; with `against` they are the segments of one run that is held against another.
 pub fn judge(traces: &[PathBuf], against: Option<(&Path, Relation)>) -> RunReport {
-    check(traces, against, &Catalogue::load(None).unwrap(), &[], &Slots::new(1)).unwrap()
+    check(traces, against, &Catalogue::load(None).unwrap(), &[]).unwrap()
 }
 
 /// How much each invariant compared, where every one of them held.

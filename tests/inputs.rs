@@ -48,7 +48,7 @@ pub struct Scripted {
 
 /// A trainer without a capability that does `run` when it is told to run a plan.
 pub fn scripted_trainer(run: &str) -> Scripted {
-    let description = traintrue::contract::Description {
+    let description = traintrue_protocol::contract::Description {
         trainer: "scripted 1".into(),
         capabilities: Vec::new(),
         ..traintrue_reference::describe()

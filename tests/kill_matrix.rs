@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use traintrue::invariants::{Kind, RULES};
-use traintrue::kill_matrix::{GoldenRow, compare};
+use traintrue::kill_matrix::{Fate, FaultReport, GoldenRow, compare};
 use traintrue::scenario::Catalogue;
-use traintrue::verdict::{Fate, FaultReport, Verdict};
+use traintrue_judge::rule::Kind;
+use traintrue_judge::rules::RULES;
+use traintrue_judge::verdict::Verdict;
 
 use crate::binary::traintrue;
 use crate::scenarios::read;
@@ -42,7 +43,7 @@ fn each_fault_is_caught_by_what_must_catch_it(#[files("scenarios/*.toml")] path:
         let known: BTreeSet<&String> = planned.must.iter().chain(&planned.may).collect();
         assert!(must.is_subset(&broke), "missed: {row:#?}");
         assert!(broke.is_subset(&known), "noisy: {row:#?}");
-        assert_eq!(row.component, planned.component, "{row:#?}");
+        assert_eq!(row.component, planned.component.name(), "{row:#?}");
         assert_eq!(row.verdict, Fate::Caught, "{row:#?}");
     }
     assert_eq!(

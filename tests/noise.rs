@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
 
 use crate::binary::traintrue;
 

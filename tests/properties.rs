@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use traintrue::check::Relation;
-use traintrue::contract::{Contract, FirstLr, Tail};
-use traintrue::plan::{Plan, ScheduleName, Start, Stop};
-use traintrue::trace::Event;
-use traintrue::trace::event::{Cursor, State};
+use traintrue_protocol::contract::{Contract, FirstLr, Tail};
+use traintrue_protocol::plan::{Plan, ScheduleName, Start, Stop};
+use traintrue_protocol::trace::Event;
+use traintrue_protocol::trace::event::{Cursor, State};
+use traintrue_protocol::vocabulary::Moment;
 
 use crate::in_process::{Bench, events, held, judge, state, updates};
 use crate::strategies::{cut_plan, micro_batches, padding, plan, row_probes};
@@ -44,7 +45,7 @@ fn cut_in_two(bench: &Bench, plan: &Plan, cut: Cursor) -> [PathBuf; 2] {
 
 /// A state without its own place in the trace, and without the last gradients, which no checkpoint holds.
 fn essence(state: State) -> State {
-    let mut state = State { at: String::new(), ..state };
+    let mut state = State { at: Moment::Start, ..state };
     state.tensors.iter_mut().for_each(|tensor| tensor.grad_norm = None);
     state
 }
@@ -65,7 +66,7 @@ proptest! {
     fn a_checkpoint_taken_anywhere_is_loaded_as_it_was_saved((plan, cut) in cut_plan()) {
         let bench = Bench::new();
         let [before, after] = cut_in_two(&bench, &plan, cut);
-        prop_assert_eq!(essence(state(&before, "end")), essence(state(&after, "loaded")));
+        prop_assert_eq!(essence(state(&before, Moment::End)), essence(state(&after, Moment::Loaded)));
     }
 
     #[test]

@@ -5,9 +5,8 @@ use std::process::Command;
 
 use rstest::rstest;
 use traintrue::check::check;
-use traintrue::parallel::Slots;
 use traintrue::scenario::Catalogue;
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
 
 /// An interpreter that is new enough, if there is one: the package wants 3.9.
 fn python() -> Option<Command> {
@@ -36,7 +35,7 @@ fn the_recorder_passes_its_own_tests_without_torch() {
 
 fn judged(trace: &Path) -> RunReport {
     let catalogue = Catalogue::load(None).unwrap();
-    check(&[trace.to_owned()], None, &catalogue, &[], &Slots::new(1)).unwrap()
+    check(&[trace.to_owned()], None, &catalogue, &[]).unwrap()
 }
 
 /// Writes the trace of a loop over stand-ins for torch's classes that goes wrong as `how` says.
@@ -95,6 +94,6 @@ fn a_recording_that_makes_no_sense_is_one_clear_error(
     assert!(text.contains(right), "{text}");
     std::fs::write(&trace, text.replacen(right, wrong, 1)).unwrap();
     let catalogue = Catalogue::load(None).unwrap();
-    let error = check(&[trace], None, &catalogue, &[], &Slots::new(1)).unwrap_err().to_string();
+    let error = check(&[trace], None, &catalogue, &[]).unwrap_err().to_string();
     assert!(error.contains("run.jsonl:1") && error.contains(says), "{error}");
 }

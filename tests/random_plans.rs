@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rstest::rstest;
-use traintrue::parallel::Slots;
 use traintrue::program::Program;
 use traintrue::runner::{Happening, Observer, Runner};
 use traintrue::scenario::{Corpus, RunSpec, Scenario, randomised};
 use traintrue::suite::Suite;
-use traintrue::verdict::Verdict;
+use traintrue_judge::verdict::Verdict;
 
 use crate::scenarios::read;
 
@@ -60,13 +59,13 @@ fn hold(path: &Path, least: u64) {
     let program = Program::new(words("describe"), words("train"));
     let timeout = Duration::from_secs(300);
     let description = program.describe(timeout).unwrap();
-    let (corpus, slots) = (Corpus::shipped().unwrap(), Slots::new(2));
+    let corpus = Corpus::shipped().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let capabilities = &description.capabilities;
     let suite = Suite {
         description: &description,
         corpus: &corpus,
-        runner: Runner { program: &program, capabilities, timeout, slots: &slots, observer: &Silence },
+        runner: Runner { program: &program, capabilities, timeout, observer: &Silence },
         scratch: scratch.path(),
         report: None,
         arguments: &[],

@@ -3,7 +3,7 @@
 use std::fs;
 
 use rstest::rstest;
-use traintrue::verdict::RunReport;
+use traintrue_judge::verdict::RunReport;
 
 use crate::binary::traintrue;
 use crate::inputs::{double, repository, scenarios_of_the_double};

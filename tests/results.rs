@@ -1,18 +1,18 @@
 //! The results about others' trainers: every verdict follows from the traces that are kept beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use flate2::read::GzDecoder;
 use rstest::rstest;
 use serde::Deserialize;
 use traintrue::check::check;
-use traintrue::contract::Description;
-use traintrue::parallel::Slots;
-use traintrue::scenario::{Catalogue, Expectation, Scenario};
-use traintrue::verdict::{Outcome, Verdict};
+use traintrue::scenario::{Catalogue, Scenario};
+use traintrue::vocabulary::Capability;
+use traintrue_judge::expectation::Expectation;
+use traintrue_judge::verdict::{Outcome, Verdict};
+use traintrue_protocol::contract::Description;
 
 /// `results.json`; its fields are told in golden/results/README.md.
 #[derive(Deserialize)]
@@ -72,7 +72,7 @@ fn a_result_follows_from_its_traces(#[files("golden/results/*/results.json")] pa
     let catalogue = Catalogue::load(own.as_deref()).unwrap();
     for kept in &results.outcomes {
         let scenario = catalogue.find(&kept.scenario).expect("a scenario of the catalogue");
-        let has = |need: &&String| results.description.capabilities.contains(need);
+        let has = |need: &&Capability| results.description.capabilities.contains(need);
         if let Some(lacking) = scenario.needs.iter().find(|need| !has(need)) {
             let reason = Some(format!("no {lacking}"));
             assert_eq!((kept.verdict, &kept.reason), (Verdict::NotJudged, &reason), "{}", kept.scenario);
@@ -81,7 +81,7 @@ fn a_result_follows_from_its_traces(#[files("golden/results/*/results.json")] pa
         let scratch = tempfile::tempdir().unwrap();
         let traces = unpacked(&folder.join("traces").join(&kept.scenario), scratch.path());
         assert!(!traces.is_empty(), "{}: no trace is kept", kept.scenario);
-        let report = check(&traces, None, &catalogue, &[], &Slots::new(2)).unwrap();
+        let report = check(&traces, None, &catalogue, &[]).unwrap();
         let (verdict, broke) = together(&report.outcomes, scenario);
         assert_eq!((verdict, &broke), (kept.verdict, &kept.broke), "{}", kept.scenario);
     }

@@ -5,13 +5,15 @@ use std::fs::File;
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
-use traintrue::number::Number;
-use traintrue::plan::{Boundary, Plan};
-use traintrue::trace::event::{
+use proptest::sample::select;
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::{Boundary, Plan};
+use traintrue_protocol::trace::event::{
     Adapted, Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory,
     MicroBatch, Oom, Probe, ProbeGradient, ProbeRow, Run, State, TensorState, Update,
 };
-use traintrue::trace::{Event, TraceWriter};
+use traintrue_protocol::trace::{Event, TraceWriter};
+use traintrue_protocol::vocabulary::{Adaptation, Moment};
 
 use crate::in_process::{Bench, events};
 use crate::strategies::{padding, plan, row_probes};
@@ -111,7 +113,7 @@ fn update() -> impl Strategy<Value = Event> {
 
 fn state() -> impl Strategy<Value = Event> {
     let cursor = of(any::<(u64, u64)>().prop_map(|(epoch, micro_batches)| Cursor { epoch, micro_batches }));
-    (".*", any::<u64>(), vec(tensor(), 0..3), of(".*"), cursor, of(number())).prop_map(
+    (select(Moment::ALL), any::<u64>(), vec(tensor(), 0..3), of(".*"), cursor, of(number())).prop_map(
         |(at, step, tensors, rng, cursor, best)| {
             Event::State(Box::new(State {
                 at,
@@ -198,15 +200,11 @@ fn small() -> impl Strategy<Value = Event> {
         any::<u64>().prop_map(|epoch| Event::Epoch(Epoch { epoch, edge: Edge::Begin })),
         (".*", any::<u64>())
             .prop_map(|(device, requested_bytes)| Event::Oom(Oom { device, requested_bytes })),
-        (".*", any::<u32>(), of(any::<u64>())).prop_map(|(what, to, accumulation)| {
-            Event::Adapted(Adapted {
-                reason: what.clone(),
-                what,
-                from: "8".into(),
-                to: to.into(),
-                accumulation,
-            })
-        }),
+        (select(Adaptation::ALL), ".*", any::<u32>(), of(any::<u64>())).prop_map(
+            |(what, reason, to, accumulation)| {
+                Event::Adapted(Adapted { what, reason, from: "8".into(), to: to.into(), accumulation })
+            }
+        ),
         of(".*").prop_map(|message| Event::End(End { reason: EndReason::MemoryLimit, message })),
     ]
 }

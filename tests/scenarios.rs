@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use traintrue::scenario::{Catalogue, Scenario};
-use traintrue::verdict::{RunReport, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
 
 use crate::binary::traintrue;
 

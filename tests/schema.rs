@@ -11,12 +11,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
-use traintrue::contract::Contract;
-use traintrue::plan::Plan;
 use traintrue::program::Program;
 use traintrue::scenario::{Corpus, expand};
-use traintrue::schema::accept;
-use traintrue::trace::TraceReader;
+use traintrue_protocol::contract::Contract;
+use traintrue_protocol::plan::Plan;
+use traintrue_protocol::schema::accept;
+use traintrue_protocol::trace::TraceReader;
 
 use crate::in_process::Bench;
 use crate::inputs::PLAN;

@@ -2,12 +2,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use traintrue::contract::{Asked, FirstLr, Normaliser, Tail};
-use traintrue::plan::{
+use traintrue_protocol::contract::{Asked, FirstLr, Normaliser, Tail};
+use traintrue_protocol::plan::{
     Adapters, Data, Model, Optimizer, Padding, PaddingPolicy, Plan, Probe, SCHEMA, Schedule, ScheduleName,
     Side, Tokens, Train,
 };
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::trace::event::Cursor;
 
 /// The token ids of these plans.
 pub const TOKENS: Tokens = Tokens { pad: 3, bos: 1, eos: 2, vocabulary: 32 };

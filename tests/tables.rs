@@ -1,8 +1,8 @@
 //! Schedules and windows of the reference trainer against values that were worked out by hand, beside each case.
 
 use rstest::rstest;
-use traintrue::contract::{FirstLr, Tail};
-use traintrue::plan::{Plan, ScheduleName};
+use traintrue_protocol::contract::{FirstLr, Tail};
+use traintrue_protocol::plan::{Plan, ScheduleName};
 
 use crate::in_process::{Bench, held, judge, updates};
 use crate::inputs::PLAN;
@@ -95,7 +95,7 @@ fn ranks_share_an_epoch_evenly(
         let trace = bench.train(&format!("rank-{rank}.jsonl"), &plan);
         assert_eq!(updates(&trace)[0].micro_batches.unwrap(), micro_batches[rank as usize]);
         for event in crate::in_process::events(&trace) {
-            if let traintrue::trace::Event::MicroBatch(it) = event {
+            if let traintrue_protocol::trace::Event::MicroBatch(it) = event {
                 seen.extend(it.samples.unwrap());
             }
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde_json::json;
-use traintrue::plan::Plan;
+use traintrue_protocol::plan::Plan;
 use traintrue_reference::{Device, TrainRequest, train};
 
 /// Micro-batches in one training: enough that what stands around them is lost among them.

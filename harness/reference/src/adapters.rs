@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use traintrue::plan::Plan;
+use traintrue_protocol::plan::Plan;
 
 use crate::checkpoint::{
     ADAPTER, AdapterConfig, AdapterFile, CheckpointError, Content, NamedTensor, to_peft,

@@ -4,7 +4,7 @@
 //! are halved and the accumulation doubled, so that every update has the samples that it would have had; down to one
 //! sample, and then the run stops with a checkpoint. It never waits for memory to come back: nothing else gives it.
 
-use traintrue::plan::MemoryLimit;
+use traintrue_protocol::plan::MemoryLimit;
 
 use crate::data::Batch;
 

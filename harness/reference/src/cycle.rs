@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use traintrue::plan::{Boundary, Plan};
-use traintrue::trace::Event;
+use traintrue_protocol::plan::{Boundary, Plan};
+use traintrue_protocol::trace::Event;
 
 use crate::engine::Engine;
 use crate::error::TrainError;

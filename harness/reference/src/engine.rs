@@ -7,8 +7,7 @@ use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 use burn::tensor::backend::AutodiffBackend;
 use burn_ndarray::NdArray;
-use traintrue::memory::heap;
-use traintrue::memory::lanes::Lanes;
+use traintrue_protocol::lanes::{Lanes, heap};
 
 #[cfg(feature = "cuda")]
 pub use gpu::{Gpu, GpuRecomputing};

@@ -10,7 +10,7 @@ mod forward;
 mod tape;
 
 use burn::tensor::backend::Backend;
-use traintrue::plan::{Forward, Train};
+use traintrue_protocol::plan::{Forward, Train};
 
 use crate::data::Batch;
 use crate::model::{Model, Parameter};

@@ -1,7 +1,7 @@
 //! Evaluation: the loss over the evaluation samples, and nothing else changed by it.
 
 use burn::tensor::Tensor;
-use traintrue::plan::Plan;
+use traintrue_protocol::plan::Plan;
 
 use crate::data::{Batch, CollateParts, collate};
 use crate::engine::Engine;

@@ -5,7 +5,7 @@
 //! the trainer's: but it comes and goes by kilobytes.
 
 use burn::tensor::Tensor;
-use traintrue::memory::heap;
+use traintrue_protocol::lanes::heap;
 
 use crate::engine::Engine;
 

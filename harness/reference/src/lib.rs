@@ -37,10 +37,11 @@ mod window;
 
 use std::io::Write;
 
-use traintrue::contract::{Contract, Description};
-use traintrue::memory::lanes::Lanes;
-use traintrue::plan::{Boundary, Plan, SCHEMA};
-use traintrue::trace::event::EndReason;
+use traintrue_protocol::contract::{Contract, Description};
+use traintrue_protocol::lanes::Lanes;
+use traintrue_protocol::plan::{Boundary, Plan, SCHEMA};
+use traintrue_protocol::trace::event::EndReason;
+use traintrue_protocol::vocabulary::Capability;
 
 pub use allowance::OutOfMemory;
 pub use checkpoint::{CheckpointError, DEATH_STATUS};
@@ -86,26 +87,10 @@ pub fn trainer() -> String {
 
 /// The trainer's answer to `describe`.
 pub fn describe() -> Description {
-    let capabilities = [
-        "resume",
-        "evaluation",
-        "adapters",
-        "heads",
-        "probes",
-        "checkpointing",
-        "cache",
-        "world",
-        "contract",
-        "memory",
-        "devices",
-        "cycles",
-        "file-faults",
-        "weights",
-    ];
     Description {
         schema: SCHEMA,
         trainer: trainer(),
-        capabilities: capabilities.map(str::to_owned).to_vec(),
+        capabilities: Capability::ALL.to_vec(),
         contract: Contract::default(),
     }
 }

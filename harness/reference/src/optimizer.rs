@@ -4,8 +4,8 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use traintrue::digest;
-use traintrue::plan::{Optimizer, Train};
+use traintrue_protocol::digest;
+use traintrue_protocol::plan::{Optimizer, Train};
 
 use crate::model::{Parameter, Parameters};
 use crate::window::GradientSet;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use traintrue::plan::Train;
+use traintrue_protocol::plan::Train;
 
 use crate::adapters::AdapterParts;
 use crate::breaker::BreakerParts;

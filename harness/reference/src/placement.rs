@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use traintrue::memory::heap;
-use traintrue::memory::lanes::{self, Lanes};
-use traintrue::plan::{DeviceChoice, Plan};
-use traintrue::trace::event::Adapted;
+use traintrue_protocol::lanes::{self, Lanes, heap};
+use traintrue_protocol::plan::{DeviceChoice, Plan};
+use traintrue_protocol::trace::event::Adapted;
+use traintrue_protocol::vocabulary::Adaptation;
 
 use crate::device::{Device, DeviceError};
 use crate::error::TrainError;
@@ -160,7 +160,7 @@ fn try_on(
 fn counts_what_it_limits(device: Device, budget_bytes: Option<u64>) -> Result<(), TrainError> {
     if device == Device::Ndarray && budget_bytes.is_some() && heap::now().is_none() {
         let problem =
-            "budget_bytes on the CPU needs a program that counts its heap: traintrue::count_heap!()";
+            "budget_bytes on the CPU needs a program that counts its heap: traintrue_protocol::count_heap!()";
         return Err(TrainError::Unsupported { field: "devices", problem: problem.to_owned() });
     }
     Ok(())
@@ -168,7 +168,7 @@ fn counts_what_it_limits(device: Device, budget_bytes: Option<u64>) -> Result<()
 
 fn adapted(from: &dyn fmt::Display, to: &dyn fmt::Display, reason: &Refusal) -> Adapted {
     Adapted {
-        what: "device".to_owned(),
+        what: Adaptation::Device,
         from: from.to_string().into(),
         to: to.to_string().into(),
         accumulation: None,

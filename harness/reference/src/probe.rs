@@ -1,10 +1,10 @@
 //! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
 
 use burn::tensor::Tensor;
-use traintrue::digest::sketch;
-use traintrue::number::Number;
-use traintrue::plan::{Plan, Probe};
-use traintrue::trace::event::{self, ProbeGradient, ProbeRow};
+use traintrue_protocol::digest::sketch;
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::{Plan, Probe};
+use traintrue_protocol::trace::event::{self, ProbeGradient, ProbeRow};
 
 use crate::data::{Batch, collate};
 use crate::engine::{Engine, Inner};

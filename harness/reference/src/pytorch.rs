@@ -2,7 +2,7 @@
 //!
 //! **How near is near.** A golden has no error but its rounding to f32; what is compared is off by its own. With the unit
 //! roundoff `u` of f32, a sum of `n` terms is off by at most `6 sqrt(n) u` times the norm of its terms, but for a
-//! probability below 1e-7 (Higham and Mary, 2019; `traintrue::bound` has the worst case, which is wider than some bugs
+//! probability below 1e-7 (Higham and Mary, 2019; `traintrue_judge::bound` has the worst case, which is wider than some bugs
 //! are large). `n` counts what an element is summed over, forward and backward, as `bound::gradient_terms` does. An error
 //! is a vector, and is measured by its L2 norm.
 //!

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use traintrue::contract::Contract;
-use traintrue::digest::{Digest, sketch};
-use traintrue::memory::heap;
-use traintrue::memory::lanes::{self, Lanes};
-use traintrue::number::Number;
-use traintrue::plan::{Boundary, Plan, SCHEMA};
-use traintrue::trace::event::{
+use traintrue_protocol::contract::Contract;
+use traintrue_protocol::digest::{Digest, sketch};
+use traintrue_protocol::lanes::{self, Lanes, heap};
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::{Boundary, Plan, SCHEMA};
+use traintrue_protocol::trace::event::{
     Adapted, Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory,
     MicroBatch, Run, TensorState, Update,
 };
-use traintrue::trace::{Event, TraceWriter, event};
+use traintrue_protocol::trace::{Event, TraceWriter, event};
+use traintrue_protocol::vocabulary::{Adaptation, Moment};
 
 use crate::breaker::{Grouping, Peaks};
 use crate::data::Batch;
@@ -165,7 +165,7 @@ impl<'a, W: Write> Recorder<'a, W> {
     }
 
     /// Everything that the next update depends on.
-    pub fn state<E: Engine>(&mut self, state: &State<E>, at: &str) -> io::Result<()> {
+    pub fn state<E: Engine>(&mut self, state: &State<E>, at: Moment) -> io::Result<()> {
         let tensors = state.parameters.0.iter().enumerate().map(|(place, parameter)| {
             let values = parameter.values();
             let moments = state.optimizer.moments[place].as_ref();
@@ -188,7 +188,7 @@ impl<'a, W: Write> Recorder<'a, W> {
         });
         let tensors = tensors.collect();
         self.write(Event::State(Box::new(event::State {
-            at: at.to_owned(),
+            at,
             step: state.step,
             tensors,
             rng: Some(rng_digest(state)),
@@ -268,7 +268,7 @@ impl<'a, W: Write> Recorder<'a, W> {
     pub fn released(&mut self, bytes: u64, reason: String, step: u64) -> io::Result<()> {
         let (from, to) = (bytes.into(), 0.into());
         let accumulation = None;
-        self.write(Event::Adapted(Adapted { what: "cache".to_owned(), from, to, accumulation, reason }))?;
+        self.write(Event::Adapted(Adapted { what: Adaptation::Cache, from, to, accumulation, reason }))?;
         self.memory(Boundary::Adaptation, step)
     }
 
@@ -276,7 +276,7 @@ impl<'a, W: Write> Recorder<'a, W> {
     pub fn regrouped(&mut self, from: Grouping, to: Grouping, reason: String, step: u64) -> io::Result<()> {
         let accumulation = Some(to.accumulation);
         let (from, to) = (from.batch.into(), to.batch.into());
-        self.write(Event::Adapted(Adapted { what: "batch".to_owned(), from, to, accumulation, reason }))?;
+        self.write(Event::Adapted(Adapted { what: Adaptation::Batch, from, to, accumulation, reason }))?;
         self.memory(Boundary::Adaptation, step)
     }
 

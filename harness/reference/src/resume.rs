@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use traintrue::plan::{Plan, Train};
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::plan::{Plan, Train};
+use traintrue_protocol::trace::event::Cursor;
 
 use crate::adapters::adapter_tensors;
 use crate::checkpoint::{
@@ -112,7 +112,7 @@ pub fn content<E: Engine>(state: &State<E>, plan: &Plan, cursor: Cursor) -> Cont
     Content { tensors, record, adapter_config: adapters.and_then(|it| adapter_config(it, &plan.train)) }
 }
 
-fn adapter_config(adapters: &traintrue::plan::Adapters, train: &Train) -> Option<serde_json::Value> {
+fn adapter_config(adapters: &traintrue_protocol::plan::Adapters, train: &Train) -> Option<serde_json::Value> {
     serde_json::to_value(AdapterConfig::of(adapters, train)).ok()
 }
 

@@ -1,7 +1,7 @@
 //! The learning-rate schedule: how many updates there will be, and the rate of each in closed form.
 
-use traintrue::contract::{Contract, FirstLr, Tail};
-use traintrue::plan::{Plan, Schedule, ScheduleName, Train};
+use traintrue_protocol::contract::{Contract, FirstLr, Tail};
+use traintrue_protocol::plan::{Plan, Schedule, ScheduleName, Train};
 
 /// The parts of the schedule.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Everything that training changes: what a checkpoint must hold for the next update to be the same.
 
-use traintrue::plan::Plan;
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::plan::Plan;
+use traintrue_protocol::trace::event::Cursor;
 
 use crate::engine::{Engine, Inner};
 use crate::model::{Dropout, Model, Parameters, SizeError};

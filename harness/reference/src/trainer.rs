@@ -5,10 +5,11 @@ use std::mem;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use traintrue::contract::Contract;
-use traintrue::plan::{Boundary, Plan, ProbeAt, Restore, Start};
-use traintrue::trace::Event;
-use traintrue::trace::event::{CheckpointEdge, Cursor, Edge, EndReason, Oom};
+use traintrue_protocol::contract::Contract;
+use traintrue_protocol::plan::{Boundary, Plan, ProbeAt, Restore, Start};
+use traintrue_protocol::trace::Event;
+use traintrue_protocol::trace::event::{CheckpointEdge, Cursor, Edge, EndReason, Oom};
+use traintrue_protocol::vocabulary::Moment;
 
 use crate::adapters::adapter_file;
 use crate::allowance::Allowance;
@@ -107,7 +108,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.probe(ProbeAt::Start)?;
         let reason = self.epochs()?;
         self.probe(ProbeAt::End)?;
-        self.recorder.state(&self.state, "end")?;
+        self.recorder.state(&self.state, Moment::End)?;
         if let Some(folder) = self.plan.stop.as_ref().and_then(|stop| stop.save.as_deref()) {
             self.save(folder)?;
         }
@@ -365,7 +366,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         let due = |every: Option<u64>| every.is_some_and(|every| self.state.step.is_multiple_of(every));
         let (evaluation_due, save_due) = (due(self.plan.evaluate_every), due(self.plan.save_every));
         if due(self.plan.state_every) {
-            self.recorder.state(&self.state, "update")?;
+            self.recorder.state(&self.state, Moment::Update)?;
         }
         if evaluation_due {
             self.evaluate()?;
@@ -417,7 +418,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
 
     fn start(&mut self) -> Result<(), TrainError> {
         let Some(Start { from, what }) = &self.plan.start else {
-            return Ok(self.recorder.state(&self.state, "start")?);
+            return Ok(self.recorder.state(&self.state, Moment::Start)?);
         };
         let found = self.store.load(from)?;
         match what {
@@ -435,7 +436,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         self.began = self.state.cursor;
         let (step, cursor) = (self.state.step, self.state.cursor);
         self.recorder.checkpoint(CheckpointEdge::Loaded, step, cursor, &found.path, 0, found.damaged)?;
-        Ok(self.recorder.state(&self.state, "loaded")?)
+        Ok(self.recorder.state(&self.state, Moment::Loaded)?)
     }
 
     fn probe(&mut self, when: ProbeAt) -> Result<(), TrainError> {

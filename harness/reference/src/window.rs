@@ -6,8 +6,8 @@
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
-use traintrue::contract::{Contract, Gradients, Normaliser, Tail};
-use traintrue::plan::Train;
+use traintrue_protocol::contract::{Contract, Gradients, Normaliser, Tail};
+use traintrue_protocol::plan::Train;
 
 use crate::breaker::Grouping;
 use crate::data::Counts;

@@ -7,14 +7,13 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use traintrue::check::check;
-use traintrue::memory::guard::flat_over;
-use traintrue::parallel::Slots;
-use traintrue::plan::Plan;
 use traintrue::scenario::{Catalogue, Corpus, expand};
-use traintrue::verdict::{Outcome, Verdict};
+use traintrue_judge::verdict::{Outcome, Verdict};
+use traintrue_memory::guard::flat_over;
+use traintrue_protocol::plan::Plan;
 use traintrue_reference::{Device, TrainRequest, collator, train};
 
-traintrue::count_heap!();
+traintrue_protocol::count_heap!();
 
 const FAULT: &str = "batch-kept-by-the-loop";
 
@@ -32,7 +31,7 @@ fn trained(catalogue: &Catalogue, plan: &Plan, faults: &[String], folder: &Path)
     let mut trace = BufWriter::new(File::create(&path).unwrap());
     train(&TrainRequest { plan, device: Device::Ndarray, faults, death: None }, &mut trace).unwrap();
     trace.flush().unwrap();
-    let report = check(&[path], None, catalogue, &[], &Slots::new(1)).unwrap();
+    let report = check(&[path], None, catalogue, &[]).unwrap();
     report.outcomes.into_iter().next().unwrap()
 }
 
@@ -51,7 +50,7 @@ fn a_probe_of_the_collator_alone_is_flat_where_the_loop_keeps_each_batch() {
     assert!(flat_over(200, |step| kept.push(vec![probe(step)])).is_err(), "the probe can fail");
 
     let broken = trained(&catalogue, &plan, &faults, folder.path());
-    let named: Vec<_> = broken.findings.iter().map(|it| (&*it.invariant, &*it.component)).collect();
+    let named: Vec<_> = broken.findings.iter().map(|it| (&*it.invariant, it.component.name())).collect();
     assert_eq!(named, [("memory/heap-flat", "kept-each-update")]);
     let clean = trained(&catalogue, &plan, &[], folder.path());
     assert_eq!(clean.findings, []);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::backend::Backend;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::trace::event::Cursor;
 
 use crate::data::Counts;
 use crate::model::Parameter;

@@ -2,7 +2,7 @@
 //! `modules_to_save`. PEFT keeps a linear's weight as `[out, in]`; ours are `[in, out]`.
 
 use serde::{Deserialize, Serialize};
-use traintrue::plan::{Adapters, Train};
+use traintrue_protocol::plan::{Adapters, Train};
 
 use super::format::NamedTensor;
 

@@ -5,12 +5,11 @@
 //! manifest claims to be whole: one that is not is damage, is said so, and an older good one is taken.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::trace::event::Cursor;
 
 use super::files::Files;
 use super::format::{Content, NamedTensor, TrainerRecord, from_safetensors, to_safetensors};

@@ -1,6 +1,6 @@
 //! The collator: samples to padded rows with labels. Truncation keeps the last token, so that `eos` survives.
 
-use traintrue::plan::{Data, Padding, PaddingPolicy, Side, Tokens};
+use traintrue_protocol::plan::{Data, Padding, PaddingPolicy, Side, Tokens};
 
 use super::batch::{Batch, Counts, Rows};
 

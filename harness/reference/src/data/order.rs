@@ -1,7 +1,7 @@
 //! Which samples stand in which micro-batch: a seeded order per epoch, dealt out to the ranks.
 
 use rand::seq::SliceRandom;
-use traintrue::plan::{Data, Train};
+use traintrue_protocol::plan::{Data, Train};
 
 use crate::rng;
 

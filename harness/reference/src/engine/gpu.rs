@@ -9,8 +9,8 @@ use cubecl::Runtime;
 use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
 use cubecl::server::{IoError, LaunchError, ServerError};
-use traintrue::memory::device::Devices;
-use traintrue::memory::lanes::Lanes;
+use traintrue_protocol::lanes::Lanes;
+use traintrue_protocol::lanes::nvidia::Devices;
 
 use super::{DeviceFault, Engine};
 

@@ -1,7 +1,7 @@
 //! Faults of a reload: the head or the adapter does not come back as it was, or the optimizer holds the wrong tensors.
 
 use burn::tensor::backend::Backend;
-use traintrue::plan::Plan;
+use traintrue_protocol::plan::Plan;
 
 use super::Fault;
 use crate::adapters::load_all;

@@ -1,10 +1,9 @@
 //! Faults of choosing a device and of running out of its memory.
 
-use std::fs;
-use std::mem;
 use std::path::Path;
+use std::{fs, mem};
 
-use traintrue::plan::Plan;
+use traintrue_protocol::plan::Plan;
 
 use super::Fault;
 use crate::allowance::OutOfMemory;

@@ -1,7 +1,7 @@
 //! Faults of a resume: what was saved is not put back, or put back in the wrong unit.
 
-use traintrue::contract::Tail;
-use traintrue::trace::event::Cursor;
+use traintrue_protocol::contract::Tail;
+use traintrue_protocol::trace::event::Cursor;
 
 use super::Fault;
 use crate::engine::Engine;

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use traintrue::plan::Train;
+use traintrue_protocol::plan::Train;
 
 use super::Fault;
 use crate::engine::Engine;

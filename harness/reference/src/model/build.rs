@@ -2,7 +2,7 @@
 //! made first, without a byte of its tensors: what it needs is known before anything is loaded.
 
 use burn::tensor::backend::Backend;
-use traintrue::plan::{Adapters, Plan};
+use traintrue_protocol::plan::{Adapters, Plan};
 
 use super::parameters::{Parameter, Parameters, from_vec};
 use crate::rng;

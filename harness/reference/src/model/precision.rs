@@ -4,7 +4,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use half::{bf16, f16};
-use traintrue::plan::Dtype;
+use traintrue_protocol::plan::Dtype;
 
 use super::parameters::to_vec;
 

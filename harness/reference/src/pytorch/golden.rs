@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use traintrue::bound::unit_roundoff;
-use traintrue::plan::Dtype;
+use traintrue_judge::bound::unit_roundoff;
+use traintrue_protocol::plan::Dtype;
 
 use crate::checkpoint::{NamedTensor, from_safetensors};
 use crate::engine::Cpu;

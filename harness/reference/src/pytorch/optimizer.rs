@@ -3,8 +3,8 @@
 use rstest::rstest;
 use serde::Deserialize;
 use serde_json::json;
-use traintrue::bound::unit_roundoff;
-use traintrue::plan::{Dtype, Train};
+use traintrue_judge::bound::unit_roundoff;
+use traintrue_protocol::plan::{Dtype, Train};
 
 use super::golden::{Bugs, Tensors, faulty, furthest, parts, read, sees, set, tensors};
 use crate::checkpoint::NamedTensor;

@@ -3,8 +3,8 @@
 use burn::tensor::{Tensor, TensorData};
 use rstest::rstest;
 use serde::Deserialize;
-use traintrue::bound::unit_roundoff;
-use traintrue::plan::Dtype;
+use traintrue_judge::bound::unit_roundoff;
+use traintrue_protocol::plan::Dtype;
 
 use super::golden::{Bugs, apart, faulty, norm, parts, read, rounding, sees};
 use crate::data::Rows;

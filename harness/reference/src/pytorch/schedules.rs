@@ -2,9 +2,9 @@
 
 use rstest::rstest;
 use serde::Deserialize;
-use traintrue::arithmetic::Rates;
-use traintrue::contract::FirstLr;
-use traintrue::plan::{Schedule, ScheduleName};
+use traintrue_judge::arithmetic::Rates;
+use traintrue_protocol::contract::FirstLr;
+use traintrue_protocol::plan::{Schedule, ScheduleName};
 
 use super::golden::{faulty, parts, read};
 use crate::parts::Parts;

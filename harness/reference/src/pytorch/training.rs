@@ -7,11 +7,11 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use rstest::rstest;
 use serde::Deserialize;
-use traintrue::arithmetic::Counts;
-use traintrue::bound::{gradient_terms, unit_roundoff};
-use traintrue::memory::lanes::Lanes;
-use traintrue::plan::{Dtype, Plan, Restore, Start, Stop};
-use traintrue::trace::event::Cursor;
+use traintrue_judge::arithmetic::Counts;
+use traintrue_judge::bound::{gradient_terms, unit_roundoff};
+use traintrue_protocol::lanes::Lanes;
+use traintrue_protocol::plan::{Dtype, Plan, Restore, Start, Stop};
+use traintrue_protocol::trace::event::Cursor;
 
 use super::golden::{Bugs, Tensors, apart, faulty, furthest, norm, parts, read, rounding, sees, set};
 use crate::allowance::Allowance;

@@ -1,7 +1,0 @@
-//! An AdamW whose moments can be saved, and a checkpoint with them and with the open window.
-
-use traintrue_candle::{Adam, Candle, Parts};
-
-fn main() -> std::process::ExitCode {
-    traintrue::trainer_main(|| Candle(Parts { adam: Adam::Own, ..Parts::default() }))
-}

@@ -1,0 +1,27 @@
+//! `traintrue list`: the catalogue at a glance.
+
+use clap::Args;
+use traintrue::report::{json, list as listing};
+use traintrue_protocol::exit::Exit;
+
+use crate::Done;
+use crate::catalogue::CatalogueArgs;
+use crate::output::{self, ListFormat};
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    catalogue: CatalogueArgs,
+    /// The form of the listing.
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    format: ListFormat,
+}
+
+pub fn list(args: &ListArgs) -> Done {
+    let list = listing::list(&args.catalogue.load()?);
+    output::write(&match args.format {
+        ListFormat::Text => listing::text(&list),
+        ListFormat::Json => json::document(&list)?,
+    })?;
+    Ok(Exit::Held)
+}

@@ -1,0 +1,93 @@
+//! The traintrue command line: arguments in, library calls out. One file a verb.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod bench;
+mod catalogue;
+mod check;
+mod describe;
+mod estimate;
+mod explain;
+mod faults;
+mod gate;
+mod list;
+#[cfg(target_os = "linux")]
+mod live;
+mod output;
+mod progress;
+mod run;
+mod train;
+#[cfg_attr(not(target_os = "linux"), path = "watch_elsewhere.rs")]
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use traintrue_protocol::exit::Exit;
+
+// The reference trainer's traces show what is on the heap.
+traintrue_protocol::count_heap!();
+
+/// What a verb comes to; an error is a wrong input or request, which is exit status 2.
+type Done = Result<Exit, Box<dyn std::error::Error>>;
+
+/// Holds a training loop to what training means.
+///
+/// Exit status: 0 held; 1 broken; 2 the input or the request is wrong, or a trainer cannot be started; 3 nothing broken, but
+/// something could not be judged; 4 the unfaulted baseline is broken, so no fault was tried.
+#[derive(Parser)]
+#[command(name = "traintrue", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs scenarios and judges them; this is what happens without a verb, too.
+    Run(run::RunArgs),
+    /// Judges the reference trainer first, then plants every fault in it.
+    Faults(faults::FaultsArgs),
+    /// Judges recorded traces.
+    Check(check::CheckArgs),
+    Watch(watch::WatchArgs),
+    /// Holds memory series to a limit on their slope.
+    Gate(gate::GateArgs),
+    /// Runs the reference trainer: a plan in, a trace out.
+    Train(train::TrainArgs),
+    /// Says what the reference trainer is and can do.
+    Describe(describe::DescribeArgs),
+    /// Lists scenarios, faults, invariants and bug classes.
+    List(list::ListArgs),
+    /// Explains one scenario, fault or invariant in full.
+    Explain(explain::ExplainArgs),
+    /// Estimates what training a model will need, part by part, against what it may use.
+    Estimate(estimate::EstimateArgs),
+    /// Rewrites the golden kill matrix, the published schemas and the memory baselines, after you have looked at them.
+    Accept(accept::AcceptArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb.unwrap_or(Verb::Run(cli.run)) {
+        Verb::Run(args) => run::run(&args),
+        Verb::Faults(args) => faults::faults(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Watch(args) => watch::watch(&args),
+        Verb::Gate(args) => gate::gate(&args),
+        Verb::Train(args) => train::train(&args),
+        Verb::Describe(args) => describe::describe(&args),
+        Verb::List(args) => list::list(&args),
+        Verb::Explain(args) => explain::explain(&args),
+        Verb::Estimate(args) => estimate::estimate(&args),
+        Verb::Accept(args) => accept::accept(&args),
+    };
+    let exit = done.unwrap_or_else(|error| {
+        eprintln!("traintrue: {error}");
+        Exit::Request
+    });
+    ExitCode::from(exit.code())
+}

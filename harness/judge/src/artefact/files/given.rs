@@ -1,0 +1,73 @@
+//! What is known of a run from elsewhere: the arguments that it had, which it keeps in a pickle.
+
+use serde_json::json;
+use traintrue_protocol::plan::{Plan, SCHEMA, ScheduleName};
+
+use super::error::ArtefactError;
+use super::trainer_state::TrainerState;
+
+/// The most micro-batches an epoch: each is a sample of the plan that the rates are worked out from.
+pub const MICRO_BATCHES_MOST: u64 = 10_000_000;
+
+/// What the command line says of the run that left the files.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Its learning rates; none are judged without.
+    pub curve: Option<Curve>,
+    /// Micro-batches an epoch.
+    pub micro_batches: Option<u64>,
+    /// Micro-batches an update.
+    pub accumulation: Option<u64>,
+    /// Epochs that were asked for.
+    pub epochs: Option<f64>,
+}
+
+/// A schedule in closed form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Curve {
+    /// The highest rate.
+    pub lr: f64,
+    /// The form after the warm-up.
+    pub schedule: ScheduleName,
+    /// Updates of the warm-up.
+    pub warmup: u64,
+    /// Updates in all; `max_steps` where it is not given.
+    pub updates: Option<u64>,
+}
+
+/// Stands for rates that are not judged.
+const NO_CURVE: Curve = Curve { lr: 1.0, schedule: ScheduleName::Constant, warmup: 0, updates: None };
+
+impl Given {
+    /// The schedule that the log is held to, and its updates in all. None where no curve is given, or neither it nor the
+    /// state says how many updates there are to be.
+    pub(crate) fn curve(&self, state: &TrainerState) -> Option<(Curve, u64)> {
+        self.curve.and_then(|curve| Some((curve, curve.updates.or(state.max_steps)?)))
+    }
+
+    /// The plan that a run with these arguments would have had, as far as rates depend on it. Its samples are empty: one a
+    /// micro-batch.
+    pub(crate) fn plan(&self, state: &TrainerState) -> Result<Plan, ArtefactError> {
+        let (curve, updates) = self.curve(state).unwrap_or((NO_CURVE, 1));
+        let epochs = state.num_train_epochs.filter(|it| (1..=updates).contains(it)).unwrap_or(1);
+        let micro_batches =
+            self.micro_batches.unwrap_or(updates / epochs).clamp(1, MICRO_BATCHES_MOST) as usize;
+        let plan = json!({
+            "schema": SCHEMA, "scenario": "", "run": "", "seed": 0,
+            "data": {
+                "samples": vec![[0_u32; 0]; micro_batches],
+                "tokens": {"pad": 3, "bos": 1, "eos": 2, "vocabulary": 4},
+                "batch": 1, "epochs": epochs, "shuffle": true, "max_length": 2, "drop_last": false,
+                "padding": {"policy": "longest", "side": "right", "multiple_of": 1},
+            },
+            "train": {
+                "accumulation": self.accumulation.unwrap_or(1),
+                "optimizer": {"name": "adamw", "lr": curve.lr, "betas": [0.9, 0.999], "eps": 1e-8, "decay": 0.0},
+                "clip": null, "dropout": 0.0,
+                "schedule": {"name": curve.schedule, "warmup": curve.warmup, "updates": updates},
+            },
+            "model": {"size": "tiny"},
+        });
+        Plan::parse(&plan.to_string()).map_err(ArtefactError::Given)
+    }
+}

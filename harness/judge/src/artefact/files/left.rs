@@ -1,0 +1,85 @@
+//! All that a path holds, read.
+
+use std::path::{Path, PathBuf};
+
+use super::adapter::{Adapter, Part, module_of};
+use super::contents::Contents;
+use super::error::ArtefactError;
+use super::index::Index;
+use super::tensors::{Tensor, TensorFile};
+use super::trainer_state::TrainerState;
+use crate::artefact::rules::moves::Role;
+
+/// What a run has left at a path.
+pub(crate) struct Left {
+    pub(crate) path: PathBuf,
+    pub(crate) contents: Contents,
+    pub(crate) state: Option<TrainerState>,
+    pub(crate) adapter: Option<Adapter>,
+    pub(crate) indices: Vec<Index>,
+    /// Weights that are no adapter's.
+    pub(crate) files: Vec<TensorFile>,
+}
+
+impl Left {
+    /// Reads it; with `digests`, so that it can be held against another.
+    pub(crate) fn read(path: &Path, digests: bool) -> Result<Self, ArtefactError> {
+        let contents = Contents::of(path)?;
+        let state = match &contents.state {
+            Some(state) => Some(TrainerState::read(state, contents.scaled)?),
+            None => None,
+        };
+        let adapter = match &contents.adapter {
+            Some((config, tensors)) => Some(Adapter::read(config, tensors, digests)?),
+            None => None,
+        };
+        let indices: Vec<Index> =
+            contents.indices.iter().map(|path| Index::read(path)).collect::<Result<_, _>>()?;
+        // A shard that is not there is for its index to tell.
+        let shards = indices.iter().flat_map(Index::shards).filter(|path| path.exists());
+        let mut paths: Vec<PathBuf> = contents.tensors.iter().cloned().chain(shards).collect();
+        paths.sort();
+        paths.dedup();
+        let files = paths.iter().map(|path| TensorFile::read(path, digests)).collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), contents, state, adapter, indices, files })
+    }
+
+    /// The name of the run that left it, for findings.
+    pub(crate) fn name(&self) -> String {
+        self.path
+            .file_name()
+            .map_or_else(|| self.path.display().to_string(), |it| it.to_string_lossy().into_owned())
+    }
+
+    /// All weights that are no adapter's, as one file.
+    pub(crate) fn weights(&self) -> Option<TensorFile> {
+        let path = match self.files.as_slice() {
+            [] => return None,
+            [one] => one.path.clone(),
+            _ => self.path.clone(),
+        };
+        Some(TensorFile::of(path, self.files.iter().flat_map(|file| file.tensors.clone()).collect()))
+    }
+}
+
+/// What training does to a tensor of an adapter's file.
+pub(crate) fn of_adapter(adapter: &Adapter, tensor: &Tensor) -> Role {
+    match module_of(&tensor.name).1 {
+        Part::A | Part::B | Part::Magnitude | Part::AdapterBias => Role::Trained,
+        Part::Base => Role::Frozen,
+        Part::Other if adapter.is_saved_whole(&tensor.name) && tensor.is_float() => Role::Trained,
+        Part::Other => Role::Unknown,
+    }
+}
+
+/// What training does to a tensor of a whole model, which may have adapters within.
+pub(crate) fn of_model(tensor: &Tensor) -> Role {
+    let has = |part: &str| tensor.name.contains(part);
+    if has(".lora_") || has(".modules_to_save.") {
+        Role::Trained
+    } else if has(".base_layer.") || has(".original_module.") {
+        Role::Frozen
+    } else {
+        Role::Unknown
+    }
+}

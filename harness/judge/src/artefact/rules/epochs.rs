@@ -1,0 +1,313 @@
+//! `artefact/epochs`: updates, epochs and totals fit each other.
+
+use traintrue_protocol::contract::Tail;
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::vocabulary::Component;
+
+use super::entry;
+use crate::artefact::{Given, TrainerState};
+use crate::finding::{At, Difference, Sheet};
+use crate::rule::{Compares, Kind, Rank, Rule};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "artefact/epochs",
+    says: "updates done, epochs and max_steps follow from each other",
+    verifies: "global_step is not beyond max_steps and is the number in the checkpoint's name; every epoch of the log \
+               follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each epoch \
+               of the log is the one that the step has, the tail of an epoch being an update of its own; with --epochs, \
+               max_steps is what they come to, and the run that has made them has trained them.",
+    does_not_verify: "What max_steps should be where --epochs is not given: the file does not say whether it was asked \
+                      for or worked out. Which samples were trained.",
+    kind: Kind::Artefact,
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Artefact,
+    needs: &[Fact::Plan],
+};
+
+/// The log of older releases has epochs rounded to two decimals.
+const ROUNDED: f64 = 0.005_001;
+
+pub(crate) fn judge(state: &TrainerState, given: &Given, sheet: &mut Sheet) {
+    counts(state, sheet);
+    match given.micro_batches {
+        Some(micro_batches) => exact(state, given, micro_batches, sheet),
+        None => pace(state, sheet),
+    }
+    let updates = match given.micro_batches {
+        Some(micro_batches) => Some(Loop::of(micro_batches, given).updates()),
+        None => updates_an_epoch(state),
+    };
+    match (given.epochs, updates, state.max_steps) {
+        (Some(epochs), Some(updates), Some(max_steps)) => {
+            total(state, given, epochs, updates, max_steps, sheet)
+        }
+        (Some(_), ..) => sheet.cannot("max_steps is not held to --epochs: no epoch of the log is whole"),
+        (None, Some(updates), Some(max_steps)) => remark(state, updates, max_steps, sheet),
+        (None, ..) => {}
+    }
+}
+
+fn top() -> At {
+    At { event: "state".to_owned(), ..At::default() }
+}
+
+fn counts(state: &TrainerState, sheet: &mut Sheet) {
+    if let Some(most) = state.max_steps {
+        sheet.check_at(state.global_step <= most, 0, top, || Difference {
+            expected: format!("global_step of at most max_steps {most}"),
+            actual: state.global_step.to_string(),
+            component: Component::Schedule,
+            cause: "the run went on after its end, where the schedule has nothing left".into(),
+        });
+    }
+    let folder = state.path.parent().and_then(|it| it.file_name()).and_then(|it| it.to_str());
+    let named = folder.and_then(|it| it.strip_prefix("checkpoint-")).and_then(|it| it.parse::<u64>().ok());
+    if let Some(named) = named {
+        sheet.check_at(state.global_step == named, 0, top, || Difference {
+            expected: format!("global_step {named}, as the folder has it"),
+            actual: state.global_step.to_string(),
+            component: Component::Checkpoint,
+            cause: "the state is not the one that was saved into this folder".into(),
+        });
+    }
+}
+
+/// Steps and epochs, where both are known; the last is the state's own.
+fn places(state: &TrainerState) -> Vec<(u64, u64, f64)> {
+    let own = state.epoch.map(|epoch| (0, state.global_step, epoch));
+    let log = state.log.iter().filter_map(|it| Some((it.line, it.step, it.epoch?)));
+    log.chain(own).filter(|&(_, step, epoch)| step > 0 && epoch > 0.0 && epoch.is_finite()).collect()
+}
+
+/// One pace, from what the state says last, for every entry of the log. Within an epoch the pace is uneven by less than an
+/// update where the tail is one.
+fn pace(state: &TrainerState, sheet: &mut Sheet) {
+    let places = places(state);
+    let Some(&(_, steps, epochs)) = places.last() else {
+        return sheet.cannot("epochs are not held to steps: the file has none");
+    };
+    let pace = epochs / steps as f64;
+    for &(line, step, epoch) in &places[..places.len() - 1] {
+        let expected = pace * step as f64;
+        sheet.check_at((epoch - expected).abs() <= 2.0 * pace + ROUNDED, line, || entry(step), || Difference {
+            expected: format!("about epoch {expected:.2}: the run has done {epochs:.2} in {steps} updates"),
+            actual: format!("epoch {epoch}"),
+            component: Component::Data,
+            cause: "the epochs did not pass at one pace: batch size, accumulation or the number of devices was changed \
+                    within the run, or a resumed run took up another place in the data"
+                .into(),
+        });
+    }
+}
+
+/// The micro-batches and windows of an epoch.
+#[derive(Clone, Copy)]
+struct Loop {
+    micro_batches: u64,
+    accumulation: u64,
+}
+
+impl Loop {
+    fn of(micro_batches: u64, given: &Given) -> Self {
+        Self { micro_batches: micro_batches.max(1), accumulation: given.accumulation.unwrap_or(1).max(1) }
+    }
+
+    /// Updates of an epoch, its tail being one of its own.
+    fn updates(self) -> u64 {
+        self.micro_batches.div_ceil(self.accumulation)
+    }
+
+    /// The epoch, as a fraction, where so many updates are done.
+    fn epoch_at(self, tail: Tail, step: u64) -> f64 {
+        let n = self.micro_batches;
+        let done = match tail {
+            Tail::Carry => return step.saturating_mul(self.accumulation) as f64 / n as f64,
+            Tail::Flush => self.updates(),
+            Tail::Drop => (n / self.accumulation).max(1),
+        };
+        let (epoch, window) = ((step.max(1) - 1) / done, (step.max(1) - 1) % done + 1);
+        epoch as f64 + window.saturating_mul(self.accumulation).min(n) as f64 / n as f64
+    }
+}
+
+fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sheet) {
+    let it = Loop::of(micro_batches, given);
+    let places = places(state);
+    let rounded = places.iter().all(|(.., epoch)| (epoch * 100.0 - (epoch * 100.0).round()).abs() < 1e-9);
+    let tolerance = if rounded { ROUNDED } else { 1e-6 };
+    let fits = |tail, step, epoch: f64| (it.epoch_at(tail, step) - epoch).abs() <= tolerance;
+    for (line, step, epoch) in places {
+        sheet.check_at(fits(Tail::Flush, step, epoch), line, || entry(step), || Difference {
+            expected: format!("epoch {} at step {step}", it.epoch_at(Tail::Flush, step)),
+            actual: format!("epoch {epoch}"),
+            component: Component::Boundary,
+            cause: if fits(Tail::Carry, step, epoch) {
+                "a window that is open at an epoch's end is carried into the next, as older releases of the transformers library do"
+            } else if fits(Tail::Drop, step, epoch) {
+                "the tail of every epoch is thrown away"
+            } else {
+                "an update does not take the micro-batches that it should, or an epoch has another number of them"
+            }
+            .into(),
+        });
+    }
+}
+
+/// Updates of an epoch, where the log has one that is whole.
+fn updates_an_epoch(state: &TrainerState) -> Option<u64> {
+    let whole = |&(_, step, epoch): &(u64, u64, f64)| epoch.fract() == 0.0 && step % (epoch as u64) == 0;
+    places(state).into_iter().find(whole).map(|(_, step, epoch)| step / epoch as u64)
+}
+
+fn total(state: &TrainerState, given: &Given, epochs: f64, updates: u64, max_steps: u64, sheet: &mut Sheet) {
+    let expected = (epochs * updates as f64).ceil() as u64;
+    sheet.check_at(max_steps == expected, 0, top, || Difference {
+        expected: format!("max_steps {expected}: {epochs} epochs of {updates} updates"),
+        actual: max_steps.to_string(),
+        component: Component::Schedule,
+        cause: total_cause(given, epochs, updates, max_steps),
+    });
+    if let Some(trained) = state.epoch.filter(|_| Some(state.global_step) == state.max_steps) {
+        sheet.check_at((trained - epochs).abs() <= ROUNDED.max(1.0 / updates as f64), 0, top, || Difference {
+            expected: format!("{epochs} epochs trained when max_steps are done"),
+            actual: format!("{trained:.2}"),
+            component: Component::Schedule,
+            cause: "the run ended, and its schedule with it, before the epochs that were asked for (transformers#36297)"
+                .into(),
+        });
+    }
+}
+
+/// The known mistake that gives this total, if one does.
+fn total_cause(given: &Given, epochs: f64, updates: u64, max_steps: u64) -> String {
+    let asked = |updates: u64| (epochs * updates as f64).ceil() as u64;
+    let window = given.accumulation.unwrap_or(1).max(1);
+    let micro_batches = given.micro_batches.unwrap_or(updates.saturating_mul(window));
+    let known = [
+        (
+            asked(updates.saturating_sub(1)),
+            "it leaves out the tail update of every epoch (transformers#36297)",
+        ),
+        (asked(micro_batches), "it is in micro-batches: it was not divided by the accumulation"),
+        (asked(updates) / window, "it was divided by the accumulation twice"),
+        (asked(micro_batches).div_ceil(window), "it is rounded up over all epochs"),
+        (asked(micro_batches) / window, "it is rounded down over all epochs"),
+    ];
+    match known.iter().find(|(total, _)| *total == max_steps) {
+        Some((_, what)) => format!("the total is wrong: {what}"),
+        None => "the total is not that of the epochs asked for, or max_steps was asked for itself".into(),
+    }
+}
+
+/// What a reader should look at, where the file alone cannot say whether it is wrong.
+fn remark(state: &TrainerState, updates: u64, max_steps: u64, sheet: &mut Sheet) {
+    let Some(epochs) = state.num_train_epochs.filter(|it| it.checked_mul(updates) != Some(max_steps)) else {
+        return;
+    };
+    let reached = max_steps as f64 / updates as f64;
+    sheet.remark(format!(
+        "max_steps {max_steps} is {reached:.2} epochs of {updates} updates, and num_train_epochs is {epochs}: right where \
+         max_steps or part of an epoch was asked for; --epochs holds it to what was"
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::super::testing::{broke, holds};
+    use super::*;
+    use crate::artefact::testing::state_text;
+
+    fn judged(change: impl FnOnce(&mut Value), given: Given) -> Sheet {
+        let path = Path::new("out/checkpoint-10/trainer_state.json");
+        let state = TrainerState::parse(path, &state_text(change), false).unwrap();
+        let mut sheet = Sheet::default();
+        judge(&state, &given, &mut sheet);
+        sheet
+    }
+
+    fn given(micro_batches: u64, accumulation: u64, epochs: f64) -> Given {
+        Given {
+            micro_batches: Some(micro_batches),
+            accumulation: Some(accumulation),
+            epochs: Some(epochs),
+            curve: None,
+        }
+    }
+
+    /// The log of 10 updates with windows of 4 over 19 micro-batches, the tail of 3 being the fifth update.
+    fn uneven(it: &mut Value) {
+        for entry in it["log_history"].as_array_mut().unwrap() {
+            let step = entry["step"].as_u64().unwrap();
+            let (epoch, window) = ((step - 1) / 5, (step - 1) % 5 + 1);
+            entry["epoch"] = json!(epoch as f64 + (4 * window).min(19) as f64 / 19.0);
+        }
+    }
+
+    #[rstest]
+    #[case::alone(|_: &mut Value| {}, Given::default())]
+    #[case::given(|_: &mut Value| {}, given(20, 4, 3.0))]
+    #[case::uneven(uneven, given(19, 4, 3.0))]
+    #[case::uneven_alone(uneven, Given::default())]
+    #[case::part_of_an_epoch(|it: &mut Value| it["max_steps"] = json!(13), given(20, 4, 2.5))]
+    #[case::rounded(|it: &mut Value| {
+        uneven(it);
+        for entry in it["log_history"].as_array_mut().unwrap() {
+            entry["epoch"] = json!((entry["epoch"].as_f64().unwrap() * 100.0).round() / 100.0);
+        }
+    }, given(19, 4, 3.0))]
+    fn counts_that_fit_hold(#[case] change: fn(&mut Value), #[case] given: Given) {
+        let sheet = judged(change, given);
+        holds(&sheet);
+        assert_eq!((sheet.missing, sheet.remarks), (None, Vec::new()));
+    }
+
+    #[rstest]
+    #[case::beyond(|it: &mut Value| it["max_steps"] = json!(9), Given::default(), "global_step of at most max_steps 9, found 10")]
+    #[case::folder(|it: &mut Value| it["global_step"] = json!(11), Given::default(), "expected global_step 10, as the folder has it")]
+    #[case::pace(|it: &mut Value| it["log_history"][1]["epoch"] = json!(1.2), Given::default(), "about epoch 0.40")]
+    #[case::accumulation(|_: &mut Value| {}, given(20, 8, 3.0), "expected epoch 0.4 at step 1, found epoch 0.2")]
+    #[case::carried(|it: &mut Value| {
+        for entry in it["log_history"].as_array_mut().unwrap() {
+            entry["epoch"] = json!(entry["step"].as_f64().unwrap() * 4.0 / 19.0);
+        }
+        it["epoch"] = json!(40.0 / 19.0);
+    }, given(19, 4, 3.0), "carried into the next, as older releases of the transformers library do")]
+    #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it is in micro-batches")]
+    #[case::total_divided_twice(|it: &mut Value| it["max_steps"] = json!(10), given(20, 4, 8.0), "divided by the accumulation twice")]
+    #[case::total_without_tails(|it: &mut Value| it["max_steps"] = json!(12), Given { epochs: Some(3.0), ..Given::default() }, "max_steps 15: 3 epochs of 5 updates, found 12: the total is wrong: it leaves out the tail")]
+    fn counts_that_do_not_fit_break(
+        #[case] change: fn(&mut Value),
+        #[case] given: Given,
+        #[case] expected: &str,
+    ) {
+        let found = broke(&judged(change, given));
+        assert!(found.contains(expected), "{found}");
+    }
+
+    #[test]
+    fn a_total_that_may_have_been_asked_for_is_remarked_upon() {
+        let sheet = judged(|it| it["max_steps"] = json!(12), Given::default());
+        holds(&sheet);
+        assert!(
+            sheet.remarks[0].starts_with("max_steps 12 is 2.40 epochs of 5 updates"),
+            "{:?}",
+            sheet.remarks
+        );
+    }
+
+    #[test]
+    fn epochs_without_a_whole_one_in_the_log_are_not_judged() {
+        let three = |it: &mut Value| {
+            it["log_history"].as_array_mut().unwrap().truncate(3);
+            (it["epoch"], it["global_step"]) = (json!(0.6), json!(3));
+        };
+        let sheet = judged(three, Given { epochs: Some(3.0), ..Given::default() });
+        assert!(sheet.missing.unwrap().contains("no epoch of the log is whole"));
+    }
+}

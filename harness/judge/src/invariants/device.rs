@@ -1,0 +1,4 @@
+//! What happens where a device is too small.
+
+pub mod fallback;
+pub mod oom;

@@ -1,0 +1,227 @@
+//! `device/falls-back-whole`: a device that cannot be had, or that the model does not fit, is given up before anything is
+//! loaded onto it, and the trace says why.
+
+use traintrue_memory::bytes::Bytes;
+use traintrue_protocol::plan::{Boundary, DeviceChoice};
+use traintrue_protocol::trace::event::{Adapted, End, EndReason, Memory, Run, State};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line, TraceError};
+use traintrue_protocol::vocabulary::{Adaptation, Component};
+
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::stream::Stream;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "device/falls-back-whole",
+    says: "a device that a model does not fit is given up before anything is loaded, with the reason in the trace",
+    verifies: "Over the plan's devices: the run computes on the one that its adapted events lead to, each of which has a \
+               reason and comes before any state, probe or micro-batch; the parameters that it then shows fit the budget \
+               of that device; heap_bytes and device_in_use_bytes are no higher after a device was given up than before, \
+               but for the words that say so (4 KiB). Where no device is left, the run ends with an error that says why, \
+               and without a state.",
+    does_not_verify: "Moments, gradients and activations against the budget: running out in the middle is \
+                      oom/leaves-a-checkpoint. Bytes that were held on the given-up device itself and are free again.",
+    kind: Kind::Run(judge),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Device,
+    needs: &[Fact::Plan],
+};
+
+/// Room for the words of a reason on the heap.
+const WORDS_BYTES: u64 = 4096;
+
+const LANES: [&str; 2] = ["heap_bytes", "device_in_use_bytes"];
+
+fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let mut stream = Stream::of(&run.segments);
+    let Some(line) = stream.next()? else { return Ok(()) };
+    let Event::Run(opening) = &line.event else { return Ok(()) };
+    if opening.plan.devices.is_empty() {
+        sheet.cannot("the plan names no devices");
+        return Ok(());
+    }
+    let mut fallback = Fallback { opening, given_up: 0, model_seen: false, first: None };
+    while let Some(line) = stream.next()? {
+        match &line.event {
+            Event::Adapted(it) if it.what == Adaptation::Device => fallback.given_up(it, &line, sheet),
+            Event::Memory(it) if it.at == Boundary::Adaptation => fallback.memory(it, &line, sheet),
+            Event::State(it) => fallback.state(it, &line, sheet),
+            Event::Probe(_) | Event::MicroBatch(_) => fallback.model_seen = true,
+            Event::End(it) if it.reason == EndReason::Error => fallback.refused(it, &line, sheet),
+            _ => {}
+        }
+    }
+    fallback.arrived(&line, sheet);
+    if fallback.first.is_none() {
+        sheet.missing("memory before a device was chosen");
+    }
+    Ok(())
+}
+
+struct Fallback<'a> {
+    opening: &'a Run,
+    given_up: usize,
+    model_seen: bool,
+    /// Memory before the first device was tried.
+    first: Option<Memory>,
+}
+
+impl Fallback<'_> {
+    fn choice(&self) -> Option<&DeviceChoice> {
+        self.opening.plan.devices.get(self.given_up)
+    }
+
+    fn given_up(&mut self, it: &Adapted, line: &Line, sheet: &mut Sheet) {
+        let silent = it.reason.trim().is_empty();
+        sheet.check(!silent && !self.model_seen, line, || Difference {
+            expected: "a reason, before there is a model".into(),
+            actual: if silent { "no reason" } else { "a model, and then another device" }.into(),
+            component: if silent { Component::Placement } else { Component::Loader },
+            cause: "the device is changed behind the reader's back, or under a model that is already there"
+                .into(),
+        });
+        self.given_up += 1;
+    }
+
+    fn memory(&mut self, it: &Memory, line: &Line, sheet: &mut Sheet) {
+        let Some(first) = &self.first else {
+            self.first = Some(it.clone());
+            return;
+        };
+        for lane in LANES {
+            let held = |memory: &Memory| memory.lanes.get(lane).copied().flatten();
+            let (Some(before), Some(after)) = (held(first), held(it)) else { continue };
+            sheet.check(after <= before.saturating_add(WORDS_BYTES), line, || Difference {
+                expected: format!("{before} B of {lane}, as before the device was tried"),
+                actual: format!("{after} B"),
+                component: Component::Loader,
+                cause: format!(
+                    "{} of the model stay where it did not fit: it was found out after part of it was loaded",
+                    Bytes(after - before)
+                ),
+            });
+        }
+    }
+
+    fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
+        self.model_seen = true;
+        let Some(budget) = self.choice().and_then(|choice| choice.budget_bytes) else { return };
+        let bytes = it.tensors.iter().map(|tensor| tensor.elements().saturating_mul(4));
+        let parameters = bytes.fold(0, u64::saturating_add);
+        sheet.check(parameters <= budget, line, || Difference {
+            expected: format!("a model within {budget} B on {}", self.opening.device),
+            actual: format!("{parameters} B of parameters"),
+            component: Component::Placement,
+            cause: "the model is where it does not fit, or somewhere else and the trace does not say so"
+                .into(),
+        });
+    }
+
+    /// No device was left.
+    fn refused(&mut self, it: &End, line: &Line, sheet: &mut Sheet) {
+        let said = it.message.as_ref().is_some_and(|message| !message.trim().is_empty());
+        sheet.check(said, line, || Difference {
+            expected: "a message with the reason".into(),
+            actual: "none".into(),
+            component: Component::Placement,
+            cause: "the run is refused, and nobody learns why".into(),
+        });
+    }
+
+    fn arrived(&self, opening: &Line, sheet: &mut Sheet) {
+        let found = self.opening.device.as_str();
+        let due = self.choice().map(|choice| choice.device.as_deref().unwrap_or(found));
+        sheet.check(due == Some(found), opening, || Difference {
+            expected: due.map_or("another device in the plan".into(), |due| format!("device {due}")),
+            actual: format!("device {found}, after {} adapted events", self.given_up),
+            component: Component::Placement,
+            cause: "the device was changed, and no adapted event says so and why".into(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::*;
+
+    fn memory(heap_bytes: u64) -> Event {
+        let lanes = [("heap_bytes".to_owned(), Some(heap_bytes))].into();
+        Event::Memory(Memory { at: Boundary::Adaptation, step: 0, lanes })
+    }
+
+    fn adapted(reason: &str) -> Event {
+        let (from, to) = ("cuda:0".into(), "ndarray".into());
+        Event::Adapted(Adapted {
+            what: Adaptation::Device,
+            from,
+            to,
+            accumulation: None,
+            reason: reason.into(),
+        })
+    }
+
+    /// A run that was moved from a GPU which is not there to the CPU; its model has 384 B.
+    fn moved() -> Vec<Event> {
+        let mut events = whole();
+        if let Event::Run(run) = &mut events[0] {
+            let choice = |device: &str| DeviceChoice { device: Some(device.into()), budget_bytes: Some(384) };
+            run.plan.devices = vec![choice("cuda:0"), choice("ndarray")];
+            run.device = "ndarray".into();
+        }
+        events.splice(1..1, [memory(1000), adapted("no CUDA driver"), memory(1400)]);
+        events
+    }
+
+    #[test]
+    fn a_device_that_is_given_up_whole_holds() {
+        let sheet = judge_runs(RULE.name, &[moved()], &[]);
+        assert!(sheet.compared > 3);
+        holds(&sheet);
+    }
+
+    #[rstest]
+    #[case::silent(|events: &mut Vec<Event>| { events.remove(2); }, "placement", "no adapted event says so")]
+    #[case::no_reason(|events: &mut Vec<Event>| events[2] = adapted(" "), "placement", "behind the reader's back")]
+    #[case::half_loaded(|events: &mut Vec<Event>| events[3] = memory(9000), "loader", "7.8 KiB of the model stay")]
+    #[case::too_late(|events: &mut Vec<Event>| {
+        let it = events.remove(2);
+        events.insert(9, it);
+    }, "loader", "already there")]
+    #[case::does_not_fit(|events: &mut Vec<Event>| {
+        if let Event::Run(run) = &mut events[0] {
+            run.plan.devices[1].budget_bytes = Some(383);
+        }
+    }, "placement", "the model is where it does not fit")]
+    fn a_fallback_that_is_silent_late_or_leaves_something_breaks(
+        #[case] change: fn(&mut Vec<Event>),
+        #[case] component: &str,
+        #[case] cause: &str,
+    ) {
+        let mut events = moved();
+        change(&mut events);
+        let found = breaks(judge_runs(RULE.name, &[events], &[]), component);
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[rstest]
+    #[case(Some("ndarray within 100 B: 384 B are needed"), false)]
+    #[case(None, true)]
+    fn a_refusal_says_why(#[case] message: Option<&str>, #[case] broken: bool) {
+        let mut events = moved();
+        events.truncate(4);
+        let message = message.map(str::to_owned);
+        events.push(Event::End(End { reason: EndReason::Error, message }));
+        let sheet = judge_runs(RULE.name, &[events], &[]);
+        assert_eq!(sheet.broken.is_some(), broken);
+    }
+
+    #[test]
+    fn a_plan_without_devices_is_not_judged() {
+        assert!(judge_runs(RULE.name, &[whole()], &[]).missing.is_some());
+    }
+}

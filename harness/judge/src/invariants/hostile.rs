@@ -1,0 +1,85 @@
+//! No figure that stands in a trace makes a judge panic, or reckon for ever.
+
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use traintrue_protocol::trace::Event;
+
+use crate::finding::Sheet;
+use crate::pass::watch;
+use crate::rule::{Kind, RunEvidence};
+use crate::rules::RULES;
+use crate::testing::{at, cut_at, memory, whole};
+
+const FIGURES: [u64; 3] = [0, 1 << 63, u64::MAX];
+
+/// The places of whole numbers in a document; of a list the first only.
+fn counts(document: &Value, place: &str, found: &mut Vec<String>) {
+    match document {
+        Value::Number(number) if number.is_u64() => found.push(place.to_owned()),
+        Value::Array(items) => {
+            items.iter().take(1).for_each(|item| counts(item, &format!("{place}/0"), found))
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| counts(value, &format!("{place}/{name}"), found));
+        }
+        _ => {}
+    }
+}
+
+fn written(lines: &[Value], path: &Path) {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, text).unwrap();
+}
+
+fn documents(events: &[Event]) -> Vec<Value> {
+    events.iter().map(|event| serde_json::to_value(event).unwrap()).collect()
+}
+
+/// Judges a run by every invariant, whatever comes of it.
+fn judged(segments: Vec<PathBuf>, against: &RunEvidence) {
+    for segment in &segments {
+        let _ = watch(segment, false, RULES);
+    }
+    let run = RunEvidence { name: "run".to_owned(), segments, repeats: Vec::new() };
+    for rule in RULES {
+        let _ = match rule.kind {
+            Kind::Run(judge) => judge(&run, &mut Sheet::default()),
+            Kind::Pair(judge) => {
+                judge(against, &run, &mut Sheet::default()).and(judge(&run, against, &mut Sheet::default()))
+            }
+            Kind::Trace(_) | Kind::Process | Kind::Artefact => Ok(()),
+        };
+    }
+}
+
+#[test]
+fn no_figure_of_a_trace_makes_a_judge_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut events = whole();
+    events.insert(2, memory("heap_bytes", 7));
+    let (lines, cut) = (documents(&events), cut_at(at(0, 3)));
+    written(&lines, &path("against"));
+    written(&documents(&cut[1]), &path("second"));
+    let against =
+        RunEvidence { name: "against".to_owned(), segments: vec![path("against")], repeats: Vec::new() };
+    let mut panicked = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mut places = Vec::new();
+        counts(line, "", &mut places);
+        for place in places {
+            for figure in FIGURES {
+                let mut lines = lines.clone();
+                *lines[number].pointer_mut(&place).unwrap() = figure.into();
+                written(&lines, &path("first"));
+                let run = vec![path("first"), path("second")];
+                if catch_unwind(|| judged(run, &against)).is_err() {
+                    panicked.push(format!("{figure} in line {}, {place}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(panicked.is_empty(), "{panicked:#?}");
+}

@@ -1,0 +1,139 @@
+//! `memory/process-flat`: the process does not grow but by what its heap holds.
+
+use traintrue_memory::bytes::BytesPerStep;
+use traintrue_memory::series::Point;
+use traintrue_memory::slope::{Slope, SlopeVerdict, judge as slope};
+use traintrue_memory::timeline::{OF_THE_PROCESS, PROCESS_LIMIT};
+use traintrue_protocol::plan::Boundary;
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::stream::Stream;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "memory/process-flat",
+    says: "the memory of the process does not grow by more than 4 KiB an update, but for what its heap holds",
+    verifies: "The slopes of rss_bytes and device_process_bytes over the updates, by the verdict that `gate` gives. Growth \
+               that the lane beneath shows too (heap_bytes, device_reserved_bytes) is that lane's. What is left is held by \
+               a buffer that the framework cannot see, or lost to fragmentation where the heap's blocks come and go.",
+    does_not_verify: "Growth below the limit: over 1,000 updates 4 KiB each are two huge pages, which is as fine as a \
+                      resident size can be read. Fewer updates leave the slope undecided.",
+    kind: Kind::Run(judge),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Memory,
+    needs: &[Fact::Plan],
+};
+
+fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let mut seen = false;
+    for (lane, beneath) in OF_THE_PROCESS {
+        let Some(sampled) = Sampled::read(run, lane, beneath)? else { continue };
+        seen = true;
+        let found = slope(&sampled.unexplained, PROCESS_LIMIT);
+        match found.verdict {
+            SlopeVerdict::NotJudged => sheet.cannot(&format!("{lane}: {}", found.reason)),
+            verdict => {
+                let within = verdict == SlopeVerdict::Within;
+                sheet.check(within, &sampled.last, || describe(lane, beneath, &found, &sampled));
+            }
+        }
+    }
+    if !seen {
+        sheet.missing("rss_bytes and device_process_bytes");
+    }
+    Ok(())
+}
+
+/// A lane at each update.
+struct Sampled {
+    /// The lane, less what the lane beneath has grown by since the first sample.
+    unexplained: Vec<Point>,
+    /// Whether the number of the heap's blocks changes: then what is resident may be fragments.
+    blocks_move: bool,
+    last: Line,
+}
+
+impl Sampled {
+    fn read(run: &RunEvidence, lane: &str, beneath: &str) -> Result<Option<Self>, TraceError> {
+        let (mut stream, mut unexplained, mut last) = (Stream::of(&run.segments), Vec::new(), None);
+        let (mut base, mut blocks, mut blocks_move) = (None, None, false);
+        while let Some(line) =
+            stream.next_where(|event| matches!(event, Event::Memory(it) if it.at == Boundary::Update))?
+        {
+            let Event::Memory(it) = &line.event else { continue };
+            let figure = |lane: &str| it.lanes.get(lane).copied().flatten();
+            let Some(bytes) = figure(lane) else { continue };
+            let held = figure(beneath).unwrap_or(0) as f64;
+            let explained = (held - *base.get_or_insert(held)).max(0.0);
+            unexplained.push(Point { step: it.step as f64, bytes: (bytes as f64 - explained).max(0.0) });
+            let count = figure("heap_blocks");
+            blocks_move |= blocks.is_some() && blocks != count;
+            blocks = count;
+            last = Some(line);
+        }
+        Ok(last.map(|last| Self { unexplained, blocks_move, last }))
+    }
+}
+
+fn describe(lane: &str, beneath: &str, found: &Slope, sampled: &Sampled) -> Difference {
+    let slope = BytesPerStep(found.slope_per_step);
+    let from = found.from_step.map(|step| format!(" from update {step} on")).unwrap_or_default();
+    Difference {
+        expected: format!("{lane} grows by at most {PROCESS_LIMIT}, beside {beneath}"),
+        actual: format!("by {slope}{from}"),
+        component: Component::Native,
+        cause: format!(
+            "{lane} grows and {beneath} does not: a native buffer that the framework cannot see{}",
+            if sampled.blocks_move { ", or fragments between blocks that come and go" } else { "" }
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::trace::event::Memory;
+
+    /// A thousand updates of a process whose lanes are what `held` says: resident, heap, blocks.
+    fn sampled(held: impl Fn(u64) -> [u64; 3]) -> Vec<Event> {
+        let mut events = vec![whole().remove(0)];
+        for step in 1..=1000 {
+            let [rss, heap, blocks] = held(step);
+            let lanes = [("rss_bytes", rss), ("heap_bytes", heap), ("heap_blocks", blocks)];
+            let lanes = lanes.map(|(lane, figure)| (lane.to_owned(), Some(figure))).into();
+            events.push(Event::Memory(Memory { at: Boundary::Update, step, lanes }));
+        }
+        events
+    }
+
+    /// Whole pages of 2 MiB.
+    fn pages(bytes: u64) -> u64 {
+        bytes.div_ceil(2 << 20) * (2 << 20)
+    }
+
+    #[rstest]
+    #[case::flat(|_| [50 << 20, 1 << 20, 9])]
+    #[case::warming_up(|step: u64| [(50 << 20) + 4096 * step.min(120), 1 << 20, 9])]
+    #[case::what_the_heap_holds(|step: u64| [(50 << 20) + 40_000 * step, 40_000 * step, 9])]
+    fn a_process_that_does_not_grow_of_itself_holds(#[case] held: fn(u64) -> [u64; 3]) {
+        holds(&judge_runs(RULE.name, &[sampled(held)], &[]));
+    }
+
+    #[rstest]
+    #[case::native(|step: u64| [pages((50 << 20) + 4 * 6_800 * step), 1 << 20, 9], false)]
+    #[case::fragments(|step: u64| [(50 << 20) + 27_200 * step, 1 << 20, 9 + step % 2], true)]
+    fn what_grows_beside_the_heap_is_native_or_fragments(
+        #[case] held: fn(u64) -> [u64; 3],
+        #[case] fragments: bool,
+    ) {
+        let found = breaks(judge_runs(RULE.name, &[sampled(held)], &[]), "native");
+        assert_eq!(found.contains("fragments"), fragments, "{found}");
+    }
+}

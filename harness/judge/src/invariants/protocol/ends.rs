@@ -1,0 +1,261 @@
+//! `protocol/ends`: a trace is one unbroken walk over the plan's micro-batches, and says how it ended.
+
+use traintrue_protocol::trace::event::{Cursor, Edge, EndReason, Epoch, MicroBatch};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::arithmetic::Counts;
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place::{Beginning, Place};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "protocol/ends",
+    says: "a run walks its micro-batches in order, from where it began to where it was told to end",
+    verifies: "Epochs begin and end in order and are whole; micro-batch indices count 0, 1, 2 ... within an epoch, from \
+               the loaded cursor in a resumed trace; the last event is `end`, with reason `done` at the plan's end or \
+               `stopped` at its stop.",
+    does_not_verify: "Which samples the micro-batches hold (ledger/every-sample-once), and whether a resumed run began \
+                      where the last one stopped (seam/identical).",
+    kind: Kind::Trace(|opening| Box::new(Ends::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Process,
+    needs: &[Fact::WholeRun],
+};
+
+struct Ends {
+    counts: Counts,
+    stop: Option<Cursor>,
+    /// Whether the run may end because it would take more memory than it may.
+    limited: bool,
+    beginning: Beginning,
+    /// The next micro-batch.
+    due: Option<Cursor>,
+    /// Whether the epoch of `due` has begun.
+    open: bool,
+    trained: bool,
+    edges_seen: bool,
+    ended: bool,
+}
+
+impl Ends {
+    fn new(opening: &Opening) -> Self {
+        let stop = opening.plan.stop.as_ref();
+        Self {
+            counts: Counts::of(opening.plan, opening.contract),
+            limited: opening.plan.memory.is_some(),
+            stop: stop.map(|stop| Cursor { epoch: stop.epoch, micro_batches: stop.micro_batches }),
+            beginning: Beginning::of(opening.plan),
+            due: None,
+            open: false,
+            trained: false,
+            edges_seen: false,
+            ended: false,
+        }
+    }
+
+    /// The place of the next micro-batch; known once the trace has said where it begins.
+    fn due(&mut self) -> Option<Cursor> {
+        if self.due.is_none() {
+            self.due = self.beginning.cursor().map(|cursor| self.counts.settle(cursor));
+            self.open = self.due.is_some_and(|due| due.micro_batches > 0);
+        }
+        self.due
+    }
+
+    fn edge(&mut self, it: Epoch, line: &Line, sheet: &mut Sheet) {
+        self.edges_seen = true;
+        let Some(due) = self.due() else {
+            return sheet.missing("loaded cursor");
+        };
+        let here = Cursor { epoch: it.epoch, micro_batches: 0 };
+        match it.edge {
+            Edge::Begin => {
+                sheet.check(!self.open && due == here, line, || Difference {
+                    expected: format!("{} next", Place::from(due)),
+                    actual: format!("epoch {} begins", it.epoch),
+                    component: Component::Protocol,
+                    cause: "an epoch begins twice, out of order, or before the last one has ended".into(),
+                });
+                (self.due, self.open) = (Some(here), true);
+            }
+            Edge::End => {
+                let next = Cursor { epoch: it.epoch.saturating_add(1), micro_batches: 0 };
+                // A checkpoint of an epoch's last update is older than that epoch's end: the end may come after the load.
+                let late = !self.trained && !self.open && due == next;
+                sheet.check(late || (self.open && self.counts.settle(due) == next), line, || Difference {
+                    expected: format!("{} next", Place::from(due)),
+                    actual: format!("epoch {} ends", it.epoch),
+                    component: Component::Protocol,
+                    cause: format!(
+                        "the epoch has {} micro-batches and ended after another number of them",
+                        self.counts.micro_batches
+                    ),
+                });
+                (self.due, self.open) = (Some(next), false);
+            }
+        }
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
+        let here = Cursor { epoch: it.epoch, micro_batches: it.index };
+        match self.due() {
+            None => sheet.missing("loaded cursor"),
+            Some(due) => {
+                if !self.edges_seen && !self.open {
+                    sheet.missing("epoch events");
+                }
+                let due = if self.edges_seen { due } else { self.counts.settle(due) };
+                let begun = self.open || !self.edges_seen;
+                sheet.check(begun && due == here, line, || out_of_step(due, here, self.trained));
+            }
+        }
+        self.due = Some(Cursor { micro_batches: it.index.saturating_add(1), ..here });
+        (self.open, self.trained) = (true, true);
+    }
+}
+
+impl Watch for Ends {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        if self.ended {
+            sheet.check(false, line, || Difference {
+                expected: "nothing after the end event".into(),
+                actual: format!("{} event", line.event.name()),
+                component: Component::Protocol,
+                cause: "the trainer goes on after it has ended".into(),
+            });
+        }
+        self.beginning.see(&line.event);
+        match &line.event {
+            Event::Epoch(it) => self.edge(*it, line, sheet),
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
+            Event::Adapted(it) => self.due = self.due.map(|due| self.counts.adapt(it, due)),
+            Event::End(_) => self.ended = true,
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
+        let Event::End(end) = &last.event else {
+            sheet.check(false, last, || Difference {
+                expected: "an end event".into(),
+                actual: format!("the trace stops after a {} event", last.event.name()),
+                component: Component::Protocol,
+                cause: "the trainer died, or did not say how it ended".into(),
+            });
+            return;
+        };
+        let done = Cursor { epoch: self.counts.epochs, micro_batches: 0 };
+        let (wanted, place) = match self.stop {
+            Some(stop) => ("stopped", self.counts.settle(stop)),
+            None => ("done", done),
+        };
+        let reason_fits = match end.reason {
+            EndReason::Done => place == done,
+            EndReason::Stopped => self.stop.is_some(),
+            EndReason::MemoryLimit => self.limited,
+            EndReason::Error => false,
+        };
+        sheet.check(reason_fits, last, || Difference {
+            expected: format!("reason {wanted}"),
+            actual: format!("{}: {}", end.reason, end.message.as_deref().unwrap_or("no message")),
+            component: Component::Protocol,
+            cause: "the trainer did not do what the plan asks".into(),
+        });
+        if let Some(due) = self.due().filter(|_| end.reason != EndReason::MemoryLimit) {
+            let reached = self.counts.settle(due);
+            sheet.check(reached == place, last, || Difference {
+                expected: format!("the end at {}", Place::from(place)),
+                actual: format!("the end at {}", Place::from(reached)),
+                component: Component::Protocol,
+                cause: "the run ended at another place than the plan's".into(),
+            });
+        }
+    }
+}
+
+fn out_of_step(due: Cursor, here: Cursor, trained: bool) -> Difference {
+    let cause = match (due == here, here > due) {
+        (true, _) => "a micro-batch comes before its epoch has begun".to_owned(),
+        (_, true) => format!("what lies between {} and {} was skipped", Place::from(due), Place::from(here)),
+        _ => format!("what lies between {} and {} is repeated", Place::from(here), Place::from(due)),
+    };
+    Difference {
+        expected: Place::from(due).to_string(),
+        actual: Place::from(here).to_string(),
+        component: if trained { Component::Protocol } else { Component::Cursor },
+        cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::trace::event::End;
+
+    #[rstest]
+    #[case::whole(whole())]
+    #[case::stopped(cut_at(at(0, 4)).remove(0))]
+    #[case::resumed(cut_at(at(0, 4)).remove(1))]
+    #[case::stopped_at_an_edge(cut_at(at(0, 7)).remove(0))]
+    #[case::resumed_at_an_edge(cut_at(at(0, 7)).remove(1))]
+    fn a_healthy_trace_holds(#[case] events: Vec<Event>) {
+        holds(&judge(RULE.name, &events));
+    }
+
+    #[test]
+    fn a_resumed_trace_may_name_its_edge_by_the_epoch_that_ended() {
+        let mut events = cut_at(at(0, 7)).remove(1);
+        state_at(&mut events, Moment::Loaded).cursor = Some(at(0, 7));
+        holds(&judge(RULE.name, &events));
+    }
+
+    #[rstest]
+    #[case::skipped(|events: &mut Vec<Event>| { events.remove(batch_index(events, 3)); }, "protocol", "was skipped")]
+    #[case::repeated(|events: &mut Vec<Event>| {
+        let at = batch_index(events, 3);
+        events.insert(at, events[at].clone());
+    }, "protocol", "is repeated")]
+    #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
+    #[case::error(|events: &mut Vec<Event>| {
+        events.pop();
+        events.push(Event::End(End { reason: EndReason::Error, message: Some("out of paper".into()) }));
+    }, "protocol", "did not do what the plan asks")]
+    #[case::goes_on(|events: &mut Vec<Event>| events.push(memory("rss_bytes", 1)), "protocol", "goes on after")]
+    #[case::epoch_twice(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::Epoch(_)));
+        events.insert(at, events[at].clone());
+    }, "protocol", "begins twice")]
+    #[case::epoch_short(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::Epoch(it) if it.edge == Edge::End));
+        let it = events.remove(at);
+        events.insert(batch_index(events, 5), it);
+    }, "protocol", "the epoch has 7 micro-batches")]
+    fn a_broken_walk_breaks(
+        #[case] change: fn(&mut Vec<Event>),
+        #[case] component: &str,
+        #[case] cause: &str,
+    ) {
+        let mut events = whole();
+        change(&mut events);
+        let found = breaks(judge(RULE.name, &events), component);
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn a_resumed_run_that_begins_elsewhere_names_the_cursor() {
+        let mut events = cut_at(at(0, 4)).remove(1);
+        events.remove(batch_index(&events, 4));
+        breaks(judge(RULE.name, &events), "cursor");
+    }
+
+    fn batch_index(events: &[Event], index: u64) -> usize {
+        position(events, |event| matches!(event, Event::MicroBatch(it) if it.index == index))
+    }
+}

@@ -1,0 +1,6 @@
+//! What a run is after it was stopped, saved, loaded or killed.
+
+pub mod checkpoints;
+pub mod reload_outputs;
+pub mod reload_sets;
+pub mod seam;

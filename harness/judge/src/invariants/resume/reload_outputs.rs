@@ -1,0 +1,129 @@
+//! `reload/same-outputs`: a reloaded model gives the outputs that it gave before it was saved.
+
+use traintrue_protocol::plan::Plan;
+use traintrue_protocol::trace::event::Probe;
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::bound::{self, Unbounded};
+use crate::finding::{Difference, Sheet};
+use crate::invariants::probes::rows::{self, Tolerance};
+use crate::invariants::shared::stream::Stream;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "reload/same-outputs",
+    says: "a model that is loaded in a fresh process gives the logits and head outputs that it was saved with",
+    verifies: "Probes of the same name at the end of a segment and at the start of the next: loss, logits and head \
+               output of every row, bit for bit where the trainer is deterministic, else within the float32 bound.",
+    does_not_verify: "Rows that no probe asks for, and how training goes on (reload/same-sets, seam/identical).",
+    kind: Kind::Run(judge),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Reload,
+    needs: &[Fact::Plan],
+};
+
+fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let mut compared = false;
+    for (index, pair) in run.segments.windows(2).enumerate() {
+        let mut before = Stream::of(&pair[..1]);
+        let Some(opening) = before.run()? else { continue };
+        let saved = probes(&mut before, "end")?;
+        for (line, loaded) in probes(&mut Stream::of(&pair[1..]), "start")? {
+            let Some((_, saved)) = saved.iter().find(|(_, saved)| saved.name == loaded.name) else {
+                continue;
+            };
+            compared = true;
+            let tolerance = tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded);
+            let Some(tolerance) = sheet.able(tolerance) else { continue };
+            if let Some(differs) = rows::differ(saved, &loaded, tolerance, sheet) {
+                sheet.check_in(index + 1, false, &line, || Difference {
+                    expected: differs.expected,
+                    actual: differs.actual,
+                    component: Component::AdapterLoader,
+                    cause:
+                        "the loaded model is another one: a part was lost, left untrained, or applied twice"
+                            .into(),
+                });
+            }
+        }
+    }
+    if !compared {
+        sheet.missing("probe at the end of a segment and at the start of the next");
+    }
+    Ok(())
+}
+
+fn tolerance(
+    plan: &Plan,
+    deterministic: bool,
+    saved: &Probe,
+    loaded: &Probe,
+) -> Result<Tolerance, Unbounded> {
+    if deterministic {
+        return Ok(Tolerance::Bits);
+    }
+    let dtype = plan.train.dtype;
+    let terms = bound::output_terms(saved.width.unwrap_or(0), loaded.width.unwrap_or(0), dtype);
+    bound::between(terms, dtype).map(Tolerance::Relative)
+}
+
+fn probes(stream: &mut Stream, when: &str) -> Result<Vec<(Line, Probe)>, TraceError> {
+    let mut found = Vec::new();
+    let here = |event: &Event| matches!(event, Event::Probe(it) if it.at.as_deref() == Some(when));
+    while let Some(line) = stream.next_where(here)? {
+        if let Event::Probe(it) = &line.event {
+            found.push((line.clone(), Probe::clone(it)));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::number::Number;
+
+    fn reload(events: &mut [Event]) -> &mut Probe {
+        let at = position(events, |event| matches!(event, Event::Probe(it) if it.name == "reload"));
+        match &mut events[at] {
+            Event::Probe(it) => it,
+            other => panic!("a probe, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_healthy_reload_holds() {
+        holds(&judge_runs(RULE.name, &cut_at(at(0, 4)), &[]));
+    }
+
+    #[test]
+    fn a_head_that_came_back_new_breaks() {
+        let mut segments = cut_at(at(0, 4));
+        reload(&mut segments[1]).rows[0].head[1] = Number(0.5000001);
+        breaks(judge_runs(RULE.name, &segments, &[]), "adapter-loader");
+    }
+
+    #[test]
+    fn a_trainer_that_is_not_deterministic_may_round_otherwise() {
+        let mut segments = cut_at(at(0, 4));
+        if let Event::Run(run) = &mut segments[0][0] {
+            run.contract.deterministic = false;
+        }
+        reload(&mut segments[1]).rows[0].head[1] = Number(0.5000001);
+        holds(&judge_runs(RULE.name, &segments, &[]));
+        reload(&mut segments[1]).rows[0].head[1] = Number(0.6);
+        breaks(judge_runs(RULE.name, &segments, &[]), "adapter-loader");
+    }
+
+    #[test]
+    fn a_plan_without_probes_cannot_be_judged() {
+        let mut plan = plan();
+        plan.probes.clear();
+        let segments = [segment(&plan, None, Some(at(0, 4))), segment(&plan, Some(at(0, 4)), None)];
+        assert!(judge_runs(RULE.name, &segments, &[]).missing.is_some());
+    }
+}

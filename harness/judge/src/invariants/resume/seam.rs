@@ -1,0 +1,397 @@
+//! `seam/identical`: a run that was cut and resumed is, from there on, the run that was not.
+
+use traintrue_protocol::trace::event::{Cursor, MicroBatch};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::fields::{self, Differs};
+use crate::invariants::shared::place::{Place, first_ids, micro_batches};
+use crate::invariants::shared::same::{Closing, Divergence, Parting, Scope, Suspect, Walked, walk};
+use crate::invariants::shared::stream::Stream;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "seam/identical",
+    says: "a run that was stopped and resumed equals the uninterrupted run bit for bit",
+    verifies: "Every segment is laid over the uninterrupted run from where the one before it stopped: micro-batches by \
+               place with their samples and losses, updates by step with their windows, rates, norms and digests, \
+               evaluations and states; and what a segment loads is what the one before it saved. A value that is NaN \
+               or infinite breaks the seam even where both have it. The first difference is reported with its cause: \
+               place and samples first, then the window, then the loaded state, then the field.",
+    does_not_verify: "That the uninterrupted run is right. A trainer that is not deterministic is held to the spread of \
+                      its repeats: what lies within that is not seen.",
+    kind: Kind::Pair(judge),
+    compares: Compares::Bits,
+    judges_a_start: false,
+    rank: Rank::Seam,
+    needs: &[Fact::Plan],
+};
+
+fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let Walked { divergence, suspect } = walk(run, against, Scope::Trajectory, sheet)?;
+    let Some(divergence) = divergence else {
+        if let Some(suspect) = suspect {
+            loaded(&suspect, sheet);
+        }
+        return Ok(());
+    };
+    let structural = match (&divergence.parting, &divergence.line.event) {
+        (Parting::Field(differs), Event::MicroBatch(it)) if differs.field == "samples" => {
+            Some(order(it, differs, against)?)
+                .filter(|found| suspect.is_none() || found.component != Component::Order)
+        }
+        _ => structure(&divergence),
+    };
+    match (structural, suspect) {
+        (Some(difference), _) => report(&divergence, difference, sheet),
+        (None, Some(suspect)) => loaded(&suspect, sheet),
+        (None, None) => report(&divergence, value(&divergence), sheet),
+    }
+    Ok(())
+}
+
+fn report(divergence: &Divergence, difference: Difference, sheet: &mut Sheet) {
+    sheet.check_in(divergence.segment, false, &divergence.line, || difference);
+}
+
+fn loaded(suspect: &Suspect, sheet: &mut Sheet) {
+    let (component, cause) = fields::of_state(suspect.differs.field);
+    sheet.check_in(suspect.segment, false, &suspect.line, || Difference {
+        expected: format!("{} {}, as it was saved", suspect.differs.field, suspect.differs.expected),
+        actual: suspect.differs.actual.clone(),
+        component,
+        cause: cause.to_owned(),
+    });
+}
+
+/// What differs in the order of events: place, window, length.
+fn structure(divergence: &Divergence) -> Option<Difference> {
+    match (&divergence.parting, &divergence.line.event) {
+        (Parting::Place(due), Event::MicroBatch(it)) => Some(place(*due, it)),
+        (Parting::Early, Event::Update(it)) => Some(Difference {
+            expected: format!("{} before update {}", next_place(divergence), it.step),
+            actual: format!("update {} after {}", it.step, micro_batches(divergence.window.len() as u64)),
+            component: Component::Boundary,
+            cause: "the window closes early: its boundary is counted from another place than before the cut"
+                .into(),
+        }),
+        (Parting::Late(closing), _) => Some(late(divergence, closing)),
+        (Parting::Field(differs), Event::Update(_)) if differs.field == "micro_batches" => Some(Difference {
+            expected: format!("{} micro-batches in the update", differs.expected),
+            actual: differs.actual.clone(),
+            component: Component::Boundary,
+            cause: lost(divergence).unwrap_or_else(|| "the update does not hold its whole window".into()),
+        }),
+        (Parting::Event(other), event) => Some(Difference {
+            expected: other.map_or("the end".into(), |name| format!("{name} event")),
+            actual: format!("{} event", event.name()),
+            component: Component::Protocol,
+            cause: "the resumed run does other things than the uninterrupted one here".into(),
+        }),
+        (Parting::Short, _) => Some(Difference {
+            expected: "the rest of the uninterrupted run".into(),
+            actual: "the run is done".into(),
+            component: Component::Cursor,
+            cause: "the resumed run ends before the uninterrupted one: what is left was skipped".into(),
+        }),
+        _ => None,
+    }
+}
+
+fn place(due: Cursor, it: &MicroBatch) -> Difference {
+    let here = Cursor { epoch: it.epoch, micro_batches: it.index };
+    let (due_name, here_name) = (Place::from(due), Place::from(here));
+    Difference {
+        expected: due_name.to_string(),
+        actual: here_name.to_string(),
+        component: Component::Cursor,
+        cause: if here > due {
+            format!("what lies from {due_name} to {here_name} was skipped: its samples are lost")
+        } else {
+            format!("what lies from {here_name} to {due_name} is trained again")
+        },
+    }
+}
+
+fn next_place(divergence: &Divergence) -> String {
+    let last = divergence.window.last().map(|held| held.place);
+    last.map_or("a micro-batch".into(), |last| {
+        Place { epoch: last.epoch, index: last.micro_batches.saturating_add(1) }.to_string()
+    })
+}
+
+fn late(divergence: &Divergence, closing: &Closing) -> Difference {
+    let due = divergence.window.iter().rev().nth(1).map(|held| Place::from(held.place));
+    Difference {
+        expected: due.map_or("an update first".into(), |due| format!("an update after {due}")),
+        actual: match closing.last {
+            Some(last) => format!("after {}, of {}", Place::from(last), micro_batches(closing.holds)),
+            None => format!("none to the end, with {} in an open window", micro_batches(closing.holds)),
+        },
+        component: Component::Boundary,
+        cause: lost(divergence).unwrap_or_else(|| {
+            let held = match divergence.before_cut {
+                0 => "",
+                _ => ", and the window of before the cut is in the update too",
+            };
+            format!("the window closes late: its boundary is counted from another place{held}")
+        }),
+    }
+}
+
+/// Names the micro-batches from before the cut that an update leaves out.
+fn lost(divergence: &Divergence) -> Option<String> {
+    let before = divergence.window.get(..divergence.before_cut).filter(|_| !divergence.restored)?;
+    let (first, last) = (before.first()?, before.last()?);
+    Some(format!(
+        "the partial window was lost at the cut: {}, {} to {} (samples {}), never reach an update",
+        micro_batches(before.len() as u64),
+        Place::from(first.place),
+        last.place.micro_batches,
+        first_ids(before.iter().flat_map(|held| &held.samples)),
+    ))
+}
+
+/// Other samples at the right place: where does the uninterrupted run have them?
+fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Difference, TraceError> {
+    let found = places_of(it.samples.as_deref().unwrap_or_default(), against)?;
+    let replayed = found.iter().find(|at| at.micro_batches == it.index && at.epoch != it.epoch);
+    let shifted = found.iter().find(|at| at.epoch == it.epoch).or(found.first());
+    let (component, cause) = match (replayed, shifted) {
+        (Some(at), _) => {
+            (Component::Order, format!("the order of epoch {} is replayed in epoch {}", at.epoch, it.epoch))
+        }
+        (None, Some(at)) if (at.epoch, at.micro_batches) > (it.epoch, it.index) => (
+            Component::Cursor,
+            format!("the loader stands at {}: what lies between is skipped", Place::from(*at)),
+        ),
+        (None, Some(at)) => (
+            Component::Cursor,
+            format!("the loader stands at {}: what lies between is trained again", Place::from(*at)),
+        ),
+        (None, None) => (
+            Component::Order,
+            "the uninterrupted run has this micro-batch nowhere: another order was drawn".into(),
+        ),
+    };
+    let cause =
+        if replayed.is_some() || found.is_empty() { cause } else { format!("the offset is wrong: {cause}") };
+    Ok(Difference {
+        expected: format!("samples {} at {}", differs.expected, Place { epoch: it.epoch, index: it.index }),
+        actual: differs.actual.clone(),
+        component: if replayed.is_some() { Component::Order } else { component },
+        cause,
+    })
+}
+
+fn places_of(samples: &[u64], run: &RunEvidence) -> Result<Vec<Cursor>, TraceError> {
+    const ENOUGH: usize = 8;
+    let mut stream = Stream::of(&run.segments);
+    let mut places = Vec::new();
+    while let Some(line) = stream.next_where(
+        |event| matches!(event, Event::MicroBatch(it) if it.samples.as_deref() == Some(samples)),
+    )? {
+        if let Event::MicroBatch(it) = line.event {
+            places.push(Cursor { epoch: it.epoch, micro_batches: it.index });
+        }
+        if places.len() == ENOUGH {
+            break;
+        }
+    }
+    Ok(places)
+}
+
+/// What differs in value. All before it agreed, parameters included: that leaves few who can have done it.
+fn value(divergence: &Divergence) -> Difference {
+    let Parting::Field(differs) = &divergence.parting else {
+        return blame(divergence, Component::Protocol, "the event is not the uninterrupted run's");
+    };
+    if !differs.finite {
+        return blame(
+            divergence,
+            Component::Numerics,
+            "a number was lost: two runs that both have NaN do not agree",
+        );
+    }
+    let (component, cause) = match (&divergence.line.event, differs.field) {
+        (Event::MicroBatch(_), "rows" | "width" | "tokens") => {
+            (Component::Collator, "the same samples make another batch")
+        }
+        (Event::MicroBatch(_), "targets") => (Component::Labels, "the same samples have other labels"),
+        (Event::MicroBatch(_), "loss weight") => {
+            (Component::Normaliser, "the same samples are counted otherwise")
+        }
+        (Event::MicroBatch(_), _) => (
+            Component::Rng,
+            "samples and parameters are the same, so the dropout stream, or the model's mode, is not",
+        ),
+        (Event::Update(_), "step") => (Component::Step, "the number of updates done was not restored"),
+        (Event::Update(_), "targets") => {
+            (Component::Boundary, "the update counts other targets than its window has")
+        }
+        (Event::Update(_), "lr") => (Component::Schedule, "the schedule goes on from another step"),
+        (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => {
+            (Component::Window, "the gradients of the partial window are not those that were saved")
+        }
+        (Event::Update(_), "grad_norm") => {
+            (Component::Normaliser, "the losses are the same, so their scaling is not")
+        }
+        (Event::Update(_), "clipped_norm") => {
+            (Component::Clipper, "the same gradients are clipped otherwise")
+        }
+        (Event::Update(_), "digest") => {
+            (Component::Moments, "gradients and rate are the same, so the optimizer's moments are not")
+        }
+        (Event::Evaluation(_), _) => (Component::Evaluation, "the same parameters are evaluated otherwise"),
+        (Event::State(_), field) => fields::of_state(field),
+        _ => (Component::Numerics, "the event is not the uninterrupted run's"),
+    };
+    blame(divergence, component, cause)
+}
+
+fn blame(divergence: &Divergence, component: Component, cause: &str) -> Difference {
+    let (expected, actual) = match &divergence.parting {
+        Parting::Field(differs) => {
+            (format!("{} {}", differs.field, differs.expected), differs.actual.clone())
+        }
+        _ => ("the uninterrupted run's event".to_owned(), divergence.line.event.name().to_owned()),
+    };
+    Difference { expected, actual, component, cause: cause.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::finding::Broken;
+    use crate::testing::*;
+    use traintrue_protocol::number::Number;
+
+    fn broken(segments: &[Vec<Event>]) -> Broken {
+        judge_runs(RULE.name, segments, &[whole()]).broken.expect("a finding")
+    }
+
+    #[rstest]
+    #[case::mid_window(cut_at(at(0, 4)))]
+    #[case::after_an_update(cut_at(at(0, 3)))]
+    #[case::at_an_epoch_edge(cut_at(at(0, 7)))]
+    #[case::in_the_second_epoch(cut_at(at(1, 5)))]
+    #[case::not_cut(vec![whole()])]
+    #[case::cut_twice(vec![
+        segment(&plan(), None, Some(at(0, 4))),
+        segment(&plan(), Some(at(0, 4)), Some(at(1, 1))),
+        segment(&plan(), Some(at(1, 1)), None),
+    ])]
+    #[case::ends_early(vec![segment(&plan(), None, Some(at(0, 4))), segment(&plan(), Some(at(0, 4)), Some(at(1, 1)))])]
+    fn a_healthy_seam_holds(#[case] segments: Vec<Vec<Event>>) {
+        holds(&judge_runs(RULE.name, &segments, &[whole()]));
+    }
+
+    #[test]
+    fn a_lost_window_is_named_with_its_samples() {
+        let mut segments = cut_at(at(0, 4));
+        let update = position(&segments[1], |event| matches!(event, Event::Update(_)));
+        // The update moves, its state with it, from micro-batch 5 to 6, where it holds the 3 since the cut.
+        let moved: Vec<Event> = segments[1].drain(update..update + 2).collect();
+        let last = position(&segments[1], |event| matches!(event, Event::MicroBatch(it) if it.index == 6));
+        segments[1].splice(last + 1..last + 1, moved);
+        let restored = segments.clone();
+        state_at(&mut segments[1], Moment::Loaded).window = Some(0);
+        let found = broken(&segments);
+        assert_eq!((found.segment, found.component), (1, Component::Boundary));
+        assert_eq!(found.actual, "after epoch 0, micro-batch 6, of 3 micro-batches");
+        assert!(
+            found.cause.starts_with("the partial window was lost at the cut: 1 micro-batch,"),
+            "{}",
+            found.cause
+        );
+        assert!(found.cause.contains("samples 6, 7"), "{}", found.cause);
+
+        // Where the window came back and only its count did not, nothing was lost.
+        let found = broken(&restored);
+        assert!(found.cause.ends_with("is in the update too"), "{}", found.cause);
+    }
+
+    #[rstest]
+    #[case::window(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).window = Some(0), "boundary")]
+    #[case::rng(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).rng = Some("t:x".into()), "rng")]
+    #[case::schedule(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).schedule_step = Some(0), "schedule")]
+    #[case::step(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).step = 9, "step")]
+    #[case::moments(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).tensors[1].moments = None, "moments")]
+    #[case::values(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).tensors[2].digest = "t:x".into(), "adapter-loader")]
+    fn a_state_that_is_not_the_saved_one_is_the_cause(
+        #[case] change: fn(&mut Vec<Event>),
+        #[case] component: &str,
+        #[values(false, true)] moves_on: bool,
+    ) {
+        let mut segments = cut_at(at(0, 4));
+        change(&mut segments[1]);
+        if moves_on {
+            batch_at(&mut segments[1], 0, 5).losses[0].sum = Number(0.5);
+        }
+        let found = broken(&segments);
+        assert_eq!((found.segment, found.component.name(), found.at.event.as_str()), (1, component, "state"));
+    }
+
+    #[rstest]
+    #[case::loss(|events: &mut Vec<Event>| batch_at(events, 0, 5).losses[0].sum = Number(0.5), "rng")]
+    #[case::lr(|events: &mut Vec<Event>| update_at(events, 3).lr[0] = Number(0.5), "schedule")]
+    #[case::step(|events: &mut Vec<Event>| update_at(events, 3).step = 4, "step")]
+    #[case::gradient(|events: &mut Vec<Event>| update_at(events, 2).grad_norm = Some(Number(0.5)), "window")]
+    #[case::moments(|events: &mut Vec<Event>| update_at(events, 2).digest = Some("t:x".into()), "moments")]
+    #[case::partial(|events: &mut Vec<Event>| update_at(events, 2).micro_batches = Some(2), "boundary")]
+    #[case::skipped(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::MicroBatch(_)));
+        events.remove(at);
+    }, "cursor")]
+    #[case::early(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::Update(_)));
+        events.swap(at, at - 1);
+    }, "boundary")]
+    #[case::replayed(|events: &mut Vec<Event>| {
+        let earlier = batch_at(&mut whole(), 0, 2).samples.clone();
+        batch_at(events, 1, 2).samples = earlier;
+    }, "order")]
+    #[case::offset(|events: &mut Vec<Event>| {
+        let later = batch_at(events, 0, 5).samples.clone();
+        batch_at(events, 0, 4).samples = later;
+    }, "cursor")]
+    #[case::unseeded(|events: &mut Vec<Event>| batch_at(events, 1, 2).samples = Some(vec![1, 8]), "order")]
+    #[case::done_early(|events: &mut Vec<Event>| {
+        let end = events.pop().expect("an end");
+        let at = position(events, |event| matches!(event, Event::MicroBatch(it) if it.epoch == 1));
+        events.truncate(at);
+        events.push(end);
+    }, "cursor")]
+    fn a_resumed_run_that_differs_breaks(#[case] change: fn(&mut Vec<Event>), #[case] component: &str) {
+        let mut segments = cut_at(at(0, 4));
+        change(&mut segments[1]);
+        let found = broken(&segments);
+        assert_eq!((found.segment, found.component.name()), (1, component), "{found:?}");
+    }
+
+    #[test]
+    fn two_runs_that_both_have_nan_do_not_agree() {
+        let (mut segments, mut other) = (cut_at(at(0, 4)), whole());
+        batch_at(&mut segments[1], 1, 2).losses[0].sum = Number(f64::NAN);
+        batch_at(&mut other, 1, 2).losses[0].sum = Number(f64::NAN);
+        breaks(judge_runs(RULE.name, &segments, &[other]), "numerics");
+    }
+
+    #[test]
+    fn a_trainer_that_is_not_deterministic_is_not_judged_by_bits() {
+        let mut segments = cut_at(at(0, 4));
+        for segment in &mut segments {
+            if let Event::Run(run) = &mut segment[0] {
+                run.contract.deterministic = false;
+            }
+        }
+        batch_at(&mut segments[1], 0, 5).losses[0].sum = Number(0.5);
+        let sheet = judge_runs(RULE.name, &segments, &[whole()]);
+        assert!(sheet.broken.is_none() && sheet.missing.is_some_and(|why| why.contains("not deterministic")));
+    }
+}

@@ -1,0 +1,8 @@
+//! What several invariants read traces with.
+
+pub mod fields;
+pub mod place;
+pub mod same;
+pub mod spread;
+pub mod steps;
+pub mod stream;

@@ -1,0 +1,215 @@
+//! How far apart the repeats of a trainer lie that does not give the same bits twice, and what that allows.
+//!
+//! The repeats of one plan are laid over each other, and the relative distance of every figure is noted by its field and
+//! by the updates done: noise grows as training goes on, so a figure is held to the largest distance that its field had
+//! up to twice as far. Two right runs may lie [`FACTOR`] times that apart: a distance is the larger of few draws, and the
+//! next one may well be larger. No figure is held closer than rounding allows. Digests say nothing here; sketches do.
+
+use std::collections::BTreeMap;
+
+use traintrue_protocol::plan::Dtype;
+use traintrue_protocol::trace::TraceError;
+
+use crate::bound::unit_roundoff;
+use crate::invariants::shared::same::{Parting, Scope, walk_measuring};
+use crate::rule::RunEvidence;
+
+/// How many times the largest distance of the repeats two runs may lie apart.
+const FACTOR: f64 = 8.0;
+
+/// Early figures are few: the distances of so many updates are always taken together.
+const EARLY_UPDATES: u64 = 16;
+
+/// No two sums of the same numbers are held closer than so many roundings.
+const ROUNDINGS: f64 = 64.0;
+
+/// The distances between repeats of one plan.
+#[derive(Debug, Default)]
+pub(crate) struct Spread {
+    /// By field: updates done, and the largest relative distance so far. Both rise.
+    by_field: BTreeMap<&'static str, Vec<(u64, f64)>>,
+}
+
+/// What the repeats of a run say.
+pub(crate) enum Measured {
+    /// There are none.
+    Nothing,
+    /// They do the same things, and their figures lie so far apart.
+    Spread(Spread),
+    /// They do not even do the same things; what differs.
+    Disorder(String),
+}
+
+/// Lays the repeats of `run` over it.
+pub(crate) fn measure(run: &RunEvidence) -> Result<Measured, TraceError> {
+    if run.repeats.is_empty() {
+        return Ok(Measured::Nothing);
+    }
+    let mut spread = Spread::default();
+    for segments in &run.repeats {
+        let repeat = RunEvidence { segments: segments.clone(), repeats: Vec::new(), ..run.clone() };
+        let once = RunEvidence { repeats: Vec::new(), ..run.clone() };
+        if let Some(divergence) = walk_measuring(&repeat, &once, Scope::Everything, &mut spread)? {
+            let event = divergence.line.event.name();
+            return Ok(Measured::Disorder(match divergence.parting {
+                Parting::Field(differs) => format!("{} of the {event}", differs.field),
+                _ => "the order of their events".to_owned(),
+            }));
+        }
+    }
+    Ok(Measured::Spread(spread))
+}
+
+/// Why nothing can be held against a run whose repeats do other things.
+pub(crate) fn in_disorder(run: &str, what: &str) -> String {
+    format!("the repeats of {run} differ in {what}: nothing can be held against them")
+}
+
+impl Spread {
+    /// Takes in that two repeats were so far apart after `updates` updates.
+    pub(crate) fn take(&mut self, field: &'static str, updates: u64, distance: f64) {
+        let seen = self.by_field.entry(field).or_default();
+        if seen.last().is_none_or(|(_, largest)| distance > *largest) {
+            seen.push((updates, distance));
+        }
+    }
+
+    /// How far apart two right values may lie after `updates` updates, relative to the larger.
+    pub(crate) fn allows(&self, field: &str, updates: u64) -> f64 {
+        let horizon = updates.saturating_mul(2).max(EARLY_UPDATES);
+        let seen = self.by_field.get(field).map_or(&[][..], Vec::as_slice);
+        let within = seen.partition_point(|(at, _)| *at <= horizon);
+        let largest = within.checked_sub(1).map_or(0.0, |last| seen[last].1);
+        FACTOR * largest.max(ROUNDINGS * unit_roundoff(Dtype::F32))
+    }
+
+    /// The largest distance of all fields at the end, with its field.
+    pub(crate) fn widest(&self) -> Option<(&'static str, f64)> {
+        let ends = self.by_field.iter().filter_map(|(field, seen)| Some((*field, seen.last()?.1)));
+        ends.max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+}
+
+/// The largest distance between two lists of figures, relative to the largest figure: infinite where one is not finite, also
+/// to another such.
+pub(crate) fn distance(run: &[f64], against: &[f64]) -> f64 {
+    if run.iter().chain(against).any(|value| !value.is_finite()) {
+        return f64::INFINITY;
+    }
+    let scale = run.iter().chain(against).fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    let apart = run.iter().zip(against).fold(0.0_f64, |largest, (a, b)| largest.max((a - b).abs()));
+    if scale == 0.0 { 0.0 } else { apart / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use traintrue_protocol::vocabulary::Moment;
+
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::finding::Sheet;
+    use crate::testing::*;
+    use traintrue_protocol::number::Number;
+    use traintrue_protocol::trace::Event;
+
+    /// The run of the other tests by a trainer whose losses and norms are off by as much as `noise`, and whose digests
+    /// are never the same twice.
+    fn noisy(events: Vec<Event>, noise: f64, seed: u64) -> Vec<Event> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut off = |number: &mut Number| number.0 *= 1.0 + noise * rng.random_range(-1.0..1.0);
+        let mut events = events;
+        for event in &mut events {
+            match event {
+                Event::MicroBatch(it) => it.losses.iter_mut().for_each(|loss| off(&mut loss.sum)),
+                Event::Update(it) => {
+                    it.grad_norm.iter_mut().chain(&mut it.clipped_norm).for_each(&mut off);
+                    it.digest = Some(format!("t:{seed}"));
+                }
+                Event::State(it) if it.at == Moment::Update => {
+                    it.tensors.iter_mut().flat_map(|tensor| &mut tensor.sketch).for_each(&mut off);
+                    it.tensors.iter_mut().for_each(|tensor| tensor.digest = format!("t:{seed}"));
+                }
+                _ => {}
+            }
+        }
+        events
+    }
+
+    fn judged(rule: &str, noise: f64, seed: u64, change: impl FnOnce(&mut Vec<Event>)) -> Sheet {
+        let mut run = noisy(whole(), noise, 4 * seed);
+        change(&mut run);
+        let again = [noisy(whole(), noise, 4 * seed + 1), noisy(whole(), noise, 4 * seed + 2)];
+        judge_repeated(rule, &[run], &[noisy(whole(), noise, 4 * seed + 3)], &again)
+    }
+
+    #[rstest]
+    fn a_noisy_trainer_that_is_right_is_never_accused(
+        #[values("seam/identical", "purity/same-trajectory", "determinism/repeat", "partition/same-update")]
+        rule: &str,
+        #[values(1e-7, 1e-5, 1e-2)] noise: f64,
+    ) {
+        for seed in 0..60 {
+            holds(&judged(rule, noise, seed, |_| {}));
+        }
+    }
+
+    #[rstest]
+    #[case::loss(|events: &mut Vec<Event>| batch_at(events, 1, 2).losses[0].sum.0 *= 1.01)]
+    #[case::order(|events: &mut Vec<Event>| batch_at(events, 0, 1).samples = Some(vec![3, 2]))]
+    #[case::rate(|events: &mut Vec<Event>| update_at(events, 3).lr[0].0 *= 1.0001)]
+    #[case::window(|events: &mut Vec<Event>| update_at(events, 2).micro_batches = Some(1))]
+    #[case::lost(|events: &mut Vec<Event>| batch_at(events, 1, 2).losses[0].sum = Number(f64::NAN))]
+    fn what_noise_does_not_explain_breaks_a_noisy_trainer_too(#[case] change: fn(&mut Vec<Event>)) {
+        for rule in ["seam/identical", "purity/same-trajectory", "determinism/repeat"] {
+            assert!(judged(rule, 1e-5, 1, change).broken.is_some(), "{rule}");
+        }
+    }
+
+    #[test]
+    fn the_spread_that_was_found_is_told() {
+        let sheet = judged("determinism/repeat", 1e-3, 1, |_| {});
+        let told = sheet.remarks.concat();
+        assert!(
+            told.starts_with("the repeats of against differ by up to ") && told.contains("e-3"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_held_against_repeats_that_do_other_things() {
+        let mut other = noisy(whole(), 1e-5, 9);
+        batch_at(&mut other, 0, 1).samples = Some(vec![3, 2]);
+        let (run, against) = (noisy(whole(), 1e-5, 1), noisy(whole(), 1e-5, 2));
+        let sheet = judge_repeated("seam/identical", &[run], &[against], &[other]);
+        assert!(sheet.broken.is_none() && sheet.compared == 0);
+        assert_eq!(
+            sheet.missing.as_deref(),
+            Some(
+                "the repeats of against differ in samples of the micro_batch: nothing can be held against them"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_allowed_follows_the_noise_as_it_grows() {
+        let mut spread = Spread::default();
+        for (updates, distance) in [(1, 1e-4), (10, 5e-5), (40, 1e-3), (100, 1e-2)] {
+            spread.take("loss sum", updates, distance);
+        }
+        assert_eq!(spread.allows("loss sum", 0), FACTOR * 1e-4);
+        assert_eq!(spread.allows("loss sum", 19), FACTOR * 1e-4);
+        assert_eq!(spread.allows("loss sum", 20), FACTOR * 1e-3);
+        assert_eq!(spread.allows("loss sum", 1000), FACTOR * 1e-2);
+        assert_eq!(spread.widest(), Some(("loss sum", 1e-2)));
+        assert!(spread.allows("grad_norm", 5) > 1e-6, "nothing is held closer than rounding");
+    }
+
+    #[test]
+    fn a_distance_is_relative_to_the_largest_figure() {
+        assert_eq!(distance(&[4.0, 0.5], &[4.0, 1.5]), 0.25);
+        assert_eq!(distance(&[0.0], &[0.0]), 0.0);
+    }
+}

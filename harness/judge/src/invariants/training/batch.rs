@@ -1,0 +1,217 @@
+//! `batch/as-planned`: every micro-batch has the rows, width, tokens, targets and weights that its samples give it.
+
+use traintrue_protocol::plan::{Padding, PaddingPolicy};
+use traintrue_protocol::trace::event::{Cursor, MicroBatch};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::arithmetic::{self, Counts};
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "batch/as-planned",
+    says: "a micro-batch has the rows, width, tokens, targets and loss weights that its samples give it",
+    verifies: "From the plan's own samples: how many there are, rows a sample as the contract says, the width by the \
+               padding policy, unpadded tokens, supervised targets, and the weight that each loss is divided by. It \
+               counts micro-batches, positions and tokens, so that the share of padding is reported.",
+    does_not_verify: "Which tokens stand in the rows and which are masked: a probe sees that (padding/width-does-not-matter).",
+    kind: Kind::Trace(|opening| Box::new(Batch::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Batch,
+    needs: &[Fact::Plan],
+};
+
+struct Batch {
+    /// Tokens of each sample after truncation.
+    lengths: Vec<u64>,
+    padding: Padding,
+    max_length: u64,
+    counts: Counts,
+    rows_per_sample: u64,
+    micro_batches: u64,
+    positions: u64,
+    tokens: u64,
+}
+
+/// What the samples of one micro-batch come to.
+#[derive(Default)]
+struct Samples {
+    tokens: u64,
+    targets: u64,
+    longest: u64,
+    filled: u64,
+}
+
+impl Batch {
+    fn new(opening: &Opening) -> Self {
+        let data = &opening.plan.data;
+        let counts = Counts::of(opening.plan, opening.contract);
+        Self {
+            lengths: (0..data.samples.len() as u64).map(|id| arithmetic::length(data, id)).collect(),
+            padding: data.padding,
+            max_length: data.max_length,
+            counts,
+            rows_per_sample: opening.contract.rows_per_sample,
+            micro_batches: 0,
+            positions: 0,
+            tokens: 0,
+        }
+    }
+
+    fn sum(&self, ids: &[u64]) -> Samples {
+        let mut sum = Samples::default();
+        for &id in ids {
+            // An id that the plan does not have is the ledger's finding.
+            let length = usize::try_from(id).ok().and_then(|id| self.lengths.get(id)).copied().unwrap_or(0);
+            sum.tokens += length;
+            sum.targets += arithmetic::targets(length);
+            sum.longest = sum.longest.max(length);
+            sum.filled += u64::from(length > 0);
+        }
+        sum
+    }
+
+    fn width(&self, longest: u64) -> u64 {
+        let width = match self.padding.policy {
+            PaddingPolicy::Longest => longest.max(1),
+            PaddingPolicy::MaxLength => self.max_length,
+        };
+        width.checked_next_multiple_of(self.padding.multiple_of.max(1)).unwrap_or(u64::MAX)
+    }
+
+    fn size_fits(&self, it: &MicroBatch, size: u64) -> bool {
+        let Counts { batch, micro_batches, .. } = self.counts;
+        size == batch
+            || (it.index.checked_add(1) == Some(micro_batches) && size == self.counts.in_last_batch())
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
+        self.micro_batches += 1;
+        self.positions = self.positions.saturating_add(it.positions());
+        self.tokens = self.tokens.saturating_add(it.tokens.unwrap_or(0));
+        let Some(ids) = &it.samples else {
+            return sheet.missing("samples");
+        };
+        let (size, sum) = (ids.len() as u64, self.sum(ids));
+        sheet.check(self.size_fits(it, size), line, || Difference {
+            expected: format!("{} samples", self.counts.batch),
+            actual: size.to_string(),
+            component: Component::Data,
+            cause: "a micro-batch is not of the plan's size, and not an epoch's smaller last one".into(),
+        });
+        let mut check = |field, found: Option<u64>, expected: u64, component, cause: &str| match found {
+            None => sheet.missing(field),
+            Some(found) => {
+                sheet.check(found == expected, line, || Difference {
+                    expected: format!("{field} {expected}"),
+                    actual: found.to_string(),
+                    component,
+                    cause: cause.to_owned(),
+                });
+            }
+        };
+        let rows = self.rows_per_sample;
+        check(
+            "rows",
+            it.rows,
+            rows.saturating_mul(size),
+            Component::Collator,
+            "the forward does not have the contract's rows a sample",
+        );
+        check(
+            "width",
+            it.width,
+            self.width(sum.longest),
+            Component::Collator,
+            "rows are padded by another rule than the plan's",
+        );
+        check(
+            "tokens",
+            it.tokens,
+            rows.saturating_mul(sum.tokens),
+            Component::Collator,
+            "pads are counted as tokens, or tokens are cut off",
+        );
+        check(
+            "targets",
+            it.targets,
+            sum.targets,
+            Component::Labels,
+            "the labels supervise pads, or mask tokens that count",
+        );
+        self.weights(it, sum.filled, line, sheet);
+    }
+
+    fn weights(&self, it: &MicroBatch, filled: u64, line: &Line, sheet: &mut Sheet) {
+        if it.losses.is_empty() {
+            sheet.missing("losses");
+        }
+        for loss in &it.losses {
+            let (expected, what) = match (loss.name.as_str(), it.targets) {
+                ("lm", Some(targets)) => (targets, "targets"),
+                ("lm", None) => continue,
+                _ => (filled, "samples with a token"),
+            };
+            sheet.check(loss.weight.0 == expected as f64, line, || Difference {
+                expected: format!("weight {expected} of loss {}", loss.name),
+                actual: loss.weight.to_string(),
+                component: Component::Normaliser,
+                cause: format!("the loss is divided by something else than its {what}"),
+            });
+        }
+    }
+}
+
+/// Samples of the last micro-batch of an epoch.
+impl Watch for Batch {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        match &line.event {
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
+            Event::Adapted(it) => {
+                self.counts.adapt(it, Cursor { epoch: 0, micro_batches: 0 });
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        sheet.count("micro_batches", self.micro_batches);
+        sheet.count("positions", self.positions);
+        sheet.count("tokens", self.tokens);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::number::Number;
+
+    #[test]
+    fn a_healthy_trace_holds_and_its_padding_is_counted() {
+        let sheet = judge(RULE.name, &whole());
+        holds(&sheet);
+        // Lengths 3 4 5 5 3 0 5 5 3 4 5 5 3, three rows a sample, two epochs: 50 x 3 x 2 tokens.
+        assert_eq!((sheet.counted["micro_batches"], sheet.counted["tokens"]), (14, 300));
+        assert!(sheet.counted["positions"] > 300);
+    }
+
+    #[rstest]
+    #[case::width(|it: &mut MicroBatch| it.width = Some(5), "collator")]
+    #[case::rows(|it: &mut MicroBatch| it.rows = Some(2), "collator")]
+    #[case::tokens(|it: &mut MicroBatch| it.tokens = Some(24), "collator")]
+    #[case::targets(|it: &mut MicroBatch| it.targets = Some(7), "labels")]
+    #[case::lm_weight(|it: &mut MicroBatch| it.losses[0].weight = Number(8.0), "normaliser")]
+    #[case::head_weight(|it: &mut MicroBatch| it.losses[1].weight = Number(6.0), "normaliser")]
+    #[case::size(|it: &mut MicroBatch| it.samples = Some(vec![0]), "data")]
+    fn a_wrong_micro_batch_breaks(#[case] change: fn(&mut MicroBatch), #[case] component: &str) {
+        let mut events = whole();
+        change(batch_at(&mut events, 0, 0));
+        breaks(judge(RULE.name, &events), component);
+    }
+}

@@ -1,0 +1,112 @@
+//! `evaluation/whole-set-mean`: the reported figure is the mean over the whole evaluation set.
+
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::event::{Evaluation, Loss};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+/// Relative: f32 sums of a few thousand terms.
+const TOLERANCE: f64 = 1e-5;
+
+pub(crate) static RULE: Rule = Rule {
+    name: "evaluation/whole-set-mean",
+    says: "an evaluation covers every sample once and reports the mean over all their targets",
+    verifies: "The evaluated ids are all of the plan's, each once; the metric is the sum of the language-model losses \
+               over the sum of their weights, within 1e-5.",
+    does_not_verify: "The losses of the batches themselves, and metrics that are no mean loss.",
+    kind: Kind::Trace(|opening| Box::new(Mean::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Evaluation,
+    needs: &[Fact::Plan],
+};
+
+struct Mean {
+    samples: u64,
+}
+
+impl Mean {
+    fn new(opening: &Opening) -> Self {
+        Self { samples: opening.plan.data.evaluation.len() as u64 }
+    }
+
+    fn covers(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
+        let Some(samples) = &it.samples else {
+            return sheet.missing("samples of an evaluation");
+        };
+        let mut ids = samples.clone();
+        ids.sort_unstable();
+        sheet.check(ids.iter().copied().eq(0..self.samples), line, || Difference {
+            expected: format!("each of the {} evaluation samples once", self.samples),
+            actual: format!("{} samples", ids.len()),
+            component: Component::Evaluation,
+            cause: "evaluation samples are left out, or evaluated twice".into(),
+        });
+    }
+}
+
+fn metric(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
+    let Some(metric) = it.metric else {
+        return sheet.missing("metric");
+    };
+    let lm: Vec<&Loss> = it.losses.iter().filter(|loss| loss.name == "lm").collect();
+    let weight = lm.iter().map(|loss| loss.weight.0).sum::<f64>();
+    if weight == 0.0 || weight.is_nan() {
+        return sheet.missing("weight of an evaluation's losses");
+    }
+    let expected = lm.iter().map(|loss| loss.sum.0).sum::<f64>() / weight;
+    let means = lm.iter().filter(|loss| loss.weight.0 > 0.0).map(|loss| loss.sum.0 / loss.weight.0);
+    let of_means = means.sum::<f64>() / lm.len() as f64;
+    let fits = |other: f64| (metric.0 - other).abs() <= TOLERANCE * other.abs().max(f64::MIN_POSITIVE);
+    sheet.check(fits(expected), line, || Difference {
+        expected: format!("metric {}", Number(expected)),
+        actual: metric.to_string(),
+        component: Component::Evaluation,
+        cause: if fits(of_means) {
+            "it is the mean of the batches' means: a short batch weighs as much as a full one".into()
+        } else {
+            "the figure is not the mean over the evaluated targets".into()
+        },
+    });
+}
+
+impl Watch for Mean {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        if let Event::Evaluation(it) = &line.event {
+            self.covers(it, line, sheet);
+            metric(it, line, sheet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_healthy_trace_holds() {
+        holds(&judge(RULE.name, &whole()));
+    }
+
+    #[rstest]
+    // Batches of 12 / 6 and 9 / 3: means 2 and 3.
+    #[case(|it: &mut Evaluation| it.metric = Some(Number(2.5)), "the mean of the batches' means")]
+    #[case(|it: &mut Evaluation| it.metric = Some(Number(2.0)), "not the mean")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "left out")]
+    fn a_wrong_figure_breaks(#[case] change: fn(&mut Evaluation), #[case] cause: &str) {
+        let mut events = whole();
+        let at = position(&events, |event| matches!(event, Event::Evaluation(_)));
+        if let Event::Evaluation(it) = &mut events[at] {
+            change(it);
+        }
+        let found = breaks(judge(RULE.name, &events), "evaluation");
+        assert!(found.contains(cause), "{found}");
+    }
+}

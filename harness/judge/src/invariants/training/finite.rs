@@ -1,0 +1,175 @@
+//! `finite/everywhere`: no loss, gradient, parameter or output is NaN or infinite.
+
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::event::{Loss, Probe, State};
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "finite/everywhere",
+    says: "every loss, gradient, parameter and output is a finite number",
+    verifies: "Loss sums and weights of micro-batches and evaluations, gradient norms of updates that were applied, \
+               gradient norms and sketches of states, and every output and gradient of a probe, padding included.",
+    does_not_verify: "Values between two states that come back finite, and steps that the trainer itself skipped.",
+    kind: Kind::Trace(|_| Box::new(Finite::default())),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Finite,
+    needs: &[],
+};
+
+#[derive(Default)]
+struct Finite {
+    /// Whether the last update was not applied: its gradients may have overflowed.
+    skipped: bool,
+}
+
+/// One line being looked at.
+struct Look<'a> {
+    line: &'a Line,
+    sheet: &'a mut Sheet,
+}
+
+impl Look<'_> {
+    fn number(&mut self, value: Number, what: impl FnOnce() -> String, cause: &str) {
+        self.sheet.check(value.is_finite(), self.line, || Difference {
+            expected: "a finite number".into(),
+            actual: format!("{value} in {}", what()),
+            component: Component::Numerics,
+            cause: cause.to_owned(),
+        });
+    }
+
+    fn losses(&mut self, losses: &[Loss], cause: &str) {
+        for loss in losses {
+            self.number(loss.sum, || format!("the sum of loss {}", loss.name), cause);
+            self.number(loss.weight, || format!("the weight of loss {}", loss.name), cause);
+        }
+    }
+
+    fn state(&mut self, it: &State, applied: bool) {
+        for tensor in &it.tensors {
+            let name = &tensor.name;
+            if let Some(norm) = tensor.grad_norm.filter(|_| applied) {
+                self.number(
+                    norm,
+                    || format!("the gradient of {name}"),
+                    "a gradient was lost in the backward pass",
+                );
+            }
+            for &value in &tensor.sketch {
+                self.number(
+                    value,
+                    || name.clone(),
+                    "a parameter was lost: an update moved it by no finite amount",
+                );
+            }
+        }
+    }
+
+    fn probe(&mut self, it: &Probe) {
+        for (index, row) in it.rows.iter().enumerate() {
+            let cause = "the forward divides 0 by 0, or overflows, for this row";
+            self.number(row.loss, || format!("the loss of row {index} of {}", it.name), cause);
+            for &value in &row.logits {
+                self.number(value, || format!("the logits of row {index} of {}", it.name), cause);
+            }
+            for &value in &row.head {
+                self.number(value, || format!("the head of row {index} of {}", it.name), cause);
+            }
+            self.sheet.check(row.nonfinite == 0, self.line, || Difference {
+                expected: "0 non-finite values".into(),
+                actual: format!("{} in row {index} of {}", row.nonfinite, it.name),
+                component: Component::Numerics,
+                cause: "the forward divides 0 by 0, or overflows, where the loss does not look".into(),
+            });
+        }
+        for gradient in &it.gradients {
+            let what = || format!("the gradient of {} in {}", gradient.name, it.name);
+            let cause = "the backward pass gives no finite gradient for this batch";
+            self.number(gradient.norm, what, cause);
+            for &value in &gradient.sketch {
+                self.number(value, what, cause);
+            }
+        }
+    }
+}
+
+impl Watch for Finite {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        let mut look = Look { line, sheet };
+        match &line.event {
+            Event::MicroBatch(it) => {
+                look.losses(&it.losses, "the loss is lost in the forward of this micro-batch")
+            }
+            Event::Evaluation(it) => {
+                look.losses(&it.losses, "the loss is lost in the forward of an evaluation")
+            }
+            Event::Update(it) => {
+                self.skipped = !it.applied;
+                let norms = [it.grad_norm, it.clipped_norm].into_iter().flatten();
+                for norm in norms.filter(|_| it.applied) {
+                    look.number(
+                        norm,
+                        || "the norm of the gradients".into(),
+                        "an update was applied with lost gradients",
+                    );
+                }
+            }
+            Event::State(it) => look.state(it, !self.skipped),
+            Event::Probe(it) => look.probe(it),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::testing::*;
+
+    fn probe(events: &mut [Event]) -> &mut Probe {
+        let found =
+            events.iter_mut().find_map(|event| if let Event::Probe(it) = event { Some(it) } else { None });
+        found.expect("the trace has a probe")
+    }
+
+    #[test]
+    fn a_healthy_trace_holds() {
+        holds(&judge(RULE.name, &whole()));
+    }
+
+    #[rstest]
+    #[case::loss(|events: &mut Vec<Event>| batch_at(events, 1, 2).losses[0].sum = Number(f64::NAN))]
+    #[case::norm(|events: &mut Vec<Event>| update_at(events, 2).grad_norm = Some(Number(f64::INFINITY)))]
+    #[case::parameter(|events: &mut Vec<Event>| state_at(events, Moment::Update).tensors[1].sketch[0] = Number(f64::NAN))]
+    #[case::head(|events: &mut Vec<Event>| probe(events).rows[0].head[0] = Number(f64::NAN))]
+    #[case::hidden(|events: &mut Vec<Event>| probe(events).rows[0].nonfinite = 2)]
+    #[case::gradient(|events: &mut Vec<Event>| probe(events).gradients[0].norm = Number(f64::NAN))]
+    fn a_lost_number_breaks(#[case] change: fn(&mut Vec<Event>)) {
+        let mut events = whole();
+        change(&mut events);
+        breaks(judge(RULE.name, &events), "numerics");
+    }
+
+    #[test]
+    fn a_step_that_was_skipped_may_have_overflowed() {
+        let mut events = whole();
+        let update = update_at(&mut events, 2);
+        (update.applied, update.grad_norm) = (false, Some(Number(f64::INFINITY)));
+        let after = events.iter_mut().skip_while(|event| !matches!(event, Event::Update(it) if it.step == 2));
+        for event in after {
+            if let Event::State(it) = event {
+                it.tensors.iter_mut().for_each(|tensor| tensor.grad_norm = Some(Number(f64::NAN)));
+                break;
+            }
+        }
+        holds(&judge(RULE.name, &events));
+    }
+}

@@ -1,0 +1,207 @@
+//! `loss/scaled-as-declared`: the gradient of an update has the size that the contract gives it.
+//!
+//! Two runs that regroup the same samples agree even where both are divided by nine, or where neither clears its
+//! gradients; this is the check in absolute terms.
+
+use traintrue_protocol::contract::{Gradients, Normaliser};
+use traintrue_protocol::plan::{Dtype, Probe as Asked};
+use traintrue_protocol::trace::event::{MicroBatch, Probe, State, Update};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::{Component, Moment};
+
+use crate::bound;
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "loss/scaled-as-declared",
+    says: "an update's gradient is that of the mean loss over its samples, and of nothing else",
+    verifies: "A probe named `window:…` takes the gradient of the mean losses over a window's samples in one forward, \
+               outside the loop. At the update of just these samples the norm of each tensor's gradient is the same, \
+               within the bound of the number format. A loss divided once too often shows by its factor, and gradients \
+               left over from an earlier window by what they add.",
+    does_not_verify: "Updates after the parameters have moved: the first is judged, and those after it for as long as the \
+                      rate was 0. Contracts that sum or that average micro-batches. It trusts the probe: a trainer that \
+                      scales the probe's loss as wrongly as its own is not seen.",
+    kind: Kind::Trace(|opening| Box::new(LossScale::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Loss,
+    needs: &[Fact::Plan],
+};
+
+struct LossScale {
+    dtype: Dtype,
+    asked: Vec<Asked>,
+    rows_per_sample: u64,
+    applies: bool,
+    probes: Vec<Probe>,
+    samples: Vec<u64>,
+    positions: u64,
+    /// The update that closed the window in `samples`.
+    updated: Option<u64>,
+    /// Whether an update before that one has moved the parameters, and whether it has itself.
+    moved: (bool, bool),
+}
+
+impl LossScale {
+    fn new(opening: &Opening) -> Self {
+        let contract = opening.contract;
+        let mean = contract.gradients == Gradients::Mean && contract.normaliser == Normaliser::Tokens;
+        Self {
+            applies: mean && opening.plan.train.dropout == 0.0,
+            dtype: opening.plan.train.dtype,
+            asked: opening.plan.probes.clone(),
+            rows_per_sample: contract.rows_per_sample,
+            probes: Vec::new(),
+            samples: Vec::new(),
+            positions: 0,
+            updated: None,
+            moved: (false, false),
+        }
+    }
+
+    fn micro_batch(&mut self, seen: &MicroBatch) {
+        if self.updated.take().is_some() {
+            self.samples.clear();
+            self.positions = 0;
+        }
+        self.samples.extend(seen.samples.iter().flatten());
+        self.positions = self.positions.saturating_add(seen.positions());
+    }
+
+    /// The state after an update has the norms of its gradients.
+    fn state(&self, line: &Line, state: &State, sheet: &mut Sheet) {
+        let Some(probe) = self.probes.iter().find(|probe| self.is_of_the_window(probe)) else {
+            return;
+        };
+        let rows = self.rows_per_sample.saturating_mul(self.samples.len() as u64);
+        let own = rows.saturating_mul(probe.width.unwrap_or(0));
+        let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
+        let terms = bound::gradient_terms(self.positions.max(own), shapes);
+        let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
+        let Some(bound) = sheet.able(bound::between(terms, self.dtype)) else { return };
+        let allowed = bound * whole;
+        for expected in &probe.gradients {
+            let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
+            let Some(actual) = found.and_then(|tensor| tensor.grad_norm) else {
+                sheet.missing("grad_norm of a tensor");
+                continue;
+            };
+            sheet.check((actual.0 - expected.norm.0).abs() <= allowed, line, || Difference {
+                expected: format!(
+                    "{} within {allowed:.1e} as the gradient norm of {}",
+                    expected.norm, expected.name
+                ),
+                actual: actual.to_string(),
+                component: if state.step == 1 { Component::Normaliser } else { Component::Window },
+                cause: cause(state.step, actual.0 / expected.norm.0),
+            });
+        }
+    }
+
+    fn is_of_the_window(&self, probe: &Probe) -> bool {
+        let asked = self.asked.iter().find(|asked| asked.name == probe.name);
+        asked.is_some_and(|asked| sorted(&asked.samples) == sorted(&self.samples))
+    }
+
+    fn update(&mut self, update: &Update) {
+        self.updated = Some(update.step);
+        self.moved = (self.moved.0 || self.moved.1, update.applied && update.lr.iter().any(|lr| lr.0 != 0.0));
+    }
+}
+
+fn sorted(ids: &[u64]) -> Vec<u64> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids
+}
+
+fn cause(step: u64, factor: f64) -> String {
+    if step == 1 {
+        return format!("the loss is scaled by {factor:.4} of what the contract says");
+    }
+    format!(
+        "the gradient is {factor:.4} of the window's own: something of an earlier window is left in it, or it is mis-scaled"
+    )
+}
+
+impl Watch for LossScale {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        if !self.applies {
+            return;
+        }
+        match &line.event {
+            Event::Probe(probe)
+                if probe.name.starts_with("window:") && probe.at.as_deref() == Some("start") =>
+            {
+                self.probes.push((**probe).clone());
+            }
+            Event::MicroBatch(seen) if !self.probes.is_empty() && !self.moved.0 => self.micro_batch(seen),
+            Event::Update(update) => self.update(update),
+            Event::State(state)
+                if state.at == Moment::Update && self.updated == Some(state.step) && !self.moved.0 =>
+            {
+                self.state(line, state, sheet);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::number::Number;
+    use traintrue_protocol::trace::event::ProbeGradient;
+
+    /// A whole run whose first window was probed, its first update's gradient norms `factor` times the probe's.
+    fn probed(factor: f64) -> Vec<Event> {
+        let mut events = whole();
+        let mut window = Vec::new();
+        for event in &events {
+            match event {
+                Event::MicroBatch(seen) => window.extend(seen.samples.clone().unwrap_or_default()),
+                Event::Update(_) => break,
+                _ => {}
+            }
+        }
+        let state = state_at(&mut events, Moment::Update);
+        let gradients = state.tensors.iter().filter_map(|tensor| {
+            let norm = Number(tensor.grad_norm?.0 / factor);
+            Some(ProbeGradient {
+                name: tensor.name.clone(),
+                shape: tensor.shape.clone(),
+                norm,
+                sketch: Vec::new(),
+            })
+        });
+        let probe = Probe {
+            name: "window:1".into(),
+            at: Some("start".into()),
+            rows: Vec::new(),
+            width: Some(4),
+            cache_bytes: None,
+            gradients: gradients.collect(),
+        };
+        if let Event::Run(run) = &mut events[0] {
+            run.plan.train.dropout = 0.0;
+            let asked = run.plan.probes[0].clone();
+            run.plan.probes.push(Asked { name: "window:1".into(), samples: window, ..asked });
+        }
+        events.insert(1, Event::Probe(Box::new(probe)));
+        events
+    }
+
+    #[test]
+    fn a_gradient_of_the_probes_size_holds() {
+        holds(&judge(RULE.name, &probed(1.0)));
+    }
+
+    #[test]
+    fn a_gradient_that_is_divided_once_more_breaks() {
+        breaks(judge(RULE.name, &probed(1.0 / 3.0)), "normaliser");
+    }
+}

@@ -1,0 +1,381 @@
+//! `partition/same-update`: the same samples make the same update, however they are cut into micro-batches.
+
+use traintrue_protocol::contract::Normaliser;
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::Dtype;
+use traintrue_protocol::trace::event::{EndReason, State, TensorState};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Line, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::bound::{self, Drift};
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place::first_ids;
+use crate::invariants::shared::spread::{self, Measured, Spread};
+use crate::invariants::shared::steps::{Step, Steps};
+use crate::invariants::shared::stream::Stream;
+use crate::invariants::training::schedule::TOLERANCE;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "partition/same-update",
+    says: "an update is the same however its samples are cut into micro-batches, concatenated or recomputed",
+    verifies: "Update by update: the same samples in the window, the same number of targets, the same rate; the global \
+               gradient norm, the norm of every tensor's gradient and the sketch of its values within the bounds that \
+               follow from the number format. Parameters that differ by rounding give gradients that differ by more: \
+               the bound of update s is s times that of the first.",
+    does_not_verify: "A mistake that both runs make alike. A contract that averages micro-batches' own means gives \
+                      regrouped windows other gradients by right: they are then not compared.",
+    kind: Kind::Pair(judge),
+    compares: Compares::Figures,
+    judges_a_start: false,
+    rank: Rank::Partition,
+    needs: &[Fact::Plan],
+};
+
+fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let spread = match spread::measure(against)? {
+        Measured::Nothing => None,
+        Measured::Spread(spread) => Some(spread),
+        Measured::Disorder(what) => {
+            sheet.cannot(&spread::in_disorder(&against.name, &what));
+            return Ok(());
+        }
+    };
+    let (Some(mut run), Some(mut against)) =
+        (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
+    else {
+        return Ok(());
+    };
+    let mut judge = Judge::new(&run, &against, spread, sheet);
+    loop {
+        match (run.next()?, against.next()?) {
+            (Some(step), Some(other)) => {
+                judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
+                judge.step(&step, &other, sheet);
+            }
+            (Some(step), None) => {
+                judge.count(&step.line, &against, sheet);
+                return Ok(());
+            }
+            (None, Some(_)) => {
+                if let Some((end, _)) = &run.ended {
+                    judge.count(end, &run, sheet);
+                }
+                return Ok(());
+            }
+            (None, None) => return Ok(()),
+        }
+    }
+}
+
+struct Judge {
+    dtype: Dtype,
+    peak: f64,
+    eps: f64,
+    clips: bool,
+    rows_per_sample: u64,
+    /// Whether gradients of the two can be compared: the contract lets them, and a bound says something.
+    gradients: bool,
+    tensor_terms: u64,
+    drift: Drift,
+    /// Of the other run's repeats, where the trainer is not deterministic.
+    spread: Option<Spread>,
+}
+
+/// How far two right values of one update may lie apart.
+struct Bounds {
+    /// Of the gradient, relative to its norm.
+    gradient: f64,
+    /// Of the gradient of either run, the larger norm.
+    norm: f64,
+}
+
+impl Judge {
+    fn new(run: &Steps, against: &Steps, spread: Option<Spread>, sheet: &mut Sheet) -> Self {
+        let shape = |steps: &Steps| (steps.plan.data.batch, steps.counts().accumulation);
+        let gradients = run.contract.normaliser == Normaliser::Tokens || shape(run) == shape(against);
+        if !gradients {
+            sheet.cannot(
+                "the contract averages micro-batches: regrouped windows have other gradients by right",
+            );
+        }
+        let train = &run.plan.train;
+        Self {
+            dtype: train.dtype,
+            peak: train.optimizer.lr.abs(),
+            eps: train.optimizer.eps,
+            clips: train.clip.is_some(),
+            rows_per_sample: run.contract.rows_per_sample,
+            gradients,
+            tensor_terms: 0,
+            drift: Drift::default(),
+            spread,
+        }
+    }
+
+    /// What the trainer's own noise adds to a relative bound.
+    fn noise(&self, field: &str, updates: u64) -> f64 {
+        self.spread.as_ref().map_or(0.0, |spread| spread.allows(field, updates))
+    }
+
+    /// One run has more updates than the other, which is an error where the shorter one is done.
+    fn count(&self, line: &Line, shorter: &Steps, sheet: &mut Sheet) {
+        let done = matches!(&shorter.ended, Some((_, EndReason::Done)));
+        sheet.check(!done, line, || Difference {
+            expected: "as many updates in both runs".into(),
+            actual: "one run has more".into(),
+            component: Component::Boundary,
+            cause: "the same samples make another number of windows".into(),
+        });
+    }
+
+    fn step(&mut self, step: &Step, other: &Step, sheet: &mut Sheet) {
+        self.window(step, other, sheet);
+        if !self.gradients {
+            return;
+        }
+        let (Some(norm), Some(other_norm)) = (step.update.grad_norm, other.update.grad_norm) else {
+            return sheet.missing("grad_norm");
+        };
+        let terms = step.positions.max(other.positions).saturating_add(self.tensor_terms);
+        let growth = step.update.step.max(1) as f64;
+        let noise = self.noise("grad_norm", step.update.step);
+        let gradient = match bound::grown(terms, self.dtype, growth) {
+            Ok(bound) => bound + noise,
+            // From here on the two may drift apart by anything.
+            Err(unbounded) => {
+                self.gradients = false;
+                return sheet.cannot(&format!("from update {} on {unbounded}", step.update.step));
+            }
+        };
+        let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
+        self.norm(norm, other_norm, &bounds, step, other, sheet);
+        let given = step.update.clipped_norm.unwrap_or(norm);
+        let lr = step.update.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
+        self.drift.update(lr, self.eps, bounds.gradient * given.0);
+        if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
+            self.state(line, state, other, &bounds, sheet);
+        }
+    }
+
+    fn window(&self, step: &Step, other: &Step, sheet: &mut Sheet) {
+        let (line, update) = (&step.line, &step.update);
+        match (&step.samples, &other.samples) {
+            (Some(ids), Some(others)) => {
+                sheet.check(ids == others, line, || Difference {
+                    expected: format!(
+                        "{} samples in update {}: {}",
+                        others.len(),
+                        update.step,
+                        first_ids(others)
+                    ),
+                    actual: format!("{}: {}", ids.len(), first_ids(ids)),
+                    component: if ids.len() == others.len() { Component::Order } else { Component::Boundary },
+                    cause: "the window holds other samples: it is not the same update".into(),
+                });
+            }
+            _ => sheet.missing("samples"),
+        }
+        match (update.targets, other.update.targets) {
+            (Some(found), Some(expected)) => {
+                sheet.check(found == expected, line, || Difference {
+                    expected: format!("{expected} targets in update {}", update.step),
+                    actual: found.to_string(),
+                    component: Component::Boundary,
+                    cause: "the same samples have another number of targets when they are grouped otherwise"
+                        .into(),
+                });
+            }
+            _ => sheet.missing("targets"),
+        }
+        for (lr, other) in update.lr.iter().zip(&other.update.lr) {
+            sheet.check((lr.0 - other.0).abs() <= TOLERANCE * self.peak, line, || Difference {
+                expected: format!("lr {other} at update {}", update.step),
+                actual: lr.to_string(),
+                component: Component::Schedule,
+                cause: "the schedule counts something else than updates".into(),
+            });
+        }
+    }
+
+    fn norm(
+        &self,
+        found: Number,
+        expected: Number,
+        bounds: &Bounds,
+        step: &Step,
+        other: &Step,
+        sheet: &mut Sheet,
+    ) {
+        let finite = found.is_finite() && expected.is_finite();
+        let close = finite && (found.0 - expected.0).abs() <= bounds.gradient * bounds.norm;
+        sheet.check(close, &step.line, || Difference {
+            expected: format!("grad_norm {expected} within {}", Number(bounds.gradient * bounds.norm)),
+            actual: found.to_string(),
+            component: if finite { Component::Normaliser } else { Component::Numerics },
+            cause: if finite {
+                self.ratio(found.0 / expected.0, step, other)
+            } else {
+                "the gradient is not finite".into()
+            },
+        });
+    }
+
+    /// The mistake that scales a gradient by this much.
+    fn ratio(&self, ratio: f64, step: &Step, other: &Step) -> String {
+        let near = |factor: f64| factor != 1.0 && (ratio / factor - 1.0).abs() < 0.02;
+        let windows = step.micro_batches as f64 / other.micro_batches as f64;
+        let rows = self.rows_per_sample as f64;
+        let times = format!("the gradient is {} times the other's", Number(ratio));
+        if near(windows) {
+            format!("{times}: the window's micro-batches are summed, not averaged")
+        } else if near(1.0 / windows) {
+            format!("{times}: it is divided by the window's micro-batches once too often")
+        } else if near(rows) || near(1.0 / rows) {
+            format!("{times}: the {rows} rows of a sample are counted twice, or not at all")
+        } else {
+            format!(
+                "{times}: micro-batches are weighed alike whatever they hold, or the window holds others' gradients"
+            )
+        }
+    }
+
+    fn state(&self, line: &Line, state: &State, other: &State, bounds: &Bounds, sheet: &mut Sheet) {
+        for tensor in state.tensors.iter().filter(|tensor| tensor.trainable) {
+            if let Some(other) = other.tensors.iter().find(|other| other.name == tensor.name) {
+                self.gradient(line, tensor, other, bounds, sheet);
+                self.sketch(line, tensor, other, sheet);
+            }
+        }
+    }
+
+    fn gradient(
+        &self,
+        line: &Line,
+        tensor: &TensorState,
+        other: &TensorState,
+        bounds: &Bounds,
+        sheet: &mut Sheet,
+    ) {
+        let (Some(found), Some(expected)) = (tensor.grad_norm, other.grad_norm) else {
+            return;
+        };
+        let bound = bounds.gradient * bounds.norm;
+        sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
+            expected: format!("gradient norm {expected} of {} within {}", tensor.name, Number(bound)),
+            actual: found.to_string(),
+            component: Component::Normaliser,
+            cause: "the losses of this update are weighed otherwise against each other".into(),
+        });
+    }
+
+    fn sketch(&self, line: &Line, tensor: &TensorState, other: &TensorState, sheet: &mut Sheet) {
+        let numel = tensor.elements().max(1);
+        let values = tensor.sketch.iter().zip(&other.sketch);
+        let largest =
+            tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
+        let scale = (largest / (numel as f64).sqrt()).max(1.0);
+        let noise = largest * self.noise("sketch", self.drift.updates());
+        let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
+        for (found, expected) in values {
+            sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
+                expected: format!("sketch {expected} of {} within {}", tensor.name, Number(bound)),
+                actual: found.to_string(),
+                component: if self.clips { Component::Clipper } else { Component::OptimizerGroups },
+                cause: "the gradients agree and the parameters do not: clipping or optimizer lie between"
+                    .into(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::testing::*;
+    use traintrue_protocol::trace::Event;
+
+    /// 12 samples and windows of 6: as three micro-batches of two, or as one of six.
+    fn grouped(batch: u64, accumulation: u64) -> Vec<Event> {
+        let mut plan = plan();
+        plan.data.samples.truncate(12);
+        (plan.data.batch, plan.train.accumulation) = (batch, accumulation);
+        segment(&plan, None, None)
+    }
+
+    #[test]
+    fn the_same_samples_make_the_same_update_in_any_grouping() {
+        holds(&judge_runs(RULE.name, &[grouped(2, 3)], &[grouped(6, 1)]));
+        holds(&judge_runs(RULE.name, &[grouped(3, 2)], &[grouped(2, 3)]));
+    }
+
+    #[rstest]
+    #[case::rounded(|it: &mut f64| *it *= 1.00001, None)]
+    #[case::summed(|it: &mut f64| *it *= 3.0, Some("summed, not averaged"))]
+    #[case::divided_twice(|it: &mut f64| *it /= 3.0, Some("once too often"))]
+    #[case::other_weights(|it: &mut f64| *it *= 1.03, Some("weighed alike"))]
+    fn a_norm_may_differ_by_rounding_only(#[case] change: fn(&mut f64), #[case] cause: Option<&str>) {
+        let mut events = grouped(2, 3);
+        let update = update_at(&mut events, 2);
+        update.grad_norm.iter_mut().for_each(|norm| change(&mut norm.0));
+        let sheet = judge_runs(RULE.name, &[events], &[grouped(6, 1)]);
+        match cause {
+            None => holds(&sheet),
+            Some(cause) => {
+                let found = breaks(sheet, "normaliser");
+                assert!(found.contains(cause), "{found}");
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::samples(|events: &mut Vec<Event>| batch_at(events, 0, 1).samples = Some(vec![2, 7]), "order")]
+    #[case::boundary(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::Update(_)));
+        events.swap(at, at - 1);
+    }, "boundary")]
+    #[case::targets(|events: &mut Vec<Event>| update_at(events, 1).targets = Some(3), "boundary")]
+    #[case::rate(|events: &mut Vec<Event>| update_at(events, 1).lr[0] = Number(7e-4), "schedule")]
+    #[case::tensor(|events: &mut Vec<Event>| {
+        state_at(events, Moment::Update).tensors[2].grad_norm = Some(Number(0.6));
+    }, "normaliser")]
+    #[case::values(|events: &mut Vec<Event>| state_at(events, Moment::Update).tensors[2].sketch[1] = Number(1.0), "clipper")]
+    #[case::lost(|events: &mut Vec<Event>| update_at(events, 1).grad_norm = Some(Number(f64::NAN)), "numerics")]
+    #[case::more(|events: &mut Vec<Event>| {
+        let at = position(events, |event| matches!(event, Event::Update(it) if it.step == 4));
+        events.remove(at);
+    }, "boundary")]
+    fn an_update_that_differs_breaks(#[case] change: fn(&mut Vec<Event>), #[case] component: &str) {
+        let mut events = grouped(2, 3);
+        change(&mut events);
+        breaks(judge_runs(RULE.name, &[events], &[grouped(6, 1)]), component);
+    }
+
+    #[test]
+    fn what_no_bound_tells_apart_is_not_compared() {
+        let huge = |mut events: Vec<Event>| {
+            state_at(&mut events, Moment::Update).tensors[2].shape = vec![8_000_000];
+            events
+        };
+        let mut events = huge(grouped(2, 3));
+        update_at(&mut events, 2).grad_norm = Some(Number(9.0));
+        let sheet = judge_runs(RULE.name, &[events], &[huge(grouped(6, 1))]);
+        assert!(sheet.broken.is_none(), "{sheet:?}");
+        assert!(sheet.missing.is_some_and(|why| why.contains("not compared")));
+    }
+
+    #[test]
+    fn a_contract_that_averages_micro_batches_is_not_accused() {
+        let mut events = grouped(2, 3);
+        if let Event::Run(run) = &mut events[0] {
+            run.contract.normaliser = Normaliser::MicroBatches;
+        }
+        update_at(&mut events, 2).grad_norm = Some(Number(9.0));
+        let sheet = judge_runs(RULE.name, &[events], &[grouped(6, 1)]);
+        assert!(sheet.broken.is_none() && sheet.missing.is_some() && sheet.compared > 0);
+    }
+}

@@ -1,0 +1,149 @@
+//! `state/trains-what-was-asked`: what trains is what the plan says, and the optimizer holds exactly that.
+
+use traintrue_protocol::trace::event::{State, TensorState};
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "state/trains-what-was-asked",
+    says: "adapters and heads train, the base does not, and the optimizer holds exactly what trains",
+    verifies: "At every state: a tensor is in the optimizer where it is trainable; under adapters the base is frozen, and \
+               adapters and every head of the plan are there and trainable; without adapters everything is but what \
+               stands in the group `frozen`; the set of tensors stays the same.",
+    does_not_verify: "That what is held moves (state/optimized-moves), and that loaded values are the saved ones \
+                      (reload/same-sets).",
+    kind: Kind::Trace(|opening| Box::new(Trainable::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::State,
+    needs: &[],
+};
+
+struct Trainable {
+    adapted: bool,
+    /// Groups that must be there.
+    groups: Vec<String>,
+    /// The names of the first state, in order.
+    names: Option<Vec<String>>,
+}
+
+impl Trainable {
+    fn new(opening: &Opening) -> Self {
+        let train = &opening.plan.train;
+        let adapter = train.adapters.iter().map(|_| "adapter".to_owned());
+        Self {
+            adapted: train.adapters.is_some(),
+            groups: train.heads.iter().cloned().chain(adapter).collect(),
+            names: None,
+        }
+    }
+
+    fn should_train(&self, tensor: &TensorState) -> bool {
+        tensor.group != "frozen" && (!self.adapted || tensor.group != "base")
+    }
+
+    fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
+        if it.tensors.is_empty() {
+            return sheet.missing("tensors");
+        }
+        for group in &self.groups {
+            sheet.check(it.tensors.iter().any(|tensor| tensor.group == *group), line, || Difference {
+                expected: format!("at least one tensor of group {group}"),
+                actual: "none".into(),
+                component: Component::AdapterLoader,
+                cause: format!("the model that trains has lost its {group}"),
+            });
+        }
+        for tensor in &it.tensors {
+            self.tensor(tensor, line, sheet);
+        }
+        self.same_names(it, line, sheet);
+    }
+
+    fn tensor(&self, tensor: &TensorState, line: &Line, sheet: &mut Sheet) {
+        let asked = self.should_train(tensor);
+        sheet.check(tensor.trainable == asked, line, || Difference {
+            expected: format!("{} {}", tensor.name, if asked { "trainable" } else { "frozen" }),
+            actual: if asked { "frozen" } else { "trainable" }.into(),
+            component: Component::AdapterLoader,
+            cause: if asked {
+                format!("{} of group {} cannot learn", tensor.name, tensor.group)
+            } else {
+                "the base trains beside its adapters".into()
+            },
+        });
+        sheet.check(tensor.optimized == tensor.trainable, line, || Difference {
+            expected: format!(
+                "{} {} the optimizer",
+                tensor.name,
+                if tensor.trainable { "in" } else { "not in" }
+            ),
+            actual: if tensor.optimized { "in it" } else { "not in it" }.into(),
+            component: Component::OptimizerGroups,
+            cause: if tensor.trainable {
+                format!("{} takes gradients and never moves: the optimizer was built without it", tensor.name)
+            } else {
+                "the optimizer holds a frozen tensor and may decay it".into()
+            },
+        });
+    }
+
+    fn same_names(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
+        let Some(first) = &self.names else {
+            self.names = Some(it.tensors.iter().map(|tensor| tensor.name.clone()).collect());
+            return;
+        };
+        let lost = first.iter().find(|name| !it.tensors.iter().any(|tensor| tensor.name == **name));
+        let added = it.tensors.iter().find(|tensor| !first.contains(&tensor.name));
+        sheet.check(lost.is_none() && added.is_none(), line, || Difference {
+            expected: format!("the {} tensors of the first state", first.len()),
+            actual: match (lost, added) {
+                (Some(name), _) => format!("{name} is gone"),
+                (None, Some(tensor)) => format!("{} is new", tensor.name),
+                (None, None) => String::new(),
+            },
+            component: Component::AdapterLoader,
+            cause: "the set of tensors changed while the run was on".into(),
+        });
+    }
+}
+
+impl Watch for Trainable {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        if let Event::State(it) = &line.event {
+            self.state(it, line, sheet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_healthy_trace_holds() {
+        holds(&judge(RULE.name, &whole()));
+    }
+
+    #[rstest]
+    #[case::head_dropped(|it: &mut State| { it.tensors.pop(); }, "adapter-loader")]
+    #[case::head_frozen(|it: &mut State| {
+        (it.tensors[2].trainable, it.tensors[2].optimized) = (false, false);
+    }, "adapter-loader")]
+    #[case::head_not_optimized(|it: &mut State| it.tensors[2].optimized = false, "optimizer-groups")]
+    #[case::base_optimized(|it: &mut State| it.tensors[0].optimized = true, "optimizer-groups")]
+    #[case::base_trains(|it: &mut State| it.tensors[0].trainable = true, "adapter-loader")]
+    #[case::renamed(|it: &mut State| it.tensors[1].name = "other".into(), "adapter-loader")]
+    fn a_wrong_set_breaks(#[case] change: fn(&mut State), #[case] component: &str) {
+        let mut events = whole();
+        change(state_at(&mut events, Moment::End));
+        breaks(judge(RULE.name, &events), component);
+    }
+}

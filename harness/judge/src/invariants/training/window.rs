@@ -1,0 +1,292 @@
+//! `window/closes-as-declared`: an update comes when its window is full, or at an epoch's end as the contract says.
+
+use traintrue_protocol::contract::Tail;
+use traintrue_protocol::trace::event::{Cursor, Edge, EndReason, MicroBatch, State, Update};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::{Component, Moment};
+
+use crate::arithmetic::Counts;
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place::{Beginning, Place, micro_batches};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+
+pub(crate) static RULE: Rule = Rule {
+    name: "window/closes-as-declared",
+    says: "an update comes after exactly the plan's number of micro-batches, and at an epoch's end as the contract says",
+    verifies: "Micro-batches since the last update are counted, from the loaded cursor in a resumed trace; the update \
+               comes at the plan's number, or with the tail; its step, its micro-batches and its targets are those \
+               counted; a loaded state has the window that its cursor implies; a run that is done made all its updates.",
+    does_not_verify: "That the gradients of those micro-batches are in the update (partition/same-update, seam/identical).",
+    kind: Kind::Trace(|opening| Box::new(Window::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Window,
+    needs: &[Fact::LoaderLength],
+};
+
+struct Window {
+    counts: Counts,
+    beginning: Beginning,
+    /// Known once the trace has said where it begins.
+    open: Option<Open>,
+    updates: u64,
+    skipped: bool,
+}
+
+/// The window as it stands.
+struct Open {
+    /// Micro-batches in it.
+    held: u64,
+    /// Supervised positions in it; unknown where some of its micro-batches are in another trace, or say nothing.
+    targets: Option<u64>,
+    /// Updates done.
+    step: u64,
+    /// The place of the next micro-batch.
+    next: Cursor,
+}
+
+impl Window {
+    fn new(opening: &Opening) -> Self {
+        Self {
+            counts: Counts::of(opening.plan, opening.contract),
+            beginning: Beginning::of(opening.plan),
+            open: None,
+            updates: 0,
+            skipped: false,
+        }
+    }
+
+    fn open(&mut self) -> Option<&mut Open> {
+        if self.open.is_none() {
+            let next = self.counts.settle(self.beginning.cursor()?);
+            let held = self.counts.open_window(next);
+            let targets = (held == 0).then_some(0);
+            self.open = Some(Open { held, targets, step: self.counts.updates_at(next), next });
+        }
+        self.open.as_mut()
+    }
+
+    fn loaded(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
+        let Some(cursor) = it.cursor.filter(|_| self.beginning.cursor().is_some()) else {
+            return sheet.missing("loaded cursor");
+        };
+        let cursor = self.counts.settle(cursor);
+        let (window, step) = (self.counts.open_window(cursor), self.counts.updates_at(cursor));
+        sheet.check(it.step == step, line, || Difference {
+            expected: format!("step {step} at {}", Place::from(cursor)),
+            actual: format!("step {}", it.step),
+            component: Component::Boundary,
+            cause: "the number of updates done does not fit the cursor".into(),
+        });
+        match it.window {
+            None => sheet.missing("window"),
+            Some(found) => {
+                sheet.check(found == window, line, || Difference {
+                    expected: format!("an open window of {window} at {}", Place::from(cursor)),
+                    actual: found.to_string(),
+                    component: Component::Boundary,
+                    cause: if found < window {
+                        lost(cursor, window - found)
+                    } else {
+                        "the loaded window holds more than was trained since the last update".into()
+                    },
+                });
+            }
+        }
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
+        let full = self.counts.accumulation;
+        let Some(open) = self.open() else {
+            return sheet.missing("loaded cursor");
+        };
+        let (held, step) = (open.held, open.step);
+        sheet.check(held < full, line, || Difference {
+            expected: format!(
+                "update {} after {}, before this one",
+                step.saturating_add(1),
+                micro_batches(full)
+            ),
+            actual: format!("micro-batch {} of the same window", held + 1),
+            component: Component::Boundary,
+            cause: "the window closes late: the boundary is not counted from the last update".into(),
+        });
+        open.held += 1;
+        open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum.saturating_add(more));
+        open.next = Cursor { epoch: it.epoch, micro_batches: it.index.saturating_add(1) };
+    }
+
+    fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        let counts = self.counts;
+        let Some(open) = self.open() else {
+            return sheet.missing("loaded cursor");
+        };
+        let (held, targets, step) = (open.held, open.targets, open.step.saturating_add(1));
+        let edge = open.next.micro_batches >= counts.micro_batches;
+        let tail = counts.tail == Tail::Flush && edge && held > 0;
+        sheet.check(held == counts.accumulation || tail, line, || Difference {
+            expected: format!("an update after {}", micro_batches(counts.accumulation)),
+            actual: format!("after {held}, before {}", Place::from(open.next)),
+            component: Component::Boundary,
+            cause: early(edge, counts.tail).into(),
+        });
+        // A skipped step may keep its number for the next.
+        sheet.check(it.step == step || (!it.applied && it.step.saturating_add(1) == step), line, || {
+            Difference {
+                expected: format!("step {step}"),
+                actual: format!("step {}", it.step),
+                component: Component::Boundary,
+                cause: "the number of updates done is off: it was not counted on from the last update".into(),
+            }
+        });
+        match it.micro_batches {
+            None => sheet.missing("micro_batches of an update"),
+            Some(found) => {
+                sheet.check(found == held, line, || Difference {
+                    expected: format!("{} in update {}", micro_batches(held), it.step),
+                    actual: found.to_string(),
+                    component: Component::Boundary,
+                    cause: if found < held {
+                        format!("{} since the last update never reach one", micro_batches(held - found))
+                    } else {
+                        "micro-batches of another window are in the update".into()
+                    },
+                });
+            }
+        }
+        if let Some((counted, found)) = targets.zip(it.targets) {
+            sheet.check(found == counted, line, || Difference {
+                expected: format!("{counted} targets in update {}", it.step),
+                actual: found.to_string(),
+                component: Component::Boundary,
+                cause: "the update does not count the targets of its own micro-batches".into(),
+            });
+        }
+        *open = Open { held: 0, targets: Some(0), step: it.step, next: open.next };
+        self.updates += 1;
+        self.skipped |= !it.applied;
+    }
+
+    fn epoch_end(&mut self, line: &Line, sheet: &mut Sheet) {
+        let counts = self.counts;
+        let Some(open) = self.open() else { return };
+        let held = open.held;
+        let due = held == counts.accumulation || (counts.tail == Tail::Flush && held > 0);
+        sheet.check(!due, line, || Difference {
+            expected: format!("an update of the last {held} micro-batches before the epoch ends"),
+            actual: "the epoch ends without it".into(),
+            component: Component::Boundary,
+            cause: format!("the last {held} micro-batches of the epoch never reach an update of their own"),
+        });
+        if counts.tail != Tail::Carry {
+            (open.held, open.targets) = (0, Some(0));
+        }
+    }
+}
+
+impl Watch for Window {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        self.beginning.see(&line.event);
+        match &line.event {
+            Event::State(it) if it.at == Moment::Loaded => self.loaded(it, line, sheet),
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
+            Event::Update(it) => self.update(it, line, sheet),
+            Event::Epoch(it) if it.edge == Edge::End => self.epoch_end(line, sheet),
+            Event::Adapted(it) => {
+                if let Some(open) = &mut self.open {
+                    open.next = self.counts.adapt(it, open.next);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
+        sheet.count("updates", self.updates);
+        let total = self.counts.updates_total();
+        let done = matches!(&last.event, Event::End(end) if end.reason == EndReason::Done);
+        let Some(open) = self.open() else { return };
+        let (step, held) = (open.step, open.held);
+        if done && !self.skipped {
+            sheet.check(step == total, last, || Difference {
+                expected: format!("{total} updates"),
+                actual: format!("{step}, and {} in an open window", micro_batches(held)),
+                component: Component::Boundary,
+                cause: "the run is done with another number of updates than its micro-batches make".into(),
+            });
+        }
+    }
+}
+
+fn lost(cursor: Cursor, count: u64) -> String {
+    let end = cursor.micro_batches;
+    let which = match (count, end.checked_sub(count)) {
+        (1, Some(first)) => format!("micro-batch {first} of epoch {} never reaches", cursor.epoch),
+        (_, Some(first)) => {
+            format!("{}, {first} to {} of epoch {}, never reach", micro_batches(count), end - 1, cursor.epoch)
+        }
+        (_, None) => format!("{} before {} never reach", micro_batches(count), Place::from(cursor)),
+    };
+    format!("the partial window was lost: {which} an update")
+}
+
+fn early(edge: bool, tail: Tail) -> &'static str {
+    match (edge, tail) {
+        (true, Tail::Drop) => "the tail is applied, and the contract drops it",
+        (true, Tail::Carry) => "the tail is applied, and the contract carries it into the next epoch",
+        _ => "the window closes early: the boundary is not counted from the last update",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::*;
+
+    #[rstest]
+    #[case::whole(whole())]
+    #[case::cut_mid_window(cut_at(at(0, 4)).remove(1))]
+    #[case::cut_at_an_update(cut_at(at(0, 3)).remove(1))]
+    #[case::cut_at_an_epoch(cut_at(at(0, 7)).remove(1))]
+    fn a_healthy_trace_holds(#[case] events: Vec<Event>) {
+        holds(&judge(RULE.name, &events));
+    }
+
+    #[test]
+    fn updates_are_counted_for_the_report() {
+        assert_eq!(judge(RULE.name, &whole()).counted["updates"], 6);
+    }
+
+    #[test]
+    fn a_lost_window_is_named() {
+        let mut events = cut_at(at(0, 5)).remove(1);
+        state_at(&mut events, Moment::Loaded).window = Some(0);
+        let cause = breaks(judge(RULE.name, &events), "boundary");
+        assert_eq!(
+            cause,
+            "the partial window was lost: 2 micro-batches, 3 to 4 of epoch 0, never reach an update"
+        );
+    }
+
+    #[rstest]
+    #[case::early(|events: &mut Vec<Event>, update: usize| events.swap(update, update - 1), "the window closes early")]
+    #[case::late(|events: &mut Vec<Event>, update: usize| { let it = events.remove(update); events.insert(update + 3, it); },
+        "the window closes late")]
+    #[case::miscounted(|events: &mut Vec<Event>, _| update_at(events, 2).micro_batches = Some(1), "2 micro-batches since")]
+    #[case::off_by_one(|events: &mut Vec<Event>, _| update_at(events, 2).step = 3, "the number of updates done is off")]
+    #[case::no_tail(|events: &mut Vec<Event>, _| {
+        let tail = position(events, |event| matches!(event, Event::Update(it) if it.step == 3));
+        events.remove(tail);
+    }, "the last 1 micro-batches of the epoch never reach an update")]
+    #[case::targets(|events: &mut Vec<Event>, _| update_at(events, 2).targets = Some(1), "the update does not count")]
+    fn a_wrong_boundary_breaks(#[case] change: fn(&mut Vec<Event>, usize), #[case] cause: &str) {
+        let mut events = whole();
+        let update = position(&events, |event| matches!(event, Event::Update(it) if it.step == 2));
+        change(&mut events, update);
+        let found = breaks(judge(RULE.name, &events), "boundary");
+        assert!(found.starts_with(cause), "{found}");
+    }
+}

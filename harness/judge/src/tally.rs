@@ -1,0 +1,131 @@
+//! Gathers sheets into one outcome.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::finding::{Finding, Sheet};
+use crate::rule::{Kind, Rule, RunEvidence};
+use crate::rules::find;
+use crate::verdict::{Outcome, Verdict};
+
+/// How findings are labelled.
+#[derive(Clone, Copy)]
+pub struct Labels<'a> {
+    /// The command that shows it again.
+    pub reproduce: &'a str,
+    /// What a trace file is called in a finding.
+    pub trace: &'a (dyn Fn(&Path) -> String + Sync),
+}
+
+/// What the sheets of one outcome add up to.
+pub struct Tally<'a> {
+    labels: Labels<'a>,
+    compared: BTreeMap<String, u64>,
+    counted: BTreeMap<String, u64>,
+    notes: BTreeSet<String>,
+    unjudged: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Tally<'a> {
+    /// Nothing yet.
+    pub fn new(labels: Labels<'a>) -> Self {
+        let (compared, counted, notes) = Default::default();
+        Self { labels, compared, counted, notes, unjudged: Vec::new(), findings: Vec::new() }
+    }
+
+    /// One trace of one run, by an invariant that is judged on every trace.
+    pub fn add(&mut self, rule: &Rule, run: &str, trace: &Path, sheet: &Sheet) {
+        if sheet.compared > 0 {
+            *self.compared.entry(rule.name.to_owned()).or_default() += sheet.compared;
+        }
+        for (name, more) in &sheet.counted {
+            self.count(name, *more);
+        }
+        let Some(broken) = &sheet.broken else { return };
+        if self.findings.iter().any(|other| other.invariant == rule.name && other.run == run) {
+            return;
+        }
+        self.findings.push(Finding {
+            invariant: rule.name.to_owned(),
+            component: broken.component,
+            run: run.to_owned(),
+            line: broken.line,
+            at: broken.at.clone(),
+            expected: broken.expected.clone(),
+            actual: broken.actual.clone(),
+            cause: broken.cause.clone(),
+            reproduce: self.labels.reproduce.to_owned(),
+            trace: (self.labels.trace)(trace),
+            waived: None,
+        });
+    }
+
+    /// One run, by an invariant that the scenario asks for: to have compared nothing is not to have passed.
+    pub fn asked(&mut self, rule: &Rule, run: &RunEvidence, sheet: &Sheet) {
+        let missing = sheet.missing.as_deref();
+        if sheet.broken.is_none() && sheet.compared == 0 {
+            let reason = missing.unwrap_or("there was nothing to compare");
+            self.cannot_judge(format!("{} on {}: {reason}", rule.name, run.name));
+        } else if let Some(missing) = missing {
+            self.notes.insert(format!("{}: {missing}", rule.name));
+        }
+        for remark in &sheet.remarks {
+            self.notes.insert(remark.clone());
+        }
+        // An invariant over traces was added with its trace.
+        if !matches!(rule.kind, Kind::Trace(_) | Kind::Process) {
+            let segment = sheet.broken.as_ref().map_or(0, |broken| broken.segment);
+            let nowhere = Path::new("");
+            self.add(rule, &run.name, run.segments.get(segment).map_or(nowhere, |path| path), sheet);
+        }
+    }
+
+    /// Adds to a count that is shown beside the verdict.
+    pub fn count(&mut self, name: &str, more: u64) {
+        *self.counted.entry(name.to_owned()).or_default() += more;
+    }
+
+    /// Something that a reader should know.
+    pub fn note(&mut self, note: &str) {
+        self.notes.insert(note.to_owned());
+    }
+
+    /// Something could not be judged.
+    pub fn cannot_judge(&mut self, reason: String) {
+        if !self.unjudged.contains(&reason) {
+            self.unjudged.push(reason);
+        }
+    }
+
+    /// The sum.
+    pub fn outcome(mut self, scenario: &str) -> Outcome {
+        if self.compared.is_empty() && self.findings.is_empty() && self.unjudged.is_empty() {
+            self.unjudged.push("nothing was compared".to_owned());
+        }
+        // Roots before consequences; the order in which they were found decides between equals.
+        let rank = |finding: &Finding| find(&finding.invariant).map(|rule| rule.rank);
+        self.findings.sort_by_key(rank);
+        let reason = match self.unjudged.as_slice() {
+            [] => None,
+            [reason] => Some(reason.clone()),
+            [reason, more @ ..] => Some(format!("{reason}, and {} more reasons", more.len())),
+        };
+        let verdict = match (self.findings.as_slice(), &reason) {
+            ([_, ..], _) => Verdict::Broken,
+            ([], Some(_)) => Verdict::NotJudged,
+            ([], None) => Verdict::Held,
+        };
+        Outcome {
+            scenario: scenario.to_owned(),
+            verdict,
+            reason,
+            compared: self.compared,
+            counted: self.counted,
+            notes: self.notes.into_iter().collect(),
+            findings: self.findings,
+            seconds: 0.0,
+            traces: Vec::new(),
+        }
+    }
+}

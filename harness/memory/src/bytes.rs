@@ -1,0 +1,184 @@
+//! Amounts of memory as people write them: `64KiB`, `20GiB`, `64KiB/step`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// The units that are read and shown, the largest first. A bare number has none, and is refused: 64 of what?
+const UNITS: [(&str, f64); 4] =
+    [("GiB", (1_u64 << 30) as f64), ("MiB", (1_u64 << 20) as f64), ("KiB", 1024.0), ("B", 1.0)];
+
+/// An amount that is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum BytesError {
+    #[error("{text:?} has no unit: expected a number with B, KiB, MiB or GiB, such as 64KiB")]
+    NoUnit { text: String },
+    #[error("{text:?} is no amount of memory: {number:?} is not a finite number that is at least 0")]
+    NoNumber { text: String, number: String },
+    #[error("{text:?} is no limit on a slope: expected an amount a step, such as 64KiB/step")]
+    NotPerStep { text: String },
+}
+
+/// An amount of memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+/// A limit on growth, in bytes a step.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct BytesPerStep(pub f64);
+
+/// What growth is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// An update of the trainer.
+    Step,
+    /// Only where steps cannot be seen.
+    Second,
+}
+
+/// A limit on growth, in bytes a step or a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// The bytes.
+    pub bytes: f64,
+    /// Of each.
+    pub per: Per,
+}
+
+impl FromStr for Bytes {
+    type Err = BytesError;
+
+    fn from_str(text: &str) -> Result<Self, BytesError> {
+        amount(text).map(|bytes| Self(bytes.round() as u64))
+    }
+}
+
+impl FromStr for BytesPerStep {
+    type Err = BytesError;
+
+    fn from_str(text: &str) -> Result<Self, BytesError> {
+        let bytes = text.trim().strip_suffix("/step");
+        let bytes = bytes.ok_or_else(|| BytesError::NotPerStep { text: text.to_owned() })?;
+        amount(bytes).map(Self)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = BytesError;
+
+    fn from_str(text: &str) -> Result<Self, BytesError> {
+        match text.trim().strip_suffix("/s") {
+            Some(bytes) => Ok(Self { bytes: amount(bytes)?, per: Per::Second }),
+            None => text.parse().map(|BytesPerStep(bytes)| Self { bytes, per: Per::Step }),
+        }
+    }
+}
+
+impl fmt::Display for Per {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Step => "step",
+            Self::Second => "s",
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}/{}", shown(self.bytes), self.per)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&shown(self.0 as f64))
+    }
+}
+
+impl fmt::Display for BytesPerStep {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}/step", shown(self.0))
+    }
+}
+
+fn amount(text: &str) -> Result<f64, BytesError> {
+    let text = text.trim();
+    let unit = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
+    let (number, bytes) = unit.ok_or_else(|| BytesError::NoUnit { text: text.to_owned() })?;
+    let number = number.trim();
+    match number.parse::<f64>() {
+        Ok(amount) if amount.is_finite() && amount >= 0.0 => Ok(amount * bytes),
+        _ => Err(BytesError::NoNumber { text: text.to_owned(), number: number.to_owned() }),
+    }
+}
+
+/// The amount in the largest unit that it reaches, with at most one decimal.
+pub fn shown(bytes: f64) -> String {
+    let (unit, size) = UNITS.iter().find(|(_, size)| bytes.abs() >= *size).unwrap_or(&UNITS[3]);
+    let tenths = (bytes / size * 10.0).round() / 10.0;
+    format!("{tenths} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("0B", 0)]
+    #[case("64KiB", 65_536)]
+    #[case(" 1.5 MiB ", 1_572_864)]
+    #[case("20GiB", 21_474_836_480)]
+    fn an_amount_is_read_in_its_unit(#[case] text: &str, #[case] bytes: u64) {
+        assert_eq!(text.parse(), Ok(Bytes(bytes)));
+    }
+
+    #[rstest]
+    #[case("64", "has no unit")]
+    #[case("64KB", "is not a finite number")]
+    #[case("-1KiB", "is not a finite number")]
+    #[case("nanMiB", "is not a finite number")]
+    #[case("", "has no unit")]
+    fn what_is_no_amount_is_refused_and_says_why(#[case] text: &str, #[case] why: &str) {
+        let error = text.parse::<Bytes>().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[rstest]
+    #[case("64KiB/step", Ok(65_536.0))]
+    #[case("0B/step", Ok(0.0))]
+    #[case("64KiB", Err("an amount a step"))]
+    #[case("64/step", Err("has no unit"))]
+    fn a_slope_limit_names_its_unit_and_its_step(#[case] text: &str, #[case] read: Result<f64, &str>) {
+        match (text.parse::<BytesPerStep>(), read) {
+            (Ok(limit), Ok(bytes)) => assert_eq!(limit.0, bytes),
+            (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case("64KiB/step", Rate { bytes: 65_536.0, per: Per::Step }, "64 KiB/step")]
+    #[case("1.5MiB/s", Rate { bytes: 1_572_864.0, per: Per::Second }, "1.5 MiB/s")]
+    fn growth_is_counted_by_step_or_by_second(#[case] text: &str, #[case] rate: Rate, #[case] shown: &str) {
+        assert_eq!((text.parse(), rate.to_string()), (Ok(rate), shown.to_owned()));
+    }
+
+    #[test]
+    fn growth_in_neither_is_refused() {
+        assert!(matches!("64KiB/min".parse::<Rate>(), Err(BytesError::NotPerStep { .. })));
+    }
+
+    #[rstest]
+    #[case(0.0, "0 B")]
+    #[case(1023.0, "1023 B")]
+    #[case(65_536.0, "64 KiB")]
+    #[case(-1_572_864.0, "-1.5 MiB")]
+    #[case(78_920_000_000.0, "73.5 GiB")]
+    fn an_amount_is_shown_in_the_largest_unit_it_reaches(#[case] bytes: f64, #[case] text: &str) {
+        assert_eq!(shown(bytes), text);
+    }
+}

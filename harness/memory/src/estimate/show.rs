@@ -1,0 +1,30 @@
+//! An estimate as a table.
+
+use std::fmt::Write;
+
+use super::Estimate;
+use crate::bytes::Bytes;
+
+/// The parts one under the other, their sum, and what it means for the capacity.
+pub fn text(estimate: &Estimate) -> String {
+    let Estimate { model, parameters, trained, total_bytes, .. } = estimate;
+    let mut text = format!("{model}: {parameters} parameters, {trained} of them trained\n\n");
+    for part in estimate.parts.iter().filter(|part| part.bytes > 0) {
+        line(&mut text, &part.name, part.bytes, &part.of);
+    }
+    line(&mut text, "total", *total_bytes, "");
+    if let Some(capacity) = estimate.capacity_bytes {
+        let (verdict, apart) =
+            if estimate.fits { ("fits, and leaves", "") } else { ("does not fit:", " over") };
+        let difference = Bytes(capacity.abs_diff(*total_bytes));
+        line(&mut text, "capacity", capacity, &format!("{verdict} {difference}{apart}"));
+    }
+    text.push_str("\nBeside it a run has what follows from no architecture: a CUDA context, workspaces, fragmentation.\n");
+    text
+}
+
+fn line(text: &mut String, name: &str, bytes: u64, of: &str) {
+    let line = format!("  {name:<12} {:>10}   {of}", Bytes(bytes).to_string());
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{}", line.trim_end());
+}

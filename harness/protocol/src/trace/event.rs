@@ -1,0 +1,431 @@
+//! What a trainer writes: one JSON object a line, the only thing an invariant may see.
+//!
+//! Unknown fields are ignored and unknown events are an error. A field that a trainer cannot give is absent, and the
+//! invariants that need it say so.
+
+mod run;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::number::Number;
+use crate::plan::Boundary;
+use crate::vocabulary::{Adaptation, Moment};
+pub use run::Run;
+
+/// One line of a trace.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each variant is documented by the type it carries")]
+pub enum Event {
+    Run(Box<Run>),
+    MicroBatch(MicroBatch),
+    Update(Update),
+    State(Box<State>),
+    Probe(Box<Probe>),
+    Memory(Memory),
+    Epoch(Epoch),
+    Evaluation(Evaluation),
+    Checkpoint(Checkpoint),
+    Adapted(Adapted),
+    Oom(Oom),
+    End(End),
+}
+
+impl Event {
+    /// The event's name as the trace has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::MicroBatch(_) => "micro_batch",
+            Self::Update(_) => "update",
+            Self::State(_) => "state",
+            Self::Probe(_) => "probe",
+            Self::Memory(_) => "memory",
+            Self::Epoch(_) => "epoch",
+            Self::Evaluation(_) => "evaluation",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Adapted(_) => "adapted",
+            Self::Oom(_) => "oom",
+            Self::End(_) => "end",
+        }
+    }
+}
+
+/// One forward and backward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MicroBatch {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// The micro-batch within its epoch, from 0.
+    pub index: u64,
+    /// Ids of the samples in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<u64>>,
+    /// Rows of the forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Positions of a row, padding included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u64>,
+    /// Positions that are not padding, over all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Supervised positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<u64>,
+    /// Bytes of key-value cache allocated by this forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
+    /// Whether activations of this forward are recomputed in the backward pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpointing: Option<bool>,
+    /// Sums before any scaling, each with the weight that it is to be divided by.
+    #[serde(default)]
+    pub losses: Vec<Loss>,
+}
+
+impl MicroBatch {
+    /// Positions of the forward, padding included; 0 where it does not say.
+    pub fn positions(&self) -> u64 {
+        self.rows.zip(self.width).map_or(0, |(rows, width)| rows.saturating_mul(width))
+    }
+}
+
+/// One summed loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Loss {
+    /// `lm`, or the name of a head.
+    pub name: String,
+    /// The sum over what the weight counts.
+    pub sum: Number,
+    /// What the trainer divides by: targets, samples.
+    pub weight: Number,
+}
+
+impl Loss {
+    /// A sum over so many targets, or samples.
+    pub fn new(name: impl Into<String>, sum: f64, weight: u64) -> Self {
+        Self { name: name.into(), sum: Number(sum), weight: Number(weight as f64) }
+    }
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Update {
+    /// Updates done, this one included: the first is 1.
+    pub step: u64,
+    /// Micro-batches whose gradients the trainer believes to be in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batches: Option<u64>,
+    /// Supervised positions in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<u64>,
+    /// Learning rate of each optimizer group.
+    #[serde(default)]
+    pub lr: Vec<Number>,
+    /// Global L2 norm of the gradients before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<Number>,
+    /// Global L2 norm of the gradients that the optimizer was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clipped_norm: Option<Number>,
+    /// False where the step was skipped.
+    #[serde(default = "yes")]
+    pub applied: bool,
+    /// Digest of all trainable parameters after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Everything that the next update depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct State {
+    /// When it was taken.
+    pub at: Moment,
+    /// Updates done.
+    pub step: u64,
+    /// Every parameter.
+    #[serde(default)]
+    pub tensors: Vec<TensorState>,
+    /// Digest of the position of the random stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rng: Option<String>,
+    /// Steps that the schedule has taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_step: Option<u64>,
+    /// Where the data stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// Micro-batches in the open window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
+    /// Digest of the open window's gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_digest: Option<String>,
+    /// The best evaluation so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Number>,
+    /// The loss scale, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaler: Option<Number>,
+    /// Digest of the averaged weights, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<String>,
+}
+
+/// One parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TensorState {
+    /// Its name.
+    pub name: String,
+    /// `base`, `adapter` or a head's name; `frozen` where its user froze it before training.
+    pub group: String,
+    /// Its extents.
+    pub shape: Vec<u64>,
+    /// Its number format.
+    pub dtype: String,
+    /// Whether it should learn.
+    pub trainable: bool,
+    /// Whether an optimizer holds it.
+    pub optimized: bool,
+    /// Digest of its values.
+    pub digest: String,
+    /// Digest of its optimizer state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moments: Option<String>,
+    /// L2 norm of its gradient at the last update, before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<Number>,
+    /// A few seeded signed sums of its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sketch: Vec<Number>,
+}
+
+impl TensorState {
+    /// Values in it.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().fold(1, |elements, extent| elements.saturating_mul(*extent))
+    }
+}
+
+/// Where the data stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Cursor {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Micro-batches of it that are done.
+    pub micro_batches: u64,
+}
+
+/// A forward outside training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ProbeMade")]
+pub struct Probe {
+    /// The plan's name for it.
+    pub name: String,
+    /// `start`, `end`, or `cycle-N` for the N-th model of the plan's `cycles`, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// One entry a sample.
+    pub rows: Vec<ProbeRow>,
+    /// Positions of a row, padding included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u64>,
+    /// Bytes of key-value cache that it allocated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
+    /// Gradients of the batch's loss, one entry a trained tensor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gradients: Vec<ProbeGradient>,
+}
+
+/// What a probe gave for one sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeRow {
+    /// Summed language-model loss.
+    pub loss: Number,
+    /// A few seeded signed sums of the logits at each real position, flattened.
+    #[serde(default)]
+    pub logits: Vec<Number>,
+    /// The head's output, flattened.
+    #[serde(default)]
+    pub head: Vec<Number>,
+    /// Non-finite values among all of the row's outputs, padding included.
+    #[serde(default)]
+    pub nonfinite: u64,
+}
+
+/// The gradient of one tensor under a probe's loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeGradient {
+    /// The tensor.
+    pub name: String,
+    /// Its extents.
+    pub shape: Vec<u64>,
+    /// L2 norm.
+    pub norm: Number,
+    /// A few seeded signed sums.
+    pub sketch: Vec<Number>,
+}
+
+/// Memory at a boundary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Memory {
+    /// The boundary.
+    pub at: Boundary,
+    /// Updates done.
+    pub step: u64,
+    /// What was measured, by lane; a lane that cannot be read is null or absent.
+    pub lanes: std::collections::BTreeMap<String, Option<u64>>,
+}
+
+/// An edge of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Epoch {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Which edge.
+    pub edge: Edge,
+}
+
+/// Begin or end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Edge {
+    Begin,
+    End,
+}
+
+/// A pass over the evaluation samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evaluation {
+    /// Updates done.
+    pub step: u64,
+    /// Ids of the evaluated samples, in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<u64>>,
+    /// One entry a batch and loss: sums and weights.
+    #[serde(default)]
+    pub losses: Vec<Loss>,
+    /// The figure that the trainer reports and chooses its best by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Number>,
+    /// Digest of everything trainable before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_before: Option<String>,
+    /// And after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_after: Option<String>,
+    /// The random stream before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rng_before: Option<String>,
+    /// And after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rng_after: Option<String>,
+    /// Units dropped while it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+}
+
+/// A checkpoint was written, read or removed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpoint {
+    /// What happened.
+    pub edge: CheckpointEdge,
+    /// Updates done.
+    pub step: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Micro-batches of it that are done.
+    pub micro_batches: u64,
+    /// Its folder.
+    pub path: String,
+    /// File operations that the trainer has made so far, where it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
+    /// Checkpoints that claimed to be whole and were not, and were passed over for this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
+}
+
+/// What happened to a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum CheckpointEdge {
+    Saved,
+    Loaded,
+    Deleted,
+}
+
+/// The trainer changed its own settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Adapted {
+    /// The setting.
+    pub what: Adaptation,
+    /// The value before.
+    pub from: serde_json::Value,
+    /// The value after.
+    pub to: serde_json::Value,
+    /// The accumulation after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulation: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Adapted {
+    /// Samples a micro-batch before and after, where it is they that were adapted.
+    pub fn batches(&self) -> Option<(u64, u64)> {
+        (self.what == Adaptation::Batch).then(|| self.from.as_u64().zip(self.to.as_u64()))?
+    }
+}
+
+/// An allocation failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Oom {
+    /// Where.
+    pub device: String,
+    /// How much was asked for.
+    pub requested_bytes: u64,
+}
+
+/// The last line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct End {
+    /// Why the run ended.
+    pub reason: EndReason,
+    /// More, where there is more to say.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum EndReason {
+    Done,
+    Stopped,
+    MemoryLimit,
+    Error,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::MemoryLimit => "memory-limit",
+            Self::Error => "error",
+        })
+    }
+}

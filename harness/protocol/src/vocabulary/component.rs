@@ -1,0 +1,52 @@
+//! The parts of a trainer that a finding can name.
+
+use super::words;
+
+words! {
+    /// The part of a trainer that a finding names as the likeliest cause. Its meaning says where to look first.
+    Component, "component" {
+        Boundary = "boundary": "The rule that decides when an accumulation window is full. Look at the condition in front of `optimizer.step()`: it should count micro-batches since the last step, and the count should be saved.",
+        Window = "window": "The gradients of the open accumulation window. Look at whether they are saved with a checkpoint, and at every place that calls `zero_grad()`.",
+        Step = "step": "The count of optimizer steps. Look at whether a resume restores it, and at what else counts.",
+        Schedule = "schedule": "The learning-rate schedule. Look at how often `scheduler.step()` runs, at its total number of updates, and at whether its state is saved.",
+        Normaliser = "normaliser": "What a loss is divided by. Look at the division by tokens, micro-batches or ranks, and do it once for the whole window.",
+        Clipper = "clipper": "Gradient clipping. Look at where it runs: once per optimizer step, over all parameters, after unscaling.",
+        Optimizer = "optimizer": "The optimizer's update. Look at its hyper-parameters and at whether it runs where it should.",
+        OptimizerGroups = "optimizer-groups": "Which parameters the optimizer holds. Look at where the groups are built: after adapters and heads are added, from every parameter that requires a gradient.",
+        Moments = "moments": "The optimizer's state per parameter. Look at whether `optimizer.state_dict()` is saved and loaded, and into the same order of parameters.",
+        Order = "order": "The order of the samples. Look at the sampler's seed per epoch, and at how a resume skips what was seen.",
+        Cursor = "cursor": "Where in the epoch the data stands. Look at how a resume skips: in micro-batches, not in samples or updates.",
+        Data = "data": "The samples themselves. Look at the dataset, the sampler and `drop_last`.",
+        Loader = "loader": "The data loader. Look at what it yields per epoch, and at its workers.",
+        Collator = "collator": "The code that makes a batch of samples. Look at truncation, padding width and side, and the mask.",
+        Labels = "labels": "Which positions are supervised. Look at the shift by one and at positions that are masked out.",
+        AttentionMask = "attention-mask": "The attention mask and positions. Look at whether padding is masked on the side where it is, and at rows with no token.",
+        Numerics = "numerics": "A number that is not finite, or lost precision. Look at the first place where it appears, and at divisions by a count that can be 0.",
+        Seeding = "seeding": "What draws from no seed. Look at initial weights, shuffling and dropout for generators that nobody seeds.",
+        Rng = "rng": "The random stream. Look at whether its state is saved with a checkpoint and loaded after everything that draws.",
+        Evaluation = "evaluation": "The evaluation phase. Look at `model.eval()` and `model.train()` around it, the random stream, and the last partial batch.",
+        Adapters = "adapters": "LoRA adapters: their shapes, their scale and which modules they are on. Look at the configuration that is saved with them.",
+        AdapterLoader = "adapter-loader": "What loads adapters and heads from disk. Look at names that do not match and at a load that is not strict.",
+        Heads = "heads": "A head beside the language model. Look at whether it is trained, and saved as a module.",
+        CachePolicy = "cache-policy": "Whether the key-value cache is off in training. Look at `use_cache`, before the first forward.",
+        Checkpointing = "checkpointing": "Activation checkpointing. Look at whether it is enabled on the model that is trained.",
+        Checkpoint = "checkpoint": "Saving itself. Look at what a save changes in the running training: modes, streams, weights.",
+        CheckpointStore = "checkpoint-store": "How checkpoints reach the disk. Write to a temporary name, sync, rename, and verify checksums on load.",
+        CheckpointSections = "checkpoint-sections": "Which parts of the state a checkpoint has. Look for the part that the finding names in what is saved and loaded.",
+        Log = "log": "The log of the run. Look at what is written at each logging step, and when.",
+        Estimate = "estimate": "The prediction of memory. Look at the part that the finding names: moments, activations, logits.",
+        Breaker = "breaker": "What makes room when memory runs short. Caches first, then smaller micro-batches with more accumulation.",
+        CacheOrder = "cache-order": "The order in which a model is freed and a cache is cleared. Free first: what is in use when a cache is cleared stays.",
+        Placement = "placement": "Where the model is computed. Look at what stays on a device that was given up.",
+        ErrorType = "error-type": "How running out of memory is recognised. Match the error's type, not words in its message.",
+        KeptReference = "kept-reference": "An object that still holds an unloaded model. Look for a global, a closure or a list that refers to the model.",
+        KeptEachUpdate = "kept-each-update": "Something kept at every optimizer step. Look for losses, gradients or outputs that are appended with their graph.",
+        KeptEachEvaluation = "kept-each-evaluation": "Something kept at every evaluation. Look for metrics that are never reset.",
+        KeptEachCheckpoint = "kept-each-checkpoint": "Something kept at every save. Look for state dictionaries that are held after writing.",
+        KeptEachEpoch = "kept-each-epoch": "Something kept at every epoch's edge. Look for iterators, workers and histories.",
+        Heap = "heap": "The heap of the program. Less is held than before, so something was freed that used to be kept.",
+        Native = "native": "Memory that the program's own allocator did not give out. Look at native libraries, thread stacks and file mappings.",
+        Waiver = "waiver": "A waiver in `traintrue.toml`. Remove the waiver: nothing needs it any more, or its last day has passed.",
+        Protocol = "protocol": "The trainer's side of the protocol. Look at what the process printed to standard error, and at the line of the trace.",
+    }
+}

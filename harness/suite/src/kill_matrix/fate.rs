@@ -1,0 +1,96 @@
+//! What happens to planted faults: the rows of the kill matrix.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use traintrue_judge::verdict::Verdict;
+use traintrue_protocol::exit::Exit;
+
+/// What happened to one planted fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Every invariant that must break did, and nothing outside `must` and `may`.
+    Caught,
+    /// An invariant that must break held.
+    Missed,
+    /// Something broke that is on neither list.
+    Noisy,
+    /// Its traces are those of the clean trainer.
+    Unviable,
+    /// It did not end in time.
+    Timeout,
+}
+
+impl Fate {
+    /// Every fate, the good one first.
+    pub const ALL: [Self; 5] = [Self::Caught, Self::Missed, Self::Noisy, Self::Unviable, Self::Timeout];
+
+    /// Its name, as reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caught => "caught",
+            Self::Missed => "missed",
+            Self::Noisy => "noisy",
+            Self::Unviable => "unviable",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// A row of the kill matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultOutcome {
+    /// The fault's id.
+    pub fault: String,
+    /// The bug class: its scenario's.
+    pub class: String,
+    /// The scenario it was tried on.
+    pub scenario: String,
+    /// What came of it.
+    pub verdict: Fate,
+    /// Invariants that must break.
+    pub expected: Vec<String>,
+    /// Invariants that may.
+    pub may: Vec<String>,
+    /// Invariants that broke.
+    pub broke: Vec<String>,
+    /// The component that the findings of the must invariants name.
+    pub component: String,
+    /// Random plans on which it was caught, of those tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<Share>,
+}
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Share {
+    pub caught: u64,
+    pub tried: u64,
+}
+
+/// The document of `faults`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The version of this document.
+    pub schema: u32,
+    /// The verdict over the clean trainer.
+    pub baseline: Verdict,
+    /// The matrix.
+    pub faults: Vec<FaultOutcome>,
+    /// How many of each fate.
+    pub summary: BTreeMap<String, u64>,
+}
+
+impl FaultReport {
+    /// The exit status of `faults`.
+    pub fn exit(&self) -> Exit {
+        match self.baseline {
+            Verdict::Broken => Exit::Baseline,
+            _ if self.faults.iter().any(|fault| fault.verdict != Fate::Caught) => Exit::Broken,
+            Verdict::NotJudged => Exit::NotJudged,
+            Verdict::Held | Verdict::Waived => Exit::Held,
+        }
+    }
+}

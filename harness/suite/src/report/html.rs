@@ -1,0 +1,146 @@
+//! What a person opens in a browser: one page that needs no network and no script, in light and in dark, on a phone and on a
+//! desk. Everything that comes from a trainer is text, and is escaped.
+
+mod memory;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use traintrue_judge::finding::Finding;
+use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
+
+use super::plot::Plot;
+use super::text::{many, proof, stands};
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// Nothing is fetched and nothing is run, even where an escape were forgotten.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+/// The page of `run`, with the memory of the runs that were sampled.
+pub fn run(report: &RunReport, plots: &[Plot]) -> String {
+    let summary = report.summary;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "traintrue: " (report.trainer) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (report.trainer) }
+                    p.counts {
+                        @for (verdict, count) in [
+                            (Verdict::Held, summary.held),
+                            (Verdict::Broken, summary.broken),
+                            (Verdict::NotJudged, summary.not_judged),
+                            (Verdict::Waived, summary.waived),
+                        ] {
+                            @if count > 0 { (chip(verdict, Some(count))) }
+                        }
+                    }
+                    p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
+                    @for note in &report.notes { p.note { (note) } }
+                }
+                main {
+                    (verdicts(&report.outcomes))
+                    @if report.outcomes.iter().any(|outcome| !outcome.findings.is_empty()) {
+                        h2 { "Findings" }
+                        @for outcome in &report.outcomes { (findings(outcome)) }
+                    }
+                    @if !plots.is_empty() {
+                        h2 { "Memory" }
+                        @for plot in plots { (memory::figure(plot)) }
+                    }
+                }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn verdicts(outcomes: &[Outcome]) -> Markup {
+    html! {
+        table.verdicts {
+            thead { tr { th { "Verdict" } th { "Scenario" } th { "What was proved" } th.number { "Time" } } }
+            tbody {
+                @for outcome in outcomes {
+                    tr {
+                        td { (chip(outcome.verdict, None)) }
+                        th scope="row" {
+                            @if outcome.findings.is_empty() { (outcome.scenario) }
+                            @else { a href={ "#" (outcome.scenario) } { (outcome.scenario) } }
+                        }
+                        td { (proved(outcome)) }
+                        td.number { (format!("{:.1} s", outcome.seconds)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The line of the table, and behind it how much each invariant compared.
+fn proved(outcome: &Outcome) -> Markup {
+    html! {
+        @if outcome.compared.is_empty() { (proof(outcome)) }
+        @else {
+            details {
+                summary { (proof(outcome)) }
+                ul { @for (invariant, &count) in &outcome.compared {
+                    li { code { (invariant) } " " (many(count, "comparison")) }
+                } }
+            }
+        }
+        @for note in &outcome.notes { p.note { (note) } }
+    }
+}
+
+/// Every finding; the first of each invariant is open, for the true cause stands first.
+fn findings(outcome: &Outcome) -> Markup {
+    let first =
+        |at: usize| !outcome.findings[..at].iter().any(|it| it.invariant == outcome.findings[at].invariant);
+    html! {
+        @if !outcome.findings.is_empty() {
+            h3 id=(outcome.scenario) { (outcome.scenario) }
+            @for (at, it) in outcome.findings.iter().enumerate() { (finding(it, first(at))) }
+        }
+    }
+}
+
+fn finding(it: &Finding, open: bool) -> Markup {
+    html! {
+        details.finding.excused[it.waived.is_some()] open[open && it.waived.is_none()] {
+            summary {
+                code { (it.invariant) } " is broken in " strong { (it.run) }
+                @if let Some(waived) = &it.waived { ", " (waived) }
+            }
+            dl {
+                dt { "where" } dd { (stands(it)) }
+                dt { "expected" } dd { (it.expected) }
+                dt { "actual" } dd { (it.actual) }
+                dt { "cause" } dd { (it.cause) }
+                dt { "component" } dd { (it.component) }
+                dt { "reproduce" } dd { code { (it.reproduce) } }
+                dt { "trace" } dd { code { (it.trace) } }
+            }
+        }
+    }
+}
+
+/// A verdict by sign, word and colour: none of the three alone.
+fn chip(verdict: Verdict, count: Option<u64>) -> Markup {
+    let (class, sign) = match verdict {
+        Verdict::Held => ("held", "✓"),
+        Verdict::Broken => ("broken", "✗"),
+        Verdict::NotJudged => ("not-judged", "?"),
+        Verdict::Waived => ("waived", "~"),
+    };
+    html! { span.chip.(class) { (sign) " " @if let Some(count) = count { (count) " " } (verdict.name()) } }
+}
+
+#[cfg(test)]
+mod tests;

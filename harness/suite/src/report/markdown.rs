@@ -1,0 +1,42 @@
+//! What the page of a CI job shows: the verdicts as a table, and the first finding of each invariant.
+
+use std::fmt::Write;
+
+use traintrue_judge::verdict::{Outcome, RunReport};
+use traintrue_memory::markdown::plain;
+
+use super::text::{fields, firsts, mark, proof};
+
+/// The page of `run`.
+pub fn run(report: &RunReport) -> String {
+    let mut page = format!("# traintrue: {}\n\n", report.summary);
+    put(&mut page, format_args!("{}. Contract: {}.\n\n", plain(&report.trainer), report.contract));
+    for note in &report.notes {
+        put(&mut page, format_args!("{}\n\n", plain(note)));
+    }
+    page.push_str("| verdict | scenario | what was proved |\n|---|---|---|\n");
+    for outcome in &report.outcomes {
+        let (_, mark) = mark(outcome.verdict);
+        let (scenario, proof) = (plain(&outcome.scenario), plain(&proof(outcome)));
+        put(&mut page, format_args!("| {mark} | {scenario} | {proof} |\n"));
+    }
+    report.outcomes.iter().for_each(|outcome| findings(&mut page, outcome));
+    page
+}
+
+fn findings(page: &mut String, outcome: &Outcome) {
+    for (finding, head) in firsts(outcome) {
+        put(page, format_args!("\n## {}: {}\n\n", plain(&outcome.scenario), plain(&head)));
+        for (name, value) in fields(finding) {
+            put(page, format_args!("- **{name}** {}\n", plain(&value)));
+        }
+        if let Some(waived) = &finding.waived {
+            put(page, format_args!("- **{}**\n", plain(&waived.to_string())));
+        }
+    }
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments) {
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(what);
+}

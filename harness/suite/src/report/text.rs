@@ -1,0 +1,238 @@
+//! What a person reads: one line a scenario or fault, and a block a finding.
+
+use std::fmt::Write;
+
+use traintrue_judge::finding::{At, Finding};
+use traintrue_judge::rules::find;
+use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
+
+use super::paint::{Paint, Tone};
+use crate::kill_matrix::{Fate, FaultOutcome, FaultReport};
+
+/// The report of `run` and `check`.
+pub fn run(report: &RunReport, paint: Paint) -> String {
+    // Files that a run left name no trainer and no contract.
+    let mut text = match report.trainer.as_str() {
+        "" => String::new(),
+        trainer => format!("{trainer}\ncontract: {}\n", report.contract),
+    };
+    report.notes.iter().for_each(|note| put(&mut text, format_args!("{note}\n")));
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let longest = |width: usize, it: &Outcome| width.max(it.scenario.chars().count().min(60));
+    let ids = report.outcomes.iter().fold(0, longest);
+    let proofs: Vec<String> = report.outcomes.iter().map(proof).collect();
+    let proof_width = proofs.iter().map(|proof| proof.chars().count().min(90)).max().unwrap_or(0);
+    for (outcome, proof) in report.outcomes.iter().zip(&proofs) {
+        let (tone, mark) = mark(outcome.verdict);
+        let mark = paint.tone(tone, format!("{mark:<12}"));
+        let seconds = paint.tone(Tone::Faint, format!("{:>6.1} s", outcome.seconds));
+        put(
+            &mut text,
+            format_args!("{mark}  {:<ids$}  {proof:<proof_width$}  {seconds}\n", outcome.scenario),
+        );
+        for note in &outcome.notes {
+            put(&mut text, format_args!("{:14}{:<ids$}  {}\n", "", "", paint.tone(Tone::Faint, note)));
+        }
+    }
+    for outcome in &report.outcomes {
+        findings(&mut text, outcome, paint);
+    }
+    put(&mut text, format_args!("\n{}\n", report.summary));
+    text
+}
+
+/// The report of `faults`; `differences` from the golden matrix come last.
+pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> String {
+    let mut text = String::new();
+    let width = |of: fn(&FaultOutcome) -> &str| {
+        report.faults.iter().map(|fault| of(fault).chars().count()).max().unwrap_or(0)
+    };
+    let (ids, scenarios, components) =
+        (width(|it| &it.fault), width(|it| &it.scenario), width(|it| &it.component));
+    for it in &report.faults {
+        let tone = if it.verdict == Fate::Caught { Tone::Good } else { Tone::Bad };
+        let fate = paint.tone(tone, format!("{:<8}", it.verdict.name()));
+        let random = it.random.map(|share| format!("{}/{}", share.caught, share.tried)).unwrap_or_default();
+        let by = match it.broke.as_slice() {
+            [] => "nothing broke".to_owned(),
+            broke => broke.join(", "),
+        };
+        put(
+            &mut text,
+            format_args!(
+                "{fate}  {:<ids$}  {:<scenarios$}  {random:>5}  {:<components$}  {by}\n",
+                it.fault, it.scenario, it.component
+            ),
+        );
+        if it.verdict != Fate::Caught {
+            let may = if it.may.is_empty() { String::new() } else { format!("; may: {}", it.may.join(", ")) };
+            put(&mut text, format_args!("{:10}must: {}{may}\n", "", it.expected.join(", ")));
+        }
+    }
+    let counts: Vec<String> = Fate::ALL
+        .into_iter()
+        .map(|fate| format!("{} {}", report.summary.get(fate.name()).copied().unwrap_or(0), fate.name()))
+        .collect();
+    put(&mut text, format_args!("\n{}\n", counts.join(", ")));
+    for difference in differences {
+        put(&mut text, format_args!("{}\n", paint.tone(Tone::Bad, difference)));
+    }
+    text
+}
+
+/// What a verdict rests on, or what stands in its way.
+pub(super) fn proof(outcome: &Outcome) -> String {
+    if let Some(reason) = outcome.reason.as_ref().filter(|_| outcome.verdict != Verdict::Broken) {
+        return reason.clone();
+    }
+    let counted = |name: &str| outcome.counted.get(name).copied().unwrap_or(0);
+    let (cuts, runs) = (counted("cuts"), counted("runs"));
+    let mut parts = match (cuts, runs) {
+        (0, 0) => Vec::new(),
+        (0, runs) => vec![many(runs, "run")],
+        (cuts, _) => vec![many(cuts, "cut")],
+    };
+    parts.extend([counted("updates")].iter().filter(|&&it| it > 0).map(|&it| many(it, "update")));
+    parts.push(many(outcome.compared.values().sum(), "comparison"));
+    if !outcome.findings.is_empty() {
+        parts.push(many(outcome.findings.len() as u64, "finding"));
+    } else if bit_for_bit(outcome) {
+        parts.push(match counted("repeats") {
+            0 => "bit-identical".to_owned(),
+            repeats => format!("within the spread of {}", many(repeats, "repeat")),
+        });
+    }
+    parts.extend(waste(counted("tokens"), counted("positions")));
+    parts.join(", ")
+}
+
+/// Whether something was compared bit for bit.
+fn bit_for_bit(outcome: &Outcome) -> bool {
+    outcome.compared.keys().filter_map(|name| find(name)).any(|rule| rule.compares.bit_for_bit())
+}
+
+/// The share of positions that held padding.
+fn waste(tokens: u64, positions: u64) -> Option<String> {
+    let padding = positions.checked_sub(tokens).filter(|&padding| padding > 0)?;
+    Some(format!("{:.0} % padding", 100.0 * padding as f64 / positions as f64))
+}
+
+/// The first finding of each invariant in full, in the order of the findings: the true cause stands first.
+fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
+    let firsts = firsts(outcome);
+    for (finding, head) in &firsts {
+        let head = format!("{}: {head}", outcome.scenario);
+        put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
+        for (name, value) in fields(finding) {
+            let name = paint.tone(Tone::Faint, format!("{name:<9}"));
+            put(text, format_args!("  {name}  {}\n", within_its_block(&value)));
+        }
+        if let Some(waived) = &finding.waived {
+            put(text, format_args!("  {}\n", paint.tone(Tone::Unsure, waived)));
+        }
+    }
+    if outcome.findings.len() > firsts.len() {
+        let all = many(outcome.findings.len() as u64, "finding");
+        put(text, format_args!("\n{}: {all} in all; --format json has each\n", outcome.scenario));
+    }
+}
+
+/// What a trainer says may have several lines, or codes that a terminal would obey.
+fn within_its_block(value: &str) -> String {
+    let line = |line: &str| {
+        line.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+    };
+    value.lines().map(line).collect::<Vec<String>>().join("\n             ")
+}
+
+/// The first finding of each invariant, and what it is called.
+pub(super) fn firsts(outcome: &Outcome) -> Vec<(&Finding, String)> {
+    let mut firsts: Vec<(&Finding, String)> = Vec::new();
+    for finding in &outcome.findings {
+        if firsts.iter().any(|(shown, _)| shown.invariant == finding.invariant) {
+            continue;
+        }
+        let of_it = outcome.findings.iter().filter(|it| it.invariant == finding.invariant);
+        let others = match of_it.count() - 1 {
+            0 => String::new(),
+            others => format!(" and in {}", many(others as u64, "other run")),
+        };
+        firsts.push((finding, format!("{} is broken in {}{others}", finding.invariant, finding.run)));
+    }
+    firsts
+}
+
+/// What a finding says, by name.
+pub(super) fn fields(finding: &Finding) -> [(&'static str, String); 6] {
+    let of = if finding.line == 0 { "," } else { " of" };
+    [
+        ("where", format!("{}{of} {}", stands(finding), finding.trace)),
+        ("expected", finding.expected.clone()),
+        ("actual", finding.actual.clone()),
+        ("cause", finding.cause.clone()),
+        ("component", finding.component.to_string()),
+        ("reproduce", finding.reproduce.clone()),
+    ]
+}
+
+/// A finding on one line, for a log.
+pub fn line(finding: &Finding) -> String {
+    let Finding { invariant, run, at, expected, actual, cause, .. } = finding;
+    let waived = finding.waived.as_ref().map(|waived| format!("; {waived}")).unwrap_or_default();
+    format!("{invariant} in {run} at {}: expected {expected}, found {actual}; {cause}{waived}", place(at))
+}
+
+/// Where a finding stands in its file. What a run left beside a trace has no lines.
+pub(super) fn stands(finding: &Finding) -> String {
+    match finding.line {
+        0 => place(&finding.at),
+        line => format!("{}, line {line}", place(&finding.at)),
+    }
+}
+
+pub(super) fn place(at: &At) -> String {
+    let mut place = at.event.replace('_', "-");
+    if let Some(name) = &at.name {
+        put(&mut place, format_args!(" {name}"));
+    }
+    if let Some(index) = at.index {
+        put(&mut place, format_args!(" {index}"));
+    }
+    if let Some(epoch) = at.epoch {
+        put(&mut place, format_args!(" of epoch {epoch}"));
+    }
+    if let Some(step) = at.step {
+        put(&mut place, format_args!(" at step {step}"));
+    }
+    place
+}
+
+/// A verdict by sign and word.
+pub(super) fn mark(verdict: Verdict) -> (Tone, &'static str) {
+    match verdict {
+        Verdict::Held => (Tone::Good, "✓ held"),
+        Verdict::Broken => (Tone::Bad, "✗ broken"),
+        Verdict::NotJudged => (Tone::Unsure, "? not judged"),
+        Verdict::Waived => (Tone::Unsure, "~ waived"),
+    }
+}
+
+/// `1 cut`, `1,341 updates`.
+pub(super) fn many(count: u64, what: &str) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{grouped} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments) {
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(what);
+}
