@@ -10,7 +10,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The fenced blocks of this kind, in order.
 fn blocks(kind: &str) -> Vec<String> {
-    let text = fs::read_to_string(Path::new(ROOT).join("harness/core/README.md")).unwrap();
+    let text = fs::read_to_string(Path::new(ROOT).join("harness/protocol/README.md")).unwrap();
     let mut blocks = Vec::new();
     let mut rest = text.as_str();
     while let Some((_, after)) = rest.split_once(&format!("\n```{kind}\n")) {

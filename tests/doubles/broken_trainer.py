@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The trainer of harness/core/examples/two_parameters.py with parts of it replaced by wrong ones, by name:
+"""The trainer of harness/protocol/examples/two_parameters.py with parts of it replaced by wrong ones, by name:
 
     python3 broken_trainer.py [BUG …] describe|run
 
@@ -11,7 +11,7 @@ import random
 import sys
 import time
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../harness/core/examples")
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../harness/suite/examples")
 sys.dont_write_bytecode = True
 sys.path.insert(0, EXAMPLES)
 

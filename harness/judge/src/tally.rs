@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::finding::{Finding, Sheet};
-use crate::rule::{Kind, Rule, RunEvidence};
-use crate::rules::find;
+use crate::rule::{Kind, Rank, Rule, RunEvidence};
 use crate::verdict::{Outcome, Verdict};
 
 /// How findings are labelled.
@@ -24,7 +23,8 @@ pub struct Tally<'a> {
     counted: BTreeMap<String, u64>,
     notes: BTreeSet<String>,
     unjudged: Vec<String>,
-    findings: Vec<Finding>,
+    /// Each with its invariant's place among causes.
+    findings: Vec<(Rank, Finding)>,
 }
 
 impl<'a> Tally<'a> {
@@ -43,10 +43,10 @@ impl<'a> Tally<'a> {
             self.count(name, *more);
         }
         let Some(broken) = &sheet.broken else { return };
-        if self.findings.iter().any(|other| other.invariant == rule.name && other.run == run) {
+        if self.findings.iter().any(|(_, other)| other.invariant == rule.name && other.run == run) {
             return;
         }
-        self.findings.push(Finding {
+        let finding = Finding {
             invariant: rule.name.to_owned(),
             component: broken.component,
             run: run.to_owned(),
@@ -58,7 +58,8 @@ impl<'a> Tally<'a> {
             reproduce: self.labels.reproduce.to_owned(),
             trace: (self.labels.trace)(trace),
             waived: None,
-        });
+        };
+        self.findings.push((rule.rank, finding));
     }
 
     /// One run, by an invariant that the scenario asks for: to have compared nothing is not to have passed.
@@ -104,8 +105,7 @@ impl<'a> Tally<'a> {
             self.unjudged.push("nothing was compared".to_owned());
         }
         // Roots before consequences; the order in which they were found decides between equals.
-        let rank = |finding: &Finding| find(&finding.invariant).map(|rule| rule.rank);
-        self.findings.sort_by_key(rank);
+        self.findings.sort_by_key(|(rank, _)| *rank);
         let reason = match self.unjudged.as_slice() {
             [] => None,
             [reason] => Some(reason.clone()),
@@ -123,7 +123,7 @@ impl<'a> Tally<'a> {
             compared: self.compared,
             counted: self.counted,
             notes: self.notes.into_iter().collect(),
-            findings: self.findings,
+            findings: self.findings.into_iter().map(|(_, finding)| finding).collect(),
             seconds: 0.0,
             traces: Vec::new(),
         }

@@ -23,7 +23,7 @@
 //!
 //! In a test with `harness = false`, `traintrue::test_main(MyTrainer::default)` makes each scenario a test of its own.
 //!
-//! `harness/core/examples/linear_regression.rs` is a whole one, and `resumable.rs` one that can be stopped anywhere.
+//! `harness/suite/examples/linear_regression.rs` is a whole one, and `resumable.rs` one that can be stopped anywhere.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! burn-train's `SupervisedTraining`, driven through its public API and nothing else, as a trainer of traintrue.
 //!
 //! ```text
-//! cargo build --release --manifest-path harness/burn-train/Cargo.toml --target-dir target
+//! cargo build --release --manifest-path harness/trainers/burn-train/Cargo.toml --target-dir target
 //! traintrue run --scenarios golden/results/burn-train-0.21/scenarios --trainer target/release/traintrue-burn-train
 //! ```
 //!

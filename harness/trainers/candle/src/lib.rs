@@ -1,7 +1,7 @@
 //! A training loop on candle, as one of its users writes it, as a trainer of traintrue.
 //!
 //! ```text
-//! cargo build --release --manifest-path harness/candle/Cargo.toml --target-dir target
+//! cargo build --release --manifest-path harness/trainers/candle/Cargo.toml --target-dir target
 //! traintrue run --trainer target/release/traintrue-candle
 //! ```
 //!
