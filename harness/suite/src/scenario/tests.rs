@@ -51,7 +51,7 @@ against = "whole"
 [[faults]]
 id = "fault"
 what = "w"
-component = "c"
+component = "boundary"
 must = ["determinism/repeat"]
 runs = ["cut-7"]
 [random]
