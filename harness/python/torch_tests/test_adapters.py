@@ -1,4 +1,4 @@
-"""The trainers that take a plan, by scenarios of the suite."""
+"""The adapters, run by the command through scenarios of the suite."""
 
 from __future__ import annotations
 
