@@ -1,6 +1,6 @@
-"""Measures what recording costs: a model of ten million parameters trains with and without it, alternately, in one process.
+"""Measures what recording costs: a model of ten million parameters trains with it and without it in turn, in one process.
 
-Two numbers per round. The ratio of processor time with and without recording contains every cost, and also the noise of the
+Two numbers per round. The ratio of processor time with and without recording contains every cost, and the noise of the
 machine: 10 % if it is shared. The share of the recorded epoch that is spent in the recorder's hooks leaves out only the calls
 of the hooks, and repeats within a few thousandths. With one thread, so that no thread waits for another:
 `OMP_NUM_THREADS=1 python benches/overhead.py`.
