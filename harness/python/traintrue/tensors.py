@@ -36,6 +36,9 @@ class Torch:
         import torch
 
         self._torch = torch
+        # The same in every process, so that two runs have comparable sketches.
+        generator = torch.Generator().manual_seed(0)
+        self._signs = torch.randint(0, 2, (SKETCHES, BLOCK), generator=generator).double() * 2 - 1
 
     def version(self) -> str:
         return f"torch {self._torch.__version__}"
@@ -89,16 +92,12 @@ class Torch:
         The signs matter. A plain sum misses every change whose parts cancel: the gradients of a softmax layer's bias always
         sum to 0. And the judge's bound on a sketch's error is that of random signs.
         """
-        torch = self._torch
         # On the CPU: not every device has float64.
         flat = self._held(tensor).flatten().cpu()
-        generator = torch.Generator().manual_seed(flat.numel())
-        # One row of signs serves every block, and is flipped as a whole: a large tensor needs the memory of one block only.
-        signs = self._signs(generator, SKETCHES, min(flat.numel(), BLOCK))
-        sums = torch.zeros(SKETCHES, dtype=torch.float64)
+        sums = self._torch.zeros(SKETCHES, dtype=self._torch.float64)
         for at, block in enumerate(flat.split(BLOCK)):
-            flip = self._signs(generator, SKETCHES) if at else 1.0
-            sums += flip * (signs[:, : block.numel()] @ block.double())
+            # Every block has the same row of signs, flipped as a whole: a large tensor needs the memory of one block only.
+            sums += self._signs[:, at % BLOCK] * (self._signs[:, : block.numel()] @ block.double())
         return sums.tolist()
 
     def dtype(self, tensor: Any) -> str:
@@ -139,10 +138,6 @@ class Torch:
                 seen.add(place)
                 held += storage.nbytes()
         return count, held
-
-    def _signs(self, generator: Any, *shape: int) -> Any:
-        """Random signs, +1 and -1."""
-        return self._torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
 
     def _held(self, tensor: Any) -> Any:
         """The real numbers of a tensor: the values of a sparse one, both parts of a complex one."""
