@@ -1,8 +1,8 @@
-"""What recording costs: a model of ten million parameters, trained with and without it in turn, in one process.
+"""Measures what recording costs: a model of ten million parameters trains with it and without it in turn, in one process.
 
-Two figures a round. The ratio of processor time with and without has all costs in it, and all that the machine does to one
-epoch and not to the next: a tenth, on a shared one. The share of the recorded epoch that passes inside the recorder's hooks
-lacks only what calling a hook costs, and is the same within a few thousandths. One thread, so that none waits for another:
+Two numbers per round. The ratio of processor time with and without recording contains every cost, and the noise of the
+machine: 10 % if it is shared. The share of the recorded epoch that is spent in the recorder's hooks leaves out only the calls
+of the hooks, and repeats within a few thousandths. With one thread, so that no thread waits for another:
 `OMP_NUM_THREADS=1 python benches/overhead.py`.
 """
 
@@ -32,7 +32,7 @@ REGISTERS = [
 
 
 class Inside:
-    """The processor time that passes in hooks."""
+    """Adds up the processor time inside the hooks that are registered from now on."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -68,7 +68,7 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    """Alternates, and prints the ratio of each pair and their median."""
+    """Alternates, and prints both numbers of each round and their medians."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model, criterion = Model(), nn.CrossEntropyLoss()
@@ -91,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
             without = epoch()
-            # Digests fall on every tenth update; the states at both ends of a recording are not part of a step.
+            # The states at the start and end of a recording are written outside the epoch, and do not count.
             with traintrue.record(Path(folder) / f"{number}.jsonl", model, optimizer, loader, criterion=criterion):
                 inside.seconds = 0.0
                 recorded = epoch()

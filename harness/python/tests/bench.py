@@ -1,4 +1,4 @@
-"""A loop over stand-ins, recorded."""
+"""A loop over stand-ins for torch's classes, ready to be recorded."""
 
 from __future__ import annotations
 

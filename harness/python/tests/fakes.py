@@ -1,4 +1,4 @@
-"""Stand-ins for torch's classes, with the hooks that the recorder uses and nothing else: its tests need no torch."""
+"""Stand-ins for torch's classes with the hooks that the recorder uses, so that its tests need no torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Parameter(Tensor):
         return Handle(self.after, hook)
 
     def backward(self, gradient: List[float]) -> None:
-        """What autograd does with a leaf: hooks before, add, hooks after."""
+        """What autograd does with a leaf: run the hooks, add the gradient, run the post-accumulate hooks."""
         for hook in self.before:
             hook(Tensor(gradient))
         held = self.grad.values if self.grad is not None else [0.0] * len(gradient)
@@ -68,7 +68,7 @@ class Parameter(Tensor):
 
 
 class Model:
-    """Two parameters, one of which may be frozen; in training mode it draws from the stream of `dropout`."""
+    """Two parameters, one of which may be frozen. In training mode a forward advances the stream of `dropout`."""
 
     def __init__(self, frozen: bool = False) -> None:
         self.training = True
@@ -133,13 +133,13 @@ class Optimizer:
 
 
 class Scaler:
-    """A GradScaler that overflows at some of its steps, counted from 0."""
+    """A GradScaler that skips the steps in `overflows`, counted from 0."""
 
     def __init__(self, overflows: Tuple[int, ...]) -> None:
-        self.overflows, self.steps = overflows, 0
+        self.overflows, self.steps, self.scale = overflows, 0, 1.0
 
     def get_scale(self) -> float:
-        return 1.0
+        return self.scale
 
     def step(self, optimizer: Optimizer) -> None:
         if self.steps not in self.overflows:
@@ -180,7 +180,7 @@ class Loader:
 
 
 class Stream:
-    """A loader that knows no samples."""
+    """A loader without a sampler, whose samples have no indices."""
 
     def __init__(self, batches: List[Tensor]) -> None:
         self.batches = batches
@@ -190,7 +190,7 @@ class Stream:
 
 
 class Tensors:
-    """What `traintrue.tensors.Torch` answers, over the stand-ins."""
+    """The methods of `traintrue.tensors.Torch`, for the stand-ins."""
 
     def __init__(self) -> None:
         self.enabled = True
@@ -229,8 +229,8 @@ class Tensors:
     def checksum(self, tensor: Tensor) -> str:
         return digest(self.bytes(tensor))
 
-    def total(self, tensor: Tensor) -> float:
-        return sum(tensor.values)
+    def sketch(self, tensor: Tensor) -> List[float]:
+        return [sum(tensor.values)]
 
     def dtype(self, tensor: Tensor) -> str:
         return tensor.dtype

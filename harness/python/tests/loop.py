@@ -14,7 +14,7 @@ UPDATES = EPOCHS * 2
 
 
 def rate(step: int) -> float:
-    """A linear schedule of torch's order: the first update of the warm-up has a rate of 0."""
+    """A linear schedule in torch's order: the first update of the warm-up has rate 0."""
     if step < WARMUP:
         return PEAK * step / WARMUP
     return PEAK * max(0.0, 1 - (step - WARMUP) / (UPDATES - WARMUP))

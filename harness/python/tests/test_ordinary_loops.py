@@ -1,4 +1,4 @@
-"""What ordinary loops do beside forward, backward and step: none of it may be taken for something else."""
+"""Ordinary loops do more than forward, backward and step: none of it may be mistaken for something else."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class AFailure(unittest.TestCase):
 
     def test_to_say_one_loss_names_the_shape(self) -> None:
         bench = Bench()
-        with bench.record() as run, self.assertRaisesRegex(ValueError, r"of shape \(2,\), expected one number"):
+        with bench.record() as run, self.assertRaisesRegex(ValueError, r"shape \(2,\), expected one number"):
             run.loss(Tensor([1.0, 2.0]))
 
 

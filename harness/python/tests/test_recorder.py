@@ -68,7 +68,14 @@ class AWrongLoop(unittest.TestCase):
         first = bench.events("update")[0]
         self.assertAlmostEqual(first["grad_norm"], 2 * first["clipped_norm"])
 
-    def test_a_parameter_that_no_optimizer_holds_is_told(self) -> None:
+    def test_an_optimizer_group_without_parameters_has_no_rate_to_show(self) -> None:
+        bench = Bench()
+        bench.optimizer.param_groups.append({"params": [], "lr": 5.0})
+        with bench.record():
+            bench.train(epochs=1)
+        self.assertEqual([it["lr"] for it in bench.events("update")], [[0.1], [0.1]])
+
+    def test_a_parameter_that_no_optimizer_holds_is_reported(self) -> None:
         bench = Bench(without="bias")
         with bench.record():
             bench.train()
@@ -104,7 +111,18 @@ class AWrongLoop(unittest.TestCase):
         self.assertEqual([it["step"] for it in bench.events("update")], [1, 2, 3])
         self.assertIs(type(scaler), Scaler)
 
-    def test_an_error_is_the_end_and_goes_on_to_whoever_asked(self) -> None:
+    def test_a_scale_of_0_after_many_overflows_does_not_stop_the_loop(self) -> None:
+        bench = Bench()
+        scaler = Scaler(overflows=())
+        scaler.scale = 0.0
+        with bench.record(scaler=scaler):
+            for batch in bench.loader:
+                bench.model(batch)
+                bench.model.backward()
+                scaler.step(bench.optimizer)
+        self.assertEqual(bench.events("update")[0]["grad_norm"], "nan")
+
+    def test_an_error_is_the_end_and_reaches_the_caller(self) -> None:
         bench = Bench()
         with self.assertRaises(RuntimeError), bench.record(epochs=2):
             bench.model(next(iter(bench.loader)))
@@ -139,6 +157,12 @@ class Beside(unittest.TestCase):
     def test_a_list_cannot_be_watched_and_says_so(self) -> None:
         with self.assertRaisesRegex(TypeError, "a list cannot be watched"):
             Bench(loader=[1, 2]).record()
+
+    def test_a_number_that_is_not_finite_is_refused_by_its_name(self) -> None:
+        bench = Bench()
+        with self.assertRaisesRegex(ValueError, "clip: inf, expected a finite number; leave clip out"):
+            bench.record(clip=float("inf"))
+        self.assertIs(type(bench.loader), Loader)
 
     def test_an_unknown_convention_is_refused_with_those_that_are_known(self) -> None:
         with self.assertRaisesRegex(ValueError, "unknown tial; expected some of tail, normaliser"):

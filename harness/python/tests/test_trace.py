@@ -1,4 +1,4 @@
-"""Lines as a trace has them."""
+"""The lines of a trace."""
 
 from __future__ import annotations
 

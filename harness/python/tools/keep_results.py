@@ -1,6 +1,6 @@
-"""Keeps what `traintrue run --report DIR` left as a folder of golden/results: the traces gzipped, and results.json.
+"""Keeps a report of `traintrue run --report DIR` as a folder of golden/results: gzipped traces and results.json.
 
-The page beside it is written anew, but for what a person has said in it: all from `## In words` on stays.
+The page next to the folder is written again up to `## In words`; from that heading on it is a person's text, and stays.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ RESULTS = Path(__file__).resolve().parents[3] / "golden" / "results"
 
 
 def outcomes_of(report: Path) -> List[Dict[str, Any]]:
-    """What one report has."""
+    """The outcomes in a report."""
     return json.loads((report / "report.json").read_text())["outcomes"]
 
 
 def outcome(found: Dict[str, Any]) -> Dict[str, Any]:
-    """One scenario, without what the kept traces say themselves."""
+    """One scenario for results.json. Its findings are left out: the kept traces give them again."""
     broke = sorted({finding["invariant"] for finding in found["findings"]})
     return {"scenario": found["scenario"], "verdict": found["verdict"], "reason": found["reason"], "broke": broke}
 
 
 def keep_traces(report: Path, scenario: str, folder: Path) -> None:
-    """Gzips a scenario's traces, without names and times in the archive: the same trace gives the same file.
+    """Gzips a scenario's traces, without names and times in the archive, so that the same trace gives the same file.
 
-    Repeats, which only tell whether a trainer gives the same bits twice, are left out.
+    Repeats are left out: they only show whether the trainer is deterministic.
     """
     for trace in sorted((report / "traces" / scenario).glob("*.jsonl")):
         if "-again-" in trace.name:
@@ -43,7 +43,7 @@ def keep_traces(report: Path, scenario: str, folder: Path) -> None:
 
 
 def page(results: Dict[str, Any], outcomes: List[Dict[str, Any]]) -> str:
-    """The page's skeleton: a table, and each finding as it was found. Words are for a person to add."""
+    """The generated part of the page: a table of the outcomes, and one finding per broken invariant."""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [f"# {results['name']}", "", f"{versions}.", "", "```", results["command"], "```", ""]
     lines += ["| scenario | verdict | what broke, or why not |", "|---|---|---|"]
@@ -64,16 +64,16 @@ def page(results: Dict[str, Any], outcomes: List[Dict[str, Any]]) -> str:
 
 
 def words(place: Path) -> str:
-    """What a person has said on a page that is there."""
+    """The part of an existing page that a person wrote."""
     text = place.read_text() if place.is_file() else ""
     return text[text.index(WORDS) :] if WORDS in text else ""
 
 
 def main() -> None:
-    """Reads the report, asks the trainer what it is, and writes."""
+    """Reads the reports, asks the trainer to describe itself, and writes folder and page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
-    parser.add_argument("reports", type=Path, nargs="+", help="folders of --report; a later one's scenarios go first")
+    parser.add_argument("reports", type=Path, nargs="+", help="folders of --report; for a scenario in several, the last counts")
     parser.add_argument("--command", required=True, help="the command line that made the report")
     parser.add_argument("--versions", required=True, help="NAME=VERSION,…")
     parser.add_argument("--trainer", required=True, help="the trainer's command")
@@ -89,7 +89,7 @@ def main() -> None:
         "outcomes": [outcome(one) for one, _ in found.values()],
     }
     folder = RESULTS / args.name
-    # The folder's own scenarios stay.
+    # Only the traces: the folder may have scenarios of its own.
     shutil.rmtree(folder / "traces", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for scenario, (_, report) in found.items():

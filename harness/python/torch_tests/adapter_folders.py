@@ -1,7 +1,7 @@
-"""Adapter folders as PEFT writes them, of a model that trains a little: `python -m torch_tests.adapter_folders FOLDER`.
+"""Adapter folders written by PEFT from a model that trains a little: `python -m torch_tests.adapter_folders FOLDER`.
 
-`untrained`, `early` and `late` are of one run under rsLoRA with a head in `modules_to_save`; `head-frozen` goes on from `early`
-with the head frozen; `alpha-below-r` is of a run of its own.
+`untrained`, `early` and `late` are from one run with rsLoRA and a head in `modules_to_save`. `head-frozen` continues from
+`early` with a frozen head. `alpha-below-r` is from another run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def train(model: Any, updates: int) -> None:
 
 
 def main(folder: Path) -> None:
-    """Trains and saves."""
+    """Trains, and saves the folders."""
     torch.set_num_threads(1)
     model = built(LORA)
     for name, updates in (("untrained", 0), ("early", 3), ("late", 3)):

@@ -14,7 +14,7 @@ EPOCHS, ACCUMULATION, BATCH, SAMPLES, WARMUP, CLIP = 12, 4, 8, 103, 10, 0.05
 
 
 def data(how: str) -> TensorDataset:
-    """Inputs and classes; one input is NaN where it should be."""
+    """Inputs and classes; one input is NaN if the loop is the `nan` one."""
     inputs, classes = torch.randn(SAMPLES, 16), torch.randint(0, 4, (SAMPLES,))
     if how == "nan":
         inputs[50, 3] = float("nan")
@@ -39,7 +39,7 @@ def main(how: str, path: str) -> None:
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     criterion, held_out, kept = nn.CrossEntropyLoss(), torch.randn(32, 16), []
-    # One that does nothing but step, where it is not asked for.
+    # Every loop has a scaler; only the `overflows` loop enables it.
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=how == "overflows")
     declared = {"epochs": EPOCHS, "accumulation": ACCUMULATION, "clip": CLIP, "schedule": "linear", "warmup": WARMUP}
     with traintrue.record(path, model, optimizer, loader, criterion=criterion, scaler=scaler, **declared):

@@ -1,4 +1,4 @@
-"""What PEFT writes, checked as it lies there."""
+"""Adapter folders that PEFT has written, checked by the command."""
 
 from __future__ import annotations
 

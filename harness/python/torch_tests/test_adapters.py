@@ -1,4 +1,4 @@
-"""The trainers that take a plan, by scenarios of the suite."""
+"""The adapters, run by the command through scenarios of the suite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWN = Path(__file__).resolve().parents[3] / "golden" / "results" / "scenarios"
 
 
 def outcomes(adapter: str, *scenarios: str) -> Dict[str, Any]:
-    trainer = f"{sys.executable} -m traintrue.adapters.{adapter}"
+    trainer = f"{sys.executable} -m traintrue.adapters {adapter}"
     words = [COMMAND, "run", *scenarios, "--scenarios", str(OWN), "--trainer", trainer, "--format", "json"]
     output = subprocess.run(words, capture_output=True, text=True, check=False)
     return {it["scenario"]: it for it in json.loads(output.stdout)["outcomes"]}

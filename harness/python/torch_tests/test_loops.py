@@ -1,4 +1,4 @@
-"""Plain PyTorch loops, recorded, and judged by the command: `TRAINTRUE` names it, or it is on the path."""
+"""Plain PyTorch loops, recorded, then judged by the command: `TRAINTRUE` in the environment, or `traintrue` on the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch's users have beside a float32 model in one piece: recorded, their loops go on, and are held."""
+"""Models other than a dense float32 one: their loops run unchanged when recorded, and hold."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Waves(nn.Module):
 
 
 class Adapted(nn.Module):
-    """A frozen layer with an adapter that begins at nothing: half of its gradients are 0 at first."""
+    """A frozen layer with an adapter that starts at 0: half of its gradients are 0 at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ MODELS: Dict[str, Callable[[], Made]] = {
 
 
 def recorded(made: Made, beside: Callable[[nn.Module], Any] = lambda _model: None) -> Path:
-    """Two epochs of windows of two; `beside` is done before each batch is trained on."""
+    """Two epochs with windows of two micro-batches; `beside` is called before each batch is trained on."""
     model, optimizer = made
     torch.set_num_threads(1)
     dtype = next(it.dtype for it in model.parameters() if not it.is_complex())

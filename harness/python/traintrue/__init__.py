@@ -1,7 +1,7 @@
 """Records a PyTorch training loop as a trace, for the command `traintrue` to judge.
 
     with traintrue.record("run.jsonl", model, optimizer, loader, epochs=3, accumulation=4):
-        train(model, optimizer, loader)  # your loop, as it is
+        train(model, optimizer, loader)  # your loop, unchanged
 """
 
 from .recorder import Recorder, record

@@ -1,16 +1,16 @@
-"""What a batch shows of itself, without knowing who made it."""
+"""Describes a batch of any loader: its size, and an id per row."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any, Dict, List, Mapping, Optional
 
-# The label that torch's losses leave out.
+# The default `ignore_index` of torch's cross entropy.
 IGNORED = -100
 
 
 def describe(batch: Any, tensors: Any) -> Dict[str, int]:
-    """Rows, width, tokens and targets, as far as they can be told; the rest is absent."""
+    """`rows`, `width`, `tokens` and `targets` of a micro-batch event; a field that the batch does not show is absent."""
     fields = batch if isinstance(batch, Mapping) else {}
     main = fields.get("input_ids")
     if not tensors.is_tensor(main):
@@ -30,7 +30,7 @@ def describe(batch: Any, tensors: Any) -> Dict[str, int]:
 
 
 def content_ids(batch: Any, tensors: Any) -> Optional[List[int]]:
-    """An id for each row that is a hash of what it holds: equal rows have equal ids, in any run."""
+    """An id per row: a hash of the row's values, so that equal rows have equal ids in every run."""
     found = [tensor for tensor in _tensors(batch, tensors) if len(tensor.shape) > 0]
     if not found:
         return None
@@ -41,7 +41,7 @@ def content_ids(batch: Any, tensors: Any) -> Optional[List[int]]:
         hashed = hashlib.blake2b(digest_size=8)
         for part in parts:
             hashed.update(tensors.bytes(part[row]))
-        # 53 bits: every reader of JSON keeps them.
+        # 53 bits: JSON readers that parse numbers as doubles keep them exact.
         ids.append(int.from_bytes(hashed.digest(), "little") >> 11)
     return ids
 

@@ -1,7 +1,8 @@
-"""What a recorded loop is held to: what its user declares, and what loader, optimizer and model show of themselves."""
+"""What a recorded loop is judged against: what its user declares, and what loader, optimizer and model show."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, Iterable, Mapping, Optional
 
 # PyTorch's usual conventions; a user's `contract` says where a loop has others.
@@ -16,35 +17,43 @@ CONTRACT = {
 
 
 def contract_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """The usual conventions, with those given in their place."""
+    """The usual conventions, replaced by those given."""
     unknown = sorted(set(given or {}) - set(CONTRACT))
     if unknown:
         raise ValueError(f"contract: unknown {', '.join(unknown)}; expected some of {', '.join(CONTRACT)}")
     return {**CONTRACT, **(given or {})}
 
 
-def known(
-    facts: Mapping[str, Any], loader: Any, optimizer: Any, parameters: Iterable[Any], tensors: Any
+def recorded_facts(
+    declared: Mapping[str, Any], loader: Any, optimizer: Any, parameters: Iterable[Any], tensors: Any
 ) -> Dict[str, Any]:
-    """Everything that is known of a loop; what is not is left out."""
+    """The `recorded` field of the run's first line. A fact that is not known is left out, and not judged."""
+    for name, value in declared.items():
+        # JSON has no infinity: say so here, with the argument's name, and not when the line is written.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: {value}, expected a finite number; leave {name} out if the loop has none")
     groups = optimizer.param_groups
     seen = {**loader.size(), "lr": _peak_lr(groups), "eps": _adam_eps(groups), "dtype": _dtype(parameters, tensors)}
-    declared = {name: value for name, value in facts.items() if value is not None}
-    return {name: value for name, value in {**seen, **declared}.items() if value is not None}
+    given = {name: value for name, value in declared.items() if value is not None}
+    return {name: value for name, value in {**seen, **given}.items() if value is not None}
 
 
 def _peak_lr(groups: Iterable[Mapping[str, Any]]) -> Optional[float]:
-    """The rate that a scheduler multiplies; none where groups have rates of their own."""
+    """The rate that a scheduler multiplies; none where the groups have different rates."""
+    # A scheduler that exists already has set `lr` to the first step's rate and keeps the peak in `initial_lr`.
     rates = {float(group.get("initial_lr", group["lr"])) for group in groups}
-    return rates.pop() if len(rates) == 1 else None
+    rate = rates.pop() if len(rates) == 1 else None
+    return rate if rate is not None and math.isfinite(rate) else None
 
 
 def _adam_eps(groups: Iterable[Mapping[str, Any]]) -> Optional[float]:
+    """Adam's epsilon: the judge needs it to say how far an update must move a parameter."""
     found = [float(group["eps"]) for group in groups if "betas" in group and "eps" in group]
-    return max(found) if found and max(found) > 0.0 else None
+    # The largest bounds every group from below.
+    return max(found) if found and 0.0 < max(found) < math.inf else None
 
 
 def _dtype(parameters: Iterable[Any], tensors: Any) -> str:
-    """The coarsest number format among the parameters."""
+    """The coarsest number format among the parameters: the judge's tolerance follows from it."""
     found = {tensors.dtype(it) for it in parameters}
     return next((coarse for coarse in ("bf16", "f16") if coarse in found), "f32")

@@ -1,8 +1,8 @@
-"""Watches the gradients of a model's parameters as backward passes add to them.
+"""Watches the gradients of a model's parameters while backward passes accumulate into them.
 
-Two things are read off that no hook of an optimizer can see: the norm before anybody clips, and how many micro-batches
-the gradients hold. The second is counted from the gradients themselves: a backward pass that finds them clear begins
-anew, whoever cleared them and how; one that finds them full adds to what is there.
+An optimizer's hooks cannot see two things: the norm before clipping, and how many micro-batches the gradients hold. The
+count is read from the gradients themselves: a backward pass that finds all of them clear starts a new window, however the
+loop cleared them; a backward pass that finds values adds a micro-batch to the window.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 
 class Gradients:
-    """The gradients of some parameters by name, and what they hold."""
+    """The gradients of parameters by name: their norms, and the micro-batches that they hold."""
 
     def __init__(self, parameters: Dict[str, Any], optimizer: Any, tensors: Any) -> None:
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
@@ -31,7 +31,7 @@ class Gradients:
             self._handles.pop().remove()
 
     def next_micro_batch(self) -> bool:
-        """What the backward passes since the last call added is one micro-batch; whether there was any."""
+        """Counts all backward passes since the last call as one micro-batch. Returns whether there was a backward pass."""
         fired = self._fired
         if fired:
             self._held = 1 if self._clear or self._held is None else self._held + 1
@@ -39,22 +39,22 @@ class Gradients:
         return fired
 
     def disregard(self) -> None:
-        """What was added since the last micro-batch has been taken away again, as a probe's gradients are."""
+        """Forgets the backward passes since the last micro-batch: a probe removes its gradients again."""
         self._fired, self._clear = False, True
         self._found_clear.clear()
         self._added.clear()
 
     def held(self) -> Optional[int]:
-        """Micro-batches whose gradients are there; not known before the first backward pass."""
+        """Micro-batches that the gradients hold; None before the first backward pass."""
         return self._held
 
     def take_up(self, held: int) -> None:
-        """Goes on with gradients that were loaded."""
+        """Continues a window whose gradients came from a checkpoint."""
         self._held = held
 
     def norms(self) -> Dict[str, float]:
-        """The norm of each gradient as the last backward pass left it, before clipping; none where one was missed."""
-        # What was frozen at first has been watched by nobody.
+        """The norm of each gradient after the last backward pass, before clipping; empty if a gradient was not watched."""
+        # A parameter that was frozen at the start has no hooks yet. Its gradient was missed this once.
         missed = [name for name, it in self._parameters.items() if it.grad is not None and name not in self._watched]
         if missed:
             self._watch(missed)
@@ -62,7 +62,7 @@ class Gradients:
         return {name: self._tensors.number(norm) for name, norm in self._norms.items()}
 
     def applied(self) -> None:
-        """An update has used the gradients: a parameter without a new one has none to show."""
+        """An update has used the gradients: their norms must not appear in the next update again."""
         self._norms.clear()
 
     def _watch(self, names: List[str]) -> None:
@@ -71,14 +71,15 @@ class Gradients:
             parameter = self._parameters[name]
             self._watched.add(name)
             self._handles.append(parameter.register_post_accumulate_grad_hook(self._accumulated(name)))
-            # What no optimizer holds is cleared by none.
+            # `optimizer.zero_grad()` does not clear the gradient of a parameter that the optimizer does not hold: such a
+            # gradient must not decide whether the window is new.
             if id(parameter) in held:
                 self._handles.append(parameter.register_hook(self._arrives(name)))
 
     def _arrives(self, name: str) -> Callable[[Any], None]:
         def hook(_gradient: Any) -> None:
-            # Before it is added: what is there is from an earlier backward pass. Where one tensor holds something no other
-            # need be asked.
+            # This hook runs before the gradient is added: a value in `.grad` is from an earlier backward pass. One parameter
+            # with a value settles the question, and spares the others the look.
             if self._clear and name not in self._added:
                 self._found_clear[name] = self._tensors.is_clear(self._parameters[name].grad)
 
@@ -87,8 +88,8 @@ class Gradients:
     def _accumulated(self, name: str) -> Callable[[Any], None]:
         def hook(parameter: Any) -> None:
             self._fired = True
-            # Once a micro-batch: a second backward pass finds what the first has added. And only now: a gradient may arrive
-            # that nobody adds, as `torch.autograd.grad` asks for.
+            # Once per micro-batch: a second backward pass finds what the first one added. And here, not on arrival:
+            # `torch.autograd.grad` computes gradients that are never added.
             if name not in self._added:
                 self._added.add(name)
                 self._clear = self._clear and self._found_clear.pop(name, True)

@@ -1,4 +1,4 @@
-"""A hook that stays with the module that it was made for."""
+"""A hook that acts on the module it was registered on, and on no copy of that module."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Callable
 
 
 class Hook:
-    """Calls what it was made with. Its copy, and what is loaded after it was saved, does nothing.
+    """Calls a function. A copy of the hook does nothing, nor does a hook that was saved and loaded.
 
-    `copy.deepcopy(model)` and `torch.save(model)` take a module's hooks along: a copy is not what is recorded, and who loads
-    a model need not have this package.
+    `copy.deepcopy(model)` and `torch.save(model)` copy a module's hooks too. A copy of the model is not the model that is
+    recorded, and a saved model must load on a machine without this package.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
@@ -20,5 +20,5 @@ class Hook:
         return self._call(*given)
 
     def __reduce__(self) -> Any:
-        # A function of the standard library that takes anything and gives None.
+        # The copy is a function of the standard library that takes any arguments and returns None.
         return getattr, (nullcontext(), "__exit__")

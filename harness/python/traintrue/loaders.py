@@ -1,7 +1,7 @@
-"""Watches a loader while somebody else iterates over it.
+"""Watches a loader while the recorded loop iterates over it.
 
-`for batch in loader` looks `__iter__` up on the class, so the loader is made an instance of a subclass of its own class
-for as long as it is watched. The same is done to its batch sampler, which knows the samples' indices.
+`for batch in loader` looks `__iter__` up on the class, not on the object. The loader's `__class__` is therefore set to a
+subclass of its own class while it is watched. The same is done to its batch sampler, which yields the samples' indices.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Protocol
 
-# Samplers that go through all samples once, by index; of others, indices are not the ids of an epoch's samples.
+# Samplers that yield each index once per epoch. From another sampler an index does not say which sample of the epoch it is.
 EACH_ONCE = ("SequentialSampler", "RandomSampler")
 
-# The attribute itself: a loader that stands for another, as accelerate's do, has a `__class__` that is read only.
+# The descriptor of `object`: accelerate's loaders wrap a loader and define a read-only `__class__` of their own.
 CLASS = object.__dict__["__class__"]
 
 
-class Watcher(Protocol):
-    """Who is told what a loader does."""
+class Listener(Protocol):
+    """The object that is told what a loader does."""
 
     def epoch_begins(self) -> None: ...
 
     def epoch_ends(self) -> None: ...
 
-    def drawn(self, batch: Any, samples: Optional[List[int]]) -> None: ...
+    def batch_yielded(self, batch: Any, samples: Optional[List[int]]) -> None: ...
 
 
-class Watched:
-    """A loader that tells a watcher about its epochs and batches, until it is released."""
+class WatchedLoader:
+    """A loader that tells a listener about its epochs and batches, until `release`."""
 
-    def __init__(self, loader: Any, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, loader: Any, listener: Listener) -> None:
+        self._listener = listener
         self._indices: Deque[List[int]] = deque()
         self._restore: List[Callable[[], None]] = []
         self._loader = loader
@@ -43,12 +43,12 @@ class Watched:
             )
 
     def release(self) -> None:
-        """Makes the loader what it was."""
+        """Gives the loader its own class back."""
         while self._restore:
             self._restore.pop()()
 
     def size(self) -> Dict[str, Any]:
-        """Samples, batch and drop_last, as a recorded run has them; empty where the loader does not tell."""
+        """`samples`, `batch` and `drop_last` of the recorded facts; empty where the loader does not show its length."""
         sampler = _sampler(self._loader)
         grouped = getattr(self._loader, "batch_sampler", None)
         batch = getattr(grouped, "batch_size", None)
@@ -66,25 +66,25 @@ class Watched:
             watched = type(kind.__name__, (kind,), {"__iter__": lambda it: iterate(lambda: kind.__iter__(it))})
             CLASS.__set__(thing, watched)
         except (TypeError, AttributeError):
-            return False  # a list, a generator and other builtins are of no other class than their own
+            return False  # the class of a list, a generator or another builtin cannot be changed
         self._restore.append(lambda: CLASS.__set__(thing, kind))
         return True
 
     def _sampled(self, begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         for indices in begin():
-            # Workers fetch ahead, in order.
+            # Workers fetch ahead, but in order: the first indices here belong to the next batch that is yielded.
             self._indices.append([int(index) for index in indices])
             yield indices
 
     def _batches(self, begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        # Before the loader begins: it may fetch ahead at once.
+        # Before the loader begins: its first act may be to fetch ahead, which fills `_indices`.
         self._indices.clear()
-        self._watcher.epoch_begins()
+        self._listener.epoch_begins()
         for batch in begin():
             samples = self._indices.popleft() if self.knows_samples and self._indices else None
-            self._watcher.drawn(batch, samples)
+            self._listener.batch_yielded(batch, samples)
             yield batch
-        self._watcher.epoch_ends()
+        self._listener.epoch_ends()
 
 
 def _sampler(loader: Any) -> Any:

@@ -1,47 +1,52 @@
-"""The parameters of a model by name: what each is at a moment."""
+"""The parameters of a model: their digest, and one `state` entry per tensor."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from .tensors import digest
 from .trace import number
 
+# From a parameter's name and the parameter: its `group`, and further fields of its state entry.
+About = Callable[[str, Any], Dict[str, Any]]
+
 
 class Parameters:
-    """All parameters of a model, and which of them its optimizer holds."""
+    """All parameters of a model by name. Says which of them train, and which of them the optimizer holds."""
 
-    def __init__(self, model: Any, optimizer: Any, tensors: Any) -> None:
-        self._optimizer, self._tensors = optimizer, tensors
+    def __init__(self, model: Any, optimizer: Any, tensors: Any, about: About) -> None:
+        self._optimizer, self._tensors, self._about = optimizer, tensors, about
         self.named: Dict[str, Any] = dict(model.named_parameters())
-        # As it was at first: PEFT's `disable_adapter`, for one, freezes what trains for the while.
+        # Fixed at the start. PEFT's `disable_adapter` freezes the adapters for a while; a digest over the parameters that
+        # require gradients *now* would then change although no parameter did.
         self._trained = [name for name, it in self.named.items() if it.requires_grad]
 
-    def digests(self) -> Dict[str, str]:
-        """A checksum of each."""
+    def checksums(self) -> Dict[str, str]:
+        """A checksum per parameter."""
         return {name: self._tensors.checksum(it) for name, it in self.named.items()}
 
-    def digest(self, digests: Optional[Mapping[str, str]] = None) -> str:
-        """Of everything that trains."""
-        digests = digests or self.digests()
-        return digest(*(digests[name].encode() for name in self._trained))
+    def digest(self, checksums: Optional[Mapping[str, str]] = None) -> str:
+        """One digest over every parameter that trained at the start, from `checksums` where the caller has them."""
+        checksums = checksums or self.checksums()
+        return digest(*(checksums[name].encode() for name in self._trained))
 
-    def state(self, norms: Mapping[str, float], digests: Optional[Mapping[str, str]] = None) -> List[Dict[str, Any]]:
-        """Each as a trace's state has it, with the norms of the gradients that there were."""
-        digests = digests or self.digests()
+    def state(self, norms: Mapping[str, float], checksums: Optional[Mapping[str, str]] = None) -> List[Dict[str, Any]]:
+        """The `tensors` of a state event; `norms` are gradient norms by name, empty where there was no update."""
+        checksums = checksums or self.checksums()
         held = {id(it) for group in self._optimizer.param_groups for it in group["params"]}
-        return [self._one(name, it, id(it) in held, digests[name], norms.get(name)) for name, it in self.named.items()]
+        return [self._entry(name, it, id(it) in held, checksums[name], norms.get(name)) for name, it in self.named.items()]
 
-    def _one(self, name: str, it: Any, held: bool, checksum: str, norm: Optional[float]) -> Dict[str, Any]:
-        tensor = {
+    def _entry(self, name: str, it: Any, held: bool, checksum: str, norm: Optional[float]) -> Dict[str, Any]:
+        entry = {
             "name": name,
-            "group": "base" if it.requires_grad else "frozen",
+            **self._about(name, it),
             "shape": [int(extent) for extent in it.shape],
             "dtype": self._tensors.dtype(it),
             "trainable": bool(it.requires_grad),
-            # Optimizers of torch pass over what has no gradient: a frozen tensor in a group is not held by it.
-            "optimized": held and (it.requires_grad or it.grad is not None),
+            # torch's optimizers skip a parameter without a gradient: a frozen one in a group is not optimized. A frozen one
+            # whose gradient is still there is: the next step moves it.
+            "optimized": held and (bool(it.requires_grad) or it.grad is not None),
             "digest": checksum,
-            "sketch": [number(self._tensors.total(it))],
+            "sketch": [number(value) for value in self._tensors.sketch(it)],
         }
-        return tensor if norm is None else {**tensor, "grad_norm": number(norm)}
+        return entry if norm is None else {**entry, "grad_norm": number(norm)}

@@ -1,29 +1,32 @@
-"""Records a training loop that knows nothing of it, through public hooks alone."""
+"""Records a training loop that knows nothing about it, through public hooks alone."""
 
 from __future__ import annotations
 
-import math
 import os
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, Union
 
-from . import batches, scalers
-from .declared import contract_of, known
-from .gradients import Gradients
-from .hooks import Hook
-from .loaders import Watched
-from .memory import Counting, process_lanes
+from . import batches
+from .declared import contract_of, recorded_facts
+from .evaluation import Evaluation
+from .forwards import Forwards
+from .loaders import WatchedLoader
+from .memory import Memory
+from .micro_batches import MicroBatches
 from .parameters import Parameters
 from .tensors import Torch
-from .trace import SCHEMA, Writer, loss, number
+from .trace import SCHEMA, Writer, failure
+from .updates import Updates
+
+Path = Union[str, "os.PathLike[str]"]
 
 
 class Recorder:
-    """What `record` gives: it listens until its `with` block ends."""
+    """The context manager that `record` returns: it records until its `with` block ends."""
 
     def __init__(
         self,
-        path: Union[str, "os.PathLike[str]"],
+        path: Path,
         model: Any,
         optimizer: Any,
         loader: Any,
@@ -44,74 +47,50 @@ class Recorder:
         if digest_every < 1:
             raise ValueError(f"digest_every: {digest_every}, expected at least 1")
         self._tensors = tensors if tensors is not None else Torch()
-        # A wrapper, such as accelerate's, calls the optimizer that it holds.
+        # accelerate wraps the optimizer; the hooks run on the optimizer inside.
         optimizer = getattr(optimizer, "optimizer", optimizer)
-        self._model, self._optimizer, self._scaler = model, optimizer, scaler
-        self._parameters = Parameters(model, optimizer, self._tensors)
-        self._digest_every, self._next_state = digest_every, digest_every
-        self._step = self._index = 0
-        self._epoch = -1
-        self._epoch_begins = self._epoch_over = False
-        self._counting = Counting(self._tensors)
-        self._drawn: Optional[dict] = None
-        self._evaluation: Optional[dict] = None
-        self._norms: Dict[str, float] = {}
-        self._clipped = 0.0
-        self._overflowed = False
+        self._next_state = digest_every
+        self._parameters = Parameters(model, optimizer, self._tensors, _group)
         conventions = contract_of(contract)
-        self._watches: List[Callable[[], None]] = []
-        self._loader = Watched(loader, self)
-        self._watches.append(self._loader.release)
+        self._loader = WatchedLoader(loader, self)
+        self._releases: List[Callable[[], None]] = [self._loader.release]
         try:
-            facts = {"epochs": epochs, "accumulation": accumulation, "clip": clip, "lr": lr}
+            declared = {"epochs": epochs, "accumulation": accumulation, "clip": clip, "lr": lr}
             if schedule is not None:
-                facts["schedule"] = {"name": schedule, "warmup": warmup, "updates": updates}
-            self._declared = known(facts, self._loader, optimizer, self._parameters.named.values(), self._tensors)
+                declared["schedule"] = {"name": schedule, "warmup": warmup, "updates": updates}
+            parameters = self._parameters.named.values()
+            self._facts = recorded_facts(declared, self._loader, optimizer, parameters, self._tensors)
             self._writer = Writer(open(path, "w", encoding="utf-8"))
-            self._listen(criterion)
+            self._memory = Memory(self._writer, self._tensors)
+            shared = (self._parameters, optimizer, self._tensors, self._writer, self)
+            self._updates = Updates(*shared, digest_every=digest_every, scaler=scaler)
+            self._releases.append(self._updates.release)
+            self._updates.watch()
+            self._micro_batches = MicroBatches(self._updates.gradients, self._tensors, self._writer)
+            self._forwards = Forwards(model, self._parameters, self._micro_batches, self._tensors, self._evaluated)
+            self._releases.append(self._forwards.release)
+            self._forwards.watch(criterion)
             self._run(conventions)
             self._state("start")
         except BaseException:
-            # The loop goes on, or is tried again, as if nobody had looked.
+            # The user may go on without a recording, or call `record` again.
             self.release()
             raise
 
-    def _listen(self, criterion: Optional[Any]) -> None:
-        self._gradients = Gradients(self._parameters.named, self._optimizer, self._tensors)
-        self._watches.append(self._gradients.release)
-        hooks = [
-            self._model.register_forward_pre_hook(Hook(lambda *_: self._forward_begins())),
-            self._model.register_forward_hook(Hook(lambda _module, _inputs, output: self._forward_ends(output))),
-            self._optimizer.register_step_pre_hook(lambda _optimizer, *given: self._step_begins(*given)),
-            self._optimizer.register_step_post_hook(lambda _optimizer, *given: self._step_ends(*given)),
-        ]
-        if criterion is not None:
-            hooks.append(criterion.register_forward_hook(Hook(lambda _module, _inputs, output: self._lost(output))))
-        self._watches += [handle.remove for handle in hooks]
-        if self._scaler is not None:
-            self._watches.append(scalers.watch(self._scaler, self._optimizer, lambda: self._step, self._skipped))
-
-    # What the user may say beside what the hooks see.
+    # Calls from the user's loop, for what no hook sees.
 
     def loss(self, value: Any) -> None:
-        """The mean loss of the micro-batch, where the model's own output has none and `criterion` was not given."""
-        if self._tensors.is_tensor(value):
-            if math.prod(value.shape) != 1:
-                raise ValueError(f"loss: of shape {tuple(value.shape)}, expected one number, the micro-batch's mean")
-            value = value.detach()
-        if self._drawn is not None and self._tensors.grad_enabled():
-            self._drawn["losses"].append(value)
+        """The mean loss of the micro-batch, for a loop whose loss is neither in the model's output nor from `criterion`."""
+        self._forwards.loss(value)
 
-    def checkpoint(self, edge: str, path: Union[str, "os.PathLike[str]"]) -> None:
-        """A checkpoint was `saved`, `loaded` or `deleted`: no hook sees that."""
+    def checkpoint(self, edge: str, path: Path) -> None:
+        """The loop has `saved`, `loaded` or `deleted` a checkpoint."""
         self._settle()
-        between = self._epoch_over or self._epoch_begins or self._epoch < 0
-        done = 0 if between else self._index
-        where = {"epoch": self._epoch + int(between), "micro_batches": done, "path": os.fspath(path)}
-        self._writer.event("checkpoint", edge=edge, step=self._step, **where)
-        self._memory("checkpoint")
+        place = self._micro_batches.place()
+        self._writer.event("checkpoint", edge=edge, step=self._updates.step, **place, path=os.fspath(path))
+        self._memory.write("checkpoint", self._updates.step)
 
-    # The with block.
+    # The `with` block.
 
     def __enter__(self) -> "Recorder":
         return self
@@ -125,10 +104,10 @@ class Recorder:
         self.release()
         try:
             self._settle()
-            self._end_epoch()
+            self._micro_batches.end_epoch()
             if error is None:
                 self._state("end")
-        except Exception as own:  # noqa: BLE001: after a loop's own error nothing may stand in its place
+        except Exception as own:  # noqa: BLE001: the recorder's own error must not replace the loop's
             if error is None:
                 error = own
                 raise
@@ -137,127 +116,50 @@ class Recorder:
             self._writer.close()
 
     def release(self) -> None:
-        """Takes all hooks off; the loop goes on unrecorded."""
-        while self._watches:
-            self._watches.pop()()
+        """Removes all hooks. The loop can go on, unrecorded."""
+        while self._releases:
+            self._releases.pop()()
 
     def _reason(self, error: Optional[BaseException]) -> Dict[str, Any]:
         if error is None:
-            # Without either nobody could say what a whole run is.
-            whole = "epochs" in self._declared and "samples" in self._declared
+            # Only with both can the judge tell a whole run from one that stopped early.
+            whole = "epochs" in self._facts and "samples" in self._facts
             return {"reason": "done" if whole else "stopped"}
         if isinstance(error, KeyboardInterrupt):
             return {"reason": "stopped", "message": "interrupted"}
-        return {"reason": "error", "message": f"{type(error).__name__}: {error}"}
+        return failure(error)
 
-    # What the loader tells.
+    # Calls from the loader (loaders.Listener).
 
     def epoch_begins(self) -> None:
         self._settle()
-        self._end_epoch()
-        self._index = 0
-        # Whoever looks at a batch, or evaluates what was trained on, begins the loader too: an epoch is one that trains.
-        self._epoch_begins = True
+        self._micro_batches.epoch_begins()
 
     def epoch_ends(self) -> None:
         self._settle()
-        # A loop may make the last window's update after the last batch: the edge is written when the next thing happens.
-        self._epoch_over = not self._epoch_begins
+        self._micro_batches.epoch_ends()
 
-    def drawn(self, batch: Any, samples: Optional[List[int]]) -> None:
-        self._micro_batch()
+    def batch_yielded(self, batch: Any, samples: Optional[List[int]]) -> None:
+        self._micro_batches.settle()
         if samples is None and not self._loader.size():
             samples = batches.content_ids(batch, self._tensors)
-        seen = batches.describe(batch, self._tensors)
-        self._drawn = {"index": self._index, "samples": samples, "losses": [], "forwards": 0, **seen}
-        self._index += 1
+        self._micro_batches.yielded(batch, samples)
 
-    # What the hooks tell.
+    # Calls from the optimizer (updates.Listener).
 
-    def _forward_begins(self) -> None:
-        if self._tensors.grad_enabled() and (self._model.training or self._fresh()):
-            return self._end_evaluation()
-        if self._fresh():
-            # The batch is yet to be trained on: a model in training mode looks at it first, as a teacher or a reference.
-            if self._model.training:
-                return
-        elif self._evaluation is None:
-            self._micro_batch()
-        rng, evaluation = self._tensors.rng(), self._evaluation
-        if evaluation is None:
-            digest = self._parameters.digest()
-            self._evaluation = {"losses": [], "digest_before": digest, "rng_before": rng, "rng_after": rng}
-        elif evaluation["rng_before"] == evaluation["rng_after"]:
-            # What others draw between two forwards, as a second loader that is begun, is no evaluation's doing.
-            evaluation["rng_before"] = rng
-
-    def _forward_ends(self, output: Any) -> None:
-        value = _loss_of(output, self._tensors)
-        if self._evaluation is not None:
-            if value is not None:
-                self._evaluation["losses"].append(value)
-            # Not at the evaluation's end: whoever begins the next epoch may draw from the stream by right.
-            self._evaluation["rng_after"] = self._tensors.rng()
-        elif self._drawn is not None and self._tensors.grad_enabled():
-            self._drawn["forwards"] += 1
-            if value is not None:
-                self._drawn["losses"].append(value)
-
-    def _lost(self, output: Any) -> None:
-        value = _loss_of(output, self._tensors)
-        if value is not None:
-            self.loss(value)
-
-    # A step that is given a closure makes its gradients itself: they are there when it is done.
-
-    def _step_begins(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
-        if not _closure(args, named):
-            self._update_begins()
-
-    def _step_ends(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
-        if _closure(args, named):
-            self._update_begins()
-        self._update_ends()
-
-    def _update_begins(self) -> None:
+    def update_begins(self) -> Dict[str, Any]:
         self._settle()
-        # A GradScaler's gradients are scaled until they are unscaled for clipping; for a fused optimizer until it steps.
-        scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
-        self._norms = {name: norm / scale for name, norm in self._gradients.norms().items()}
-        there = [it.grad for it in self._parameters.named.values() if it.grad is not None]
-        self._clipped = self._tensors.total_norm(there) / scalers.left_scaled(self._optimizer, self._tensors)
-        self._overflowed = scalers.overflowed(self._optimizer, self._tensors)
+        return {}
 
-    def _skipped(self) -> None:
-        """A GradScaler found what is not finite and did not call the optimizer: an update that was not applied."""
-        self._update_begins()
-        self._overflowed = True
-        self._update_ends()
+    def update_ends(self, applied: bool, checksums: Optional[Mapping[str, str]]) -> None:
+        self._memory.write("update", self._updates.step, count=checksums is not None)
+        # A skipped step changed no parameter, and its gradients are not finite: it gives no state.
+        if applied and checksums is not None and self._updates.step >= self._next_state:
+            # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
+            self._next_state = 2 * self._updates.step
+            self._state("update", checksums)
 
-    def _update_ends(self) -> None:
-        applied = not self._overflowed
-        self._step += 1
-        due = self._step % self._digest_every == 0
-        digests = self._parameters.digests() if due else {}
-        self._writer.event(
-            "update",
-            step=self._step,
-            micro_batches=self._gradients.held(),
-            lr=[number(float(group["lr"])) for group in self._optimizer.param_groups],
-            grad_norm=number(_global(self._norms.values())) if self._norms else None,
-            clipped_norm=number(self._clipped) if self._norms else None,
-            applied=applied,
-            digest=self._parameters.digest(digests) if due else None,
-        )
-        self._gradients.applied()
-        self._memory("update", counted=due)
-        # A step that was skipped leaves the state that was told, and gradients that are not finite.
-        if applied and due and self._step >= self._next_state:
-            # Ever more seldom: a state is as long as the model has tensors.
-            self._next_state = 2 * self._step
-            self._state("update", digests)
-
-    # What is written.
+    # Events.
 
     def _run(self, contract: Mapping[str, Any]) -> None:
         parameter = next(iter(self._parameters.named.values()), None)
@@ -268,84 +170,35 @@ class Recorder:
             device=str(getattr(parameter, "device", "cpu")),
             scenario="recorded",
             run="recorded",
-            recorded=self._declared,
+            recorded=self._facts,
             contract=contract,
         )
 
     def _settle(self) -> None:
-        """Writes what is still open."""
-        self._end_evaluation()
-        self._micro_batch()
+        """Writes the micro-batch or the evaluation that is still open."""
+        self._forwards.end_evaluation()
+        self._micro_batches.settle()
 
-    def _end_epoch(self) -> None:
-        if self._epoch_over:
-            self._epoch_over = False
-            self._writer.event("epoch", epoch=self._epoch, edge="end")
+    def _evaluated(self, evaluation: Evaluation, losses: List[dict]) -> None:
+        evaluation.write(self._writer, self._updates.step, losses=losses)
+        self._memory.write("evaluation", self._updates.step)
 
-    def _fresh(self) -> bool:
-        return self._drawn is not None and self._drawn["forwards"] == 0
-
-    def _micro_batch(self) -> None:
-        """The batch that was drawn last is done, where the model has seen it."""
-        drawn, self._drawn = self._drawn, None
-        learnt = self._gradients.next_micro_batch()
-        # A loop may call a method of the model that no hook sees: its gradients tell.
-        if drawn is None or (drawn.pop("forwards") == 0 and not learnt):
-            return
-        if self._epoch_begins:
-            self._epoch_begins = False
-            self._epoch += 1
-            self._writer.event("epoch", epoch=self._epoch, edge="begin")
-        losses = [loss("loss", self._tensors.number(value), 1) for value in drawn.pop("losses")]
-        self._writer.event("micro_batch", epoch=self._epoch, losses=losses, **drawn)
-
-    def _end_evaluation(self) -> None:
-        evaluation, self._evaluation = self._evaluation, None
-        if evaluation is None:
-            return
-        losses = [loss("loss", self._tensors.number(value), 1) for value in evaluation.pop("losses")]
-        after = self._parameters.digest()
-        self._writer.event("evaluation", step=self._step, losses=losses, digest_after=after, **evaluation)
-        self._memory("evaluation")
-
-    def _memory(self, at: str, counted: bool = False) -> None:
-        lanes = {**process_lanes(), **self._tensors.device_lanes()}
-        if counted:
-            lanes.update(self._counting.lanes())
-        self._writer.event("memory", at=at, step=self._step, lanes=lanes)
-
-    def _state(self, at: str, digests: Optional[Mapping[str, str]] = None) -> None:
-        norms = self._norms if at == "update" else {}
-        self._writer.event("state", at=at, step=self._step, tensors=self._parameters.state(norms, digests))
+    def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
+        norms = self._updates.norms if at == "update" else {}
+        self._writer.event("state", at=at, step=self._updates.step, tensors=self._parameters.state(norms, checksums))
 
 
-def record(path: Union[str, "os.PathLike[str]"], model: Any, optimizer: Any, loader: Any, **declared: Any) -> Recorder:
-    """Records what a loop does with `model`, `optimizer` and `loader` into `path`, for as long as its `with` block lasts.
+def record(path: Path, model: Any, optimizer: Any, loader: Any, **declared: Any) -> Recorder:
+    """Records what a loop does with `model`, `optimizer` and `loader`, to the file `path`, for the length of a `with` block.
 
-    What is declared is what the loop is held to; what is not is not judged: `epochs`, `accumulation` (1), `clip`,
-    `schedule` ("constant", "linear" or "cosine") with `warmup`, `updates` (its total; else it follows from the epochs) and
-    `lr` (its peak; else the optimizer's own). `criterion` is the module that gives the loss, where the model does not;
-    `scaler` a GradScaler; `contract` conventions that are not PyTorch's usual ones (see `declared.py`). Parameters are
-    digested, and tensors counted, every `digest_every` updates.
+    The loop is judged by what you declare, and not by what you leave out: `epochs`, `accumulation` (default 1), `clip`,
+    `schedule` ("constant", "linear" or "cosine") with `warmup`, `updates` (the schedule's length; by default it follows
+    from the epochs) and `lr` (the peak; by default the optimizer's own). `criterion` is the module that computes the loss,
+    if the model's output has none. `scaler` is a GradScaler. `contract` names conventions other than PyTorch's usual ones
+    (see declared.py). Parameters are digested and live tensors counted every `digest_every` updates (default 10).
     """
     return Recorder(path, model, optimizer, loader, **declared)
 
 
-def _loss_of(output: Any, tensors: Any) -> Optional[Any]:
-    """The loss in what a model returns: `output.loss`, `output["loss"]`, or the output itself where it is one number."""
-    found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    if found is None and tensors.is_tensor(output) and len(output.shape) == 0:
-        found = output
-    if not tensors.is_tensor(found) or math.prod(found.shape) != 1:
-        return None
-    # Without its graph: what a recorder holds must not keep a step's activations alive.
-    return found.detach()
-
-
-def _closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    # The first argument is the optimizer itself.
-    return callable(args[1] if len(args) > 1 else named.get("closure"))
-
-
-def _global(norms: Any) -> float:
-    return math.sqrt(sum(norm * norm for norm in norms))
+def _group(_name: str, parameter: Any) -> Dict[str, str]:
+    return {"group": "base" if parameter.requires_grad else "frozen"}

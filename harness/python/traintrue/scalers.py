@@ -1,15 +1,16 @@
-"""Watches a GradScaler: a step that it skips never reaches the optimizer's hooks.
+"""Watches a GradScaler: a step that the scaler skips never reaches the optimizer's hooks.
 
-As with loaders, the scaler is made an instance of a subclass of its own class for as long as it is watched.
+The scaler's `__class__` is set to a subclass of its own class while it is watched, as a loader's is (see loaders.py).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable
 
 
 def watch(scaler: Any, optimizer: Any, steps: Callable[[], int], skipped: Callable[[], None]) -> Callable[[], None]:
-    """Calls `skipped` after each step of the scaler that `steps` does not count. What it returns ends the watch."""
+    """Calls `skipped` after each `scaler.step(optimizer)` that left the count `steps` unchanged. Returns the release."""
     kind = type(scaler)
 
     def step(it: Any, stepped: Any, *args: Any, **more: Any) -> Any:
@@ -27,13 +28,18 @@ def watch(scaler: Any, optimizer: Any, steps: Callable[[], int], skipped: Callab
     return release
 
 
+def unscaled(norm: float, scale: float) -> float:
+    """A norm without the loss scale. After many overflows in a row the scale is 0, and the norm is unknown."""
+    return norm / scale if scale else math.nan
+
+
 def left_scaled(optimizer: Any, tensors: Any) -> float:
-    """What the gradients are still multiplied by: a fused optimizer divides them while it steps, and is told by what."""
+    """The scale that the gradients still have when the optimizer steps: a fused optimizer divides by it in its step."""
     scale = getattr(optimizer, "grad_scale", None)
     return 1.0 if scale is None else tensors.number(scale)
 
 
 def overflowed(optimizer: Any, tensors: Any) -> bool:
-    """Whether the optimizer is told to pass over this step, which a fused one does by itself."""
+    """Whether a fused optimizer skips this step: the scaler calls its `step` all the same, and tells it of the overflow."""
     found = getattr(optimizer, "found_inf", None)
     return found is not None and tensors.number(found) != 0.0

@@ -1,4 +1,4 @@
-"""All that the recorder asks of torch, in one place: its own logic can be tested without."""
+"""Every question to torch, in one class: the tests of the rest replace this class and need no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import hashlib
 import math
 import zlib
 from itertools import compress
-from typing import Any, Iterator, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+
+# Signed sums per sketch, and the elements that share one row of signs.
+SKETCHES, BLOCK = 2, 1 << 16
 
 
 def digest(*parts: Any) -> str:
-    """A digest as a trace has it: `algorithm:hex`, opaque. Processors help with SHA-1, and nobody forges a trace."""
+    """A digest for the trace: `algorithm:hex`. Processors have instructions for SHA-1, and a trace needs no secrecy."""
     hashed = hashlib.sha1(usedforsecurity=False)
     for part in parts:
         hashed.update(part)
@@ -20,8 +24,8 @@ def digest(*parts: Any) -> str:
 
 
 def _values(held: Any) -> Any:
-    """The memory of a tensor that lies in one piece, for as long as it is held."""
-    # Not every build of torch has numpy, which is the only other way to the values without a copy an element.
+    """The memory of a contiguous CPU tensor, without a copy. The caller keeps the tensor alive while it reads."""
+    # `tensor.numpy()` would do, but numpy is not a dependency of torch and may be absent.
     return (ctypes.c_char * (held.numel() * held.element_size())).from_address(held.data_ptr()) if held.numel() else b""
 
 
@@ -32,12 +36,15 @@ class Torch:
         import torch
 
         self._torch = torch
+        # The same in every process, so that two runs have comparable sketches.
+        generator = torch.Generator().manual_seed(0)
+        self._signs = torch.randint(0, 2, (SKETCHES, BLOCK), generator=generator).double() * 2 - 1
 
     def version(self) -> str:
         return f"torch {self._torch.__version__}"
 
     def is_tensor(self, value: Any) -> bool:
-        """Whether it is a tensor whose values lie row by row."""
+        """Whether `value` is a dense tensor."""
         return isinstance(value, self._torch.Tensor) and value.layout is self._torch.strided
 
     def is_integer(self, tensor: Any) -> bool:
@@ -47,48 +54,59 @@ class Torch:
         return self._torch.is_grad_enabled()
 
     def norm(self, tensor: Any) -> Any:
-        """The L2 norm, still on its device: `number` waits for it."""
+        """The L2 norm, left on its device: a backward hook must not wait for the device. `number` waits."""
         held = self._held(tensor)
         return self._torch.linalg.vector_norm(held, dtype=self._torch.float32 if held.dtype.itemsize < 4 else None)
 
     def total_norm(self, tensors: Sequence[Any]) -> float:
-        """Of all of them as one."""
+        """The L2 norm over all tensors as one vector."""
+        # Much faster, but newer than torch 2.1, and neither for sparse tensors nor exact enough in half precision.
         together = getattr(self._torch.nn.utils, "get_total_norm", None)
         if together is not None and all(it.dtype.itemsize >= 4 and self.is_tensor(it) for it in tensors):
             return float(together(tensors))
-        return math.sqrt(sum(self.number(self.norm(it)) ** 2 for it in tensors))
+        return math.hypot(*(self.number(self.norm(it)) for it in tensors))
 
     def number(self, tensor: Any) -> float:
         return float(tensor.detach()) if self.is_tensor(tensor) else float(tensor)
 
     def is_clear(self, tensor: Optional[Any]) -> bool:
-        """Whether a gradient holds nothing."""
+        """Whether a gradient is absent or all zeros."""
         return tensor is None or not bool(self._held(tensor).any())
 
     def count_unlike(self, tensor: Any, value: int) -> int:
         return int((tensor != value).sum())
 
     def bytes(self, tensor: Any) -> bytes:
-        """The values of a tensor, row by row."""
+        """The values of a tensor, in row-major order."""
         held = tensor.detach().cpu().contiguous()
         return bytes(_values(held))
 
     def checksum(self, tensor: Any) -> str:
-        """Of a large tensor, a few times faster than a digest; a change is missed once in four thousand million."""
+        """CRC-32: several times faster than a digest on a large tensor. It misses one change in 2^32."""
         held = tensor.detach().cpu().contiguous()
         return f"crc32:{zlib.crc32(_values(held)):08x}"
 
-    def total(self, tensor: Any) -> float:
-        held = self._held(tensor)
-        return float(held.sum(dtype=self._torch.float32 if held.dtype.itemsize < 4 else None))
+    def sketch(self, tensor: Any) -> List[float]:
+        """A few sums of the values with seeded random signs. Two tensors that are close have close sketches.
+
+        The signs matter. A plain sum misses every change whose parts cancel: the gradients of a softmax layer's bias always
+        sum to 0. And the judge's bound on a sketch's error is that of random signs.
+        """
+        # On the CPU: not every device has float64.
+        flat = self._held(tensor).flatten().cpu()
+        sums = self._torch.zeros(SKETCHES, dtype=self._torch.float64)
+        for at, block in enumerate(flat.split(BLOCK)):
+            # Every block has the same row of signs, flipped as a whole: a large tensor needs the memory of one block only.
+            sums += self._signs[:, at % BLOCK] * (self._signs[:, : block.numel()] @ block.double())
+        return sums.tolist()
 
     def dtype(self, tensor: Any) -> str:
-        """The number format as a trace has it."""
+        """The number format in the trace's words: `f32`, `f16`, `bf16`."""
         name = str(tensor.dtype).replace("torch.", "")
         return {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}.get(name, name)
 
     def rng(self) -> str:
-        """A digest of torch's random streams; reading them changes nothing."""
+        """A digest of torch's random streams. Reading them does not advance them."""
         torch = self._torch
         states = [torch.get_rng_state()]
         if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -96,16 +114,16 @@ class Torch:
         return digest(*(self.bytes(state) for state in states))
 
     def device_lanes(self) -> dict:
-        """What CUDA's allocator holds; nothing where there is no CUDA."""
+        """What CUDA's allocator holds; empty without CUDA."""
         cuda = self._torch.cuda
         if not (cuda.is_available() and cuda.is_initialized()):
             return {}
         return {"device_in_use_bytes": cuda.memory_allocated(), "device_reserved_bytes": cuda.memory_reserved()}
 
     def alive(self) -> Tuple[int, int]:
-        """Tensors that Python objects hold, and their bytes; storage that several share counts once.
+        """The number of live tensors and their bytes. Storage that several tensors share counts once.
 
-        Tensors that only C++ holds, such as those that a graph keeps for its backward pass, are not seen.
+        Only tensors that a Python object holds are counted: not those that an autograd graph saves for its backward pass.
         """
         seen = set()
         count = held = 0
@@ -114,7 +132,7 @@ class Torch:
             try:
                 place = storage.data_ptr()
             except RuntimeError:
-                continue  # one that a compiler only reasons about
+                continue  # a fake tensor of torch.compile has no memory
             count += 1
             if place not in seen:
                 seen.add(place)
@@ -122,7 +140,7 @@ class Torch:
         return count, held
 
     def _held(self, tensor: Any) -> Any:
-        """The real numbers that a tensor holds, in whatever form."""
+        """The real numbers of a tensor: the values of a sparse one, both parts of a complex one."""
         held = tensor.detach()
         if held.is_sparse:
             held = held.coalesce().values()
@@ -131,8 +149,8 @@ class Torch:
     def _tensors(self) -> Iterator[Any]:
         kinds = _with_subclasses(self._torch.Tensor)
         things = gc.get_objects()
-        # By type and not by isinstance: a proxy's `__class__` is a property that may run anything. And without a step of
-        # Python's own a thing: a process has hundreds of thousands.
+        # By type, not by isinstance: `__class__` of a lazy proxy is a property that may import a whole library. And without
+        # a Python loop: a process has hundreds of thousands of objects.
         for tensor in list(compress(things, map(kinds.__contains__, map(type, things)))):
             try:
                 tensor.untyped_storage()

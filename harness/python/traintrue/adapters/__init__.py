@@ -1,1 +1,1 @@
-"""Trainers that take a plan and write a trace: `python -m traintrue.adapters.plain describe|run`."""
+"""Trainers that follow a plan and write a trace: `python -m traintrue.adapters NAME describe|run`."""

@@ -1,4 +1,4 @@
-"""The plain loop with accelerate in charge of windows, clipping, schedule and checkpoints, as its documentation has it."""
+"""The plain loop with accelerate in charge of windows, clipping, schedule and checkpoints, as its documentation shows it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..trace import Writer
 from .data import Batch
 from .plain_loop import Loop
 from .protocol import Plan
+from .run_trace import summed
 from .schedule import multiplier
-from .told import summed
 
 
 class AccelerateLoop(Loop):
-    """A loop that asks `Accelerator` when a window is full, and has it save and load."""
+    """The loop asks `Accelerator` when a window is full, and lets it save and load."""
 
     def __init__(self, plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
         super().__init__(plan, writer, description)
@@ -29,7 +29,7 @@ class AccelerateLoop(Loop):
 
     def _batches(self, groups: List[List[int]]) -> Iterable[Batch]:
         if self.index == len(groups):
-            return ()  # a loader that has nothing to give draws from the random stream all the same
+            return ()  # a loader draws from the random stream when it starts, even if no batch is left
         loader = torch.utils.data.DataLoader(self.samples, batch_sampler=groups, collate_fn=self.collate)
         prepared = self.accelerator.prepare(loader)
         return self.accelerator.skip_first_batches(prepared, self.index) if self.index else prepared
@@ -40,9 +40,9 @@ class AccelerateLoop(Loop):
             output = self.prepared(batch)
             weights = self._weights(groups)
             mean = sum(value / weights[name] for name, value in output.losses.items())
-            # A share of the window's mean already, and `backward` divides by the steps of a whole window.
+            # `mean` is this micro-batch's share of the window's mean; `backward` divides by the accumulation once more.
             self.accelerator.backward(mean * self.accelerator.gradient_accumulation_steps)
-            self.told.micro_batch(self.epoch, self.index, batch, summed(output.losses, output.weights))
+            self.trace.micro_batch(self.epoch, self.index, batch, summed(output.losses, output.weights))
             self.index, self.window = self.index + 1, self.window + 1
             clip = self.plan["train"].get("clip")
             if self.accelerator.sync_gradients and clip is not None:
@@ -54,22 +54,22 @@ class AccelerateLoop(Loop):
             self._updated()
 
     def _window_begins(self) -> int:
-        # Windows begin with an epoch, wherever the run was taken up.
+        # accelerate starts a window with each epoch, wherever the run resumed.
         return self.index - self.index % self.plan["train"]["accumulation"]
 
     def _schedule_step(self) -> int:
         return self.rates.last_epoch
 
-    # Checkpoints: what `save_state` writes, and the loop's own place as an object registered for it.
+    # Checkpoints: `save_state` writes them, and saves this loop's place because the loop is registered with it.
 
     def state_dict(self) -> Dict[str, int]:
-        """The loop's place."""
-        return {"step": self.told.step, "epoch": self.epoch, "index": self.index}
+        """The loop's place in the run."""
+        return {"step": self.trace.step, "epoch": self.epoch, "index": self.index}
 
     def load_state_dict(self, state: Dict[str, int]) -> None:
-        """Goes on from a place."""
-        self.told.step, self.epoch, self.index = state["step"], state["epoch"], state["index"]
-        self.told.epoch, self.told.index = self.epoch, self.index
+        """Continues at a saved place."""
+        self.epoch, self.index = state["epoch"], state["index"]
+        self.trace.resume(state["step"], self.epoch, self.index)
 
     def _write(self, folder: Path) -> None:
         self.accelerator.save_state(str(folder))
@@ -79,3 +79,8 @@ class AccelerateLoop(Loop):
             load_checkpoint_in_model(self.model, str(folder))
         else:
             self.accelerator.load_state(str(folder))
+
+
+def train(plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
+    """Runs one plan."""
+    AccelerateLoop(plan, writer, description).run()

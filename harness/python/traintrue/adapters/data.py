@@ -12,7 +12,7 @@ Batch = Dict[str, torch.Tensor]
 
 
 class Samples(torch.utils.data.Dataset):
-    """Samples of a plan, each with its id; longer ones are cut and keep their last token."""
+    """Samples of a plan, each with its id. A sample that is too long is cut, and keeps its last token."""
 
     def __init__(self, plan: Dict[str, Any], name: str = "samples") -> None:
         longest = plan["data"]["max_length"]
@@ -26,7 +26,7 @@ class Samples(torch.utils.data.Dataset):
 
 
 class Collator:
-    """Rows of one width: input ids, attention mask, labels, and the ids of the samples."""
+    """Pads samples to rows of one width: input ids, attention mask, labels, and the ids of the samples."""
 
     def __init__(self, plan: Dict[str, Any], padding: Any = None) -> None:
         self._padding = padding or plan["data"]["padding"]
@@ -45,7 +45,7 @@ class Collator:
         return {
             "input_ids": torch.tensor([padded(row, self._pad) for row in rows]),
             "attention_mask": torch.tensor([padded([1] * len(row), 0) for row in rows]),
-            # A row's first token is predicted from nothing: under left padding it would be from a pad.
+            # A row's first token has no context and no label. With left padding it would be predicted from a pad.
             "labels": torch.tensor([padded([IGNORED] * min(len(row), 1) + row[1:], IGNORED) for row in rows]),
             "ids": torch.tensor([sample["id"] for sample in samples]),
         }
@@ -57,7 +57,7 @@ class Collator:
 
 
 def order(plan: Dict[str, Any], epoch: int) -> List[List[int]]:
-    """The ids of each micro-batch of this rank: shuffled by seed and epoch alone, so that any epoch can be taken up."""
+    """The sample ids of each micro-batch on this rank. The order depends on seed and epoch alone: a resume recomputes it."""
     data, train = plan["data"], plan["train"]
     ids = list(range(len(data["samples"])))
     if data["shuffle"]:
@@ -68,11 +68,12 @@ def order(plan: Dict[str, Any], epoch: int) -> List[List[int]]:
     if data["drop_last"] and groups and len(groups[-1]) < size:
         groups.pop()
     world = train.get("world", 1)
+    # Every rank has the same number of micro-batches: the rest of the division is left out.
     return groups[train.get("rank", 0) : len(groups) // world * world : world]
 
 
 def targets(batch: Batch) -> int:
-    """Supervised positions."""
+    """Supervised positions of a batch."""
     return int((batch["labels"] != IGNORED).sum())
 
 

@@ -1,4 +1,4 @@
-"""The tiny causal model of a plan as transformers and PEFT make it: nothing is downloaded."""
+"""The tiny causal model of a plan, made by transformers and PEFT. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELDS = ("input_ids", "attention_mask", "labels")
 
 
 class WithHead(LlamaForCausalLM):
-    """A causal model with a projection of the mean over each row's tokens, trained beside it."""
+    """A causal model with a second head: a projection of the mean over each row's tokens."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
@@ -27,7 +27,7 @@ class WithHead(LlamaForCausalLM):
         self.pooled: Optional[torch.Tensor] = None
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **more: Any) -> Any:
-        # Not left in the output: a Trainer that evaluates would gather it.
+        # The projection is kept here and not in the output: a Trainer would gather it over the whole evaluation.
         output = super().forward(
             input_ids=input_ids, attention_mask=attention_mask, labels=labels, **{**more, "output_hidden_states": True}
         )
@@ -36,7 +36,7 @@ class WithHead(LlamaForCausalLM):
         self.pooled = self.projection((output.hidden_states[-1] * mask[..., None]).sum(1) / tokens.clamp(min=1))
         if self.training and output.loss is not None:
             mean = self.head_loss(mask) / (tokens > 0).sum().clamp(min=1)
-            # Where the window's targets are known, the loss is this micro-batch's share of the window's mean.
+            # Given the window's targets, `output.loss` is this micro-batch's share of the window's mean; so is the head's.
             window = more.get("num_items_in_batch")
             share = 1.0 if window is None else (labels[:, 1:] != IGNORED).sum() / window
             output.loss = output.loss + mean * share
@@ -44,12 +44,12 @@ class WithHead(LlamaForCausalLM):
         return output
 
     def head_loss(self, mask: torch.Tensor) -> torch.Tensor:
-        """Summed over the rows that have a token."""
+        """The head's loss, summed over the rows that have a token."""
         return ((self.pooled - 1.0).square().mean(1) * (mask.sum(1) > 0)).sum()
 
 
 def build(plan: Dict[str, Any], weights: Optional[Path]) -> nn.Module:
-    """The model of a plan; its adapters and head, or all of it, from a checkpoint's folder where `weights` names one."""
+    """The model of a plan. `weights` is a checkpoint's folder: its adapters and head are loaded, or the whole model."""
     train, tokens = plan["train"], plan["data"]["tokens"]
     width, layers, heads = SIZES[plan["model"]["size"]]
     config = LlamaConfig(
@@ -96,20 +96,20 @@ def _adapted(model: nn.Module, train: Dict[str, Any], weights: Optional[Path]) -
 
 
 def group_of(name: str, adapted: bool) -> str:
-    """`base`, `adapter` or the head's name, from a parameter's name. PEFT keeps the head it was given beside its copy."""
+    """The group of a parameter from its name. PEFT trains a copy of the head, and keeps the original frozen in `base`."""
     if "projection" in name and "original_module" not in name:
         return "projection"
     return "adapter" if adapted and "lora_" in name else "base"
 
 
 def forward(model: nn.Module, batch: Batch) -> Output:
-    """Logits and summed losses of a batch, taken outside the trainer."""
+    """Logits and summed losses of a batch, from a forward outside the trainer."""
     output = model(**{name: batch[name] for name in FIELDS})
     return sums(model, batch, output.logits)
 
 
 def sums(model: nn.Module, batch: Batch, logits: torch.Tensor) -> Output:
-    """The losses of a batch, summed over what they are to be divided by."""
+    """The losses of a batch as sums, with the divisor of each."""
     labels = batch["labels"][:, 1:]
     flat = logits[:, :-1].float().flatten(0, 1)
     lm = F.cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -120,3 +120,22 @@ def sums(model: nn.Module, batch: Batch, logits: torch.Tensor) -> Output:
     mask = batch["attention_mask"]
     losses["projection"], weights["projection"] = holder.head_loss(mask), int((mask.sum(1) > 0).sum())
     return Output(logits, holder.pooled, losses, weights)
+
+
+def recomputes(model: torch.nn.Module) -> bool:
+    """Whether a model recomputes activations in its backward pass; transformers has renamed the attribute."""
+    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
+    return bool(getattr(model, next(name for name in names if hasattr(model, name))))
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes of a key-value cache, in any of the forms that transformers has given it."""
+    if cache is None:
+        return 0
+    if hasattr(cache, "layers"):
+        held = [value for layer in cache.layers for value in (layer.keys, layer.values)]
+    elif hasattr(cache, "key_cache"):
+        held = [*cache.key_cache, *cache.value_cache]
+    else:
+        held = [value for layer in cache for value in layer]
+    return sum(value.numel() * value.element_size() for value in held if torch.is_tensor(value))

@@ -1,4 +1,4 @@
-"""The memory peak of a piece of work on the CPU, as torch's own profiler counts what its allocator hands out."""
+"""The peak memory of a function on the CPU: torch's profiler records every allocation of its CPU allocator."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak(work: Callable[[], Any]) -> Tuple[Any, int]:
-    """What `work` returns, and the most bytes that it held at one time beyond those held before."""
+    """The result of `work`, and the most bytes that it held at one time, not counting those held before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         result = work()
-    # Not `seen.events()`: those leave out the memory that belongs to an operation.
+    # Not `seen.events()`: they leave out the allocations inside an operator.
     events = [it for it in seen.profiler.kineto_results.events() if it.name() == "[memory]"]
     held = most = 0
     for event in sorted(events, key=lambda it: it.start_ns()):

@@ -1,19 +1,22 @@
-"""The plain loop over a model of transformers that PEFT has adapted, saved and loaded by PEFT."""
+"""The plain loop over a transformers model whose adapters PEFT makes, saves and loads."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Dict
 
 import torch
 
+from ..trace import Writer
 from . import hf_model
 from .data import Batch
 from .plain_loop import Loop, newest
+from .protocol import Plan
 from .tiny import Output
 
 
 class PeftLoop(Loop):
-    """A loop that leaves adapters and heads to PEFT, and nothing else."""
+    """The loop leaves adapters and heads to PEFT, and nothing else."""
 
     group_of = staticmethod(hf_model.group_of)
 
@@ -28,4 +31,9 @@ class PeftLoop(Loop):
         self.model.save_pretrained(str(folder))
 
     def _read_model(self, folder: Path) -> None:
-        """It was loaded as it was built: the optimizer wants the parameters of what was loaded."""
+        """`_build` has loaded the model already: the optimizer must hold the parameters of the model that PEFT loaded."""
+
+
+def train(plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
+    """Runs one plan."""
+    PeftLoop(plan, writer, description).run()

@@ -1,7 +1,8 @@
-"""Forwards outside training: dropout off, nothing changed."""
+"""Probes: forwards outside training, in evaluation mode, that leave no trace in the model."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List
 
 import torch
@@ -11,17 +12,18 @@ from ..batches import IGNORED
 from ..trace import number
 from .data import Batch, Collator, Samples
 from .tiny import Output
-from .told import Told, sketch
+from .run_trace import TENSORS, RunTrace
 
 Forward = Callable[[Batch], Output]
 
 
-def make(plan: Dict[str, Any], at: str, model: torch.nn.Module, forward: Forward, told: Told) -> None:
-    """Makes the plan's probes that are due `at` the start or the end."""
+def make(plan: Dict[str, Any], at: str, model: torch.nn.Module, forward: Forward, trace: RunTrace) -> None:
+    """Makes the plan's probes that are due `at` the `start` or the `end`."""
     due = [probe for probe in plan.get("probes", []) if probe.get("at", "start") in (at, "both")]
     if not due:
         return
     samples = Samples(plan)
+    # An open window's gradients are put back afterwards, as the same tensors.
     training, gradients = model.training, [it.grad for it in model.parameters()]
     model.eval()
     for probe in due:
@@ -29,10 +31,15 @@ def make(plan: Dict[str, Any], at: str, model: torch.nn.Module, forward: Forward
         model.zero_grad(set_to_none=True)
         output = forward(batch)
         taken = _gradients(model, output) if probe.get("gradients") else None
-        told.probe(probe["name"], at, _rows(batch, output), batch["input_ids"].shape[1], taken)
+        trace.probe(probe["name"], at, _rows(batch, output), batch["input_ids"].shape[1], taken)
     for parameter, gradient in zip(model.parameters(), gradients):
         parameter.grad = gradient
     model.train(training)
+
+
+def sketch(tensor: torch.Tensor) -> list:
+    """The sketch of a tensor, as numbers for the trace."""
+    return [number(value) for value in TENSORS.sketch(tensor)]
 
 
 def _gradients(model: torch.nn.Module, output: Output) -> List[dict]:
@@ -52,7 +59,14 @@ def _rows(batch: Batch, output: Output) -> List[dict]:
         lm = F.cross_entropy(logits[:-1], labels, ignore_index=IGNORED, reduction="sum")
         real = logits[batch["attention_mask"][at].bool()]
         head = [] if output.head is None else output.head[at].detach().tolist()
-        bad = int((~torch.isfinite(logits)).sum()) + sum(value != value for value in head)
-        sketches = [value for position in real for value in sketch(position)]
-        rows.append({"loss": number(float(lm)), "logits": sketches, "head": head, "nonfinite": bad})
+        # Padding counts here, and not in the sketches: whatever its logits are, they must be finite.
+        bad = int((~torch.isfinite(logits)).sum()) + sum(not math.isfinite(value) for value in head)
+        rows.append(
+            {
+                "loss": number(float(lm)),
+                "logits": [value for position in real for value in sketch(position)],
+                "head": [number(value) for value in head],
+                "nonfinite": bad,
+            }
+        )
     return rows

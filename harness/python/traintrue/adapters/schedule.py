@@ -1,4 +1,4 @@
-"""What follows from a plan by counting: micro-batches, updates, rates."""
+"""Counts that follow from a plan: micro-batches, updates, and the learning rate of each update."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 
 def micro_batches(plan: Dict[str, Any]) -> int:
-    """Of one epoch and this rank."""
+    """Micro-batches per epoch on this rank."""
     data = plan["data"]
     samples, batch = len(data["samples"]), data["batch"]
     whole = samples // batch if data["drop_last"] else math.ceil(samples / batch)
@@ -15,7 +15,7 @@ def micro_batches(plan: Dict[str, Any]) -> int:
 
 
 def updates(plan: Dict[str, Any], tail: str) -> int:
-    """Of the whole run."""
+    """Updates in the whole run; `tail` says what happens to an epoch's last, open window."""
     given = plan["train"]["schedule"].get("updates")
     if given is not None:
         return given
@@ -26,7 +26,7 @@ def updates(plan: Dict[str, Any], tail: str) -> int:
 
 
 def multiplier(plan: Dict[str, Any], total: int, taken: int) -> float:
-    """Of the peak rate, after so many steps of the schedule."""
+    """The learning rate as a share of its peak, after `taken` of `total` steps of the schedule."""
     schedule = plan["train"]["schedule"]
     warmup = schedule["warmup"]
     if taken < warmup:

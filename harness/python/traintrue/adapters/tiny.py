@@ -1,4 +1,4 @@
-"""A causal transformer of a few thousand parameters, with low-rank adapters and a head where a plan asks for them."""
+"""A causal transformer of a few thousand parameters, with LoRA adapters and a head if the plan asks for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD_WIDTH = 8
 
 
 class Output(NamedTuple):
-    """What a forward gives: logits, summed losses, and what they are to be divided by."""
+    """The result of a forward: logits, the head's output, summed losses, and the divisor of each sum."""
 
     logits: torch.Tensor
     head: Optional[torch.Tensor]
@@ -25,7 +25,7 @@ class Output(NamedTuple):
 
 
 class Adapted(nn.Module):
-    """A frozen linear and a low-rank delta (LoRA, arXiv:2106.09685; scaled as rsLoRA, arXiv:2312.03732, where asked)."""
+    """A frozen linear layer and a low-rank delta: LoRA (arXiv:2106.09685), or rsLoRA (arXiv:2312.03732) if `rs`."""
 
     def __init__(self, base: nn.Linear, r: int, alpha: float, rs: bool) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Adapted(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each behind a norm."""
+    """Attention and a feed-forward layer, each after a layer norm."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -59,20 +59,21 @@ class Block(nn.Module):
 
         q, k, v = split(self.q(x)), split(self.k(x)), split(self.v(x))
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        # A row that may attend to nothing attends to everything, and is masked by whoever reads it: 0 x NaN is NaN.
+        # The smallest number, not -inf: a position that may attend to nothing would get NaN from softmax, and 0 x NaN is NaN
+        # when the loss masks it. With the smallest number it attends to everything, and is masked later.
         scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
         return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 class Tiny(nn.Module):
-    """The model of a plan, its weights drawn from the plan's seed alone."""
+    """The model of a plan. Its initial weights depend on the plan's seed alone."""
 
     def __init__(self, plan: Dict[str, Any]) -> None:
         super().__init__()
         train = plan["train"]
         width, layers, heads = SIZES[plan["model"]["size"]]
         self.embed = nn.Embedding(plan["data"]["tokens"]["vocabulary"], width)
-        # Widths are rounded up to a multiple, so that a probe may be a little longer than any sample.
+        # Longer than any sample: padding rounds widths up to a multiple.
         self.places = nn.Embedding(4 * plan["data"]["max_length"], width)
         self.blocks = nn.ModuleList(Block(width, heads, train.get("dropout", 0.0)) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -91,7 +92,7 @@ class Tiny(nn.Module):
         mask = batch["attention_mask"].bool()
         length = mask.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
-        # A token's place counts tokens, not pads: padding on the left then changes nothing.
+        # A token's position counts tokens, not pads, so that padding on the left changes nothing.
         places = (mask.cumsum(1) - 1).clamp(min=0)
         x = self.embed(batch["input_ids"]) + self.places(places)
         for block in self.blocks:
@@ -106,14 +107,14 @@ class Tiny(nn.Module):
             tokens = mask.sum(1, keepdim=True)
             pooled = (x * mask[..., None]).sum(1) / tokens.clamp(min=1)
             head = self.projection(pooled)
-            # Towards the same vector for every text, so that a row without a token has nothing to learn from.
+            # The target is the same for every text; a row without a token has no loss and teaches nothing.
             losses["projection"] = ((head - 1.0).square().mean(1) * (tokens[:, 0] > 0)).sum()
             weights["projection"] = int((tokens > 0).sum())
         return Output(logits, head, losses, weights)
 
 
 def group_of(name: str, adapted: bool) -> str:
-    """`base`, `adapter` or the head's name, from a parameter's name."""
+    """The group of a parameter from its name: `base`, `adapter`, or the head's name."""
     if "projection" in name:
         return "projection"
     return "adapter" if adapted and "lora_" in name else "base"

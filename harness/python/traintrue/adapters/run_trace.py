@@ -1,0 +1,162 @@
+"""Writes the trace of a trainer that follows a plan, from the trainer's real model, optimizer and gradients.
+
+Updates, states, evaluations and memory are written by the same classes as for a recorded loop. A plan adds what a recorder
+cannot know: sample ids, losses by name, the place in the schedule and in the data, and probes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+import torch
+
+from ..batches import describe
+from ..evaluation import Evaluation
+from ..memory import Memory
+from ..parameters import Parameters
+from ..tensors import Torch, digest
+from ..trace import SCHEMA, Writer, loss, number
+from ..updates import Updates
+from .data import Batch
+
+TENSORS = Torch()
+GroupOf = Callable[[str], str]
+
+
+class RunTrace:
+    """The trace of one run: `attach` once the optimizer exists, then one call per event."""
+
+    def __init__(self, plan: Dict[str, Any], writer: Writer, description: Dict[str, Any], contract: Dict[str, Any]):
+        self._plan, self._writer = plan, writer
+        self._memory = Memory(writer, TENSORS)
+        self.epoch = self.index = 0
+        # Supervised positions in the open window.
+        self.targets = 0
+        self._open = False
+        # Every adapter keeps its trainer on the CPU, where sums come in one order. The first line must be written before a
+        # framework has placed the model.
+        header = {"schema": SCHEMA, "trainer": description["trainer"], "device": "cpu"}
+        writer.event("run", **header, scenario=plan["scenario"], run=plan["run"], plan=plan, contract=contract)
+
+    def attach(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, group_of: GroupOf) -> None:
+        """Listens to the gradients of `model` and the steps of `optimizer` until the process ends."""
+
+        def about(name: str, parameter: Any) -> Dict[str, Any]:
+            moments = _moments(optimizer, parameter)
+            return {"group": group_of(name), **({} if moments is None else {"moments": moments})}
+
+        self._parameters = Parameters(model, optimizer, TENSORS, about)
+        self._updates = Updates(self._parameters, optimizer, TENSORS, self._writer, self)
+        self._updates.watch()
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self._updates.step
+
+    def resume(self, step: int, epoch: int, index: int) -> None:
+        """Continues at the place of a checkpoint."""
+        self._updates.step, self.epoch, self.index = step, epoch, index
+
+    def resume_window(self, micro_batches: int, targets: int) -> None:
+        """Continues a window whose gradients came from a checkpoint, with that many micro-batches and targets in them."""
+        self._updates.gradients.take_up(micro_batches)
+        self.targets, self._open = targets, micro_batches > 0
+
+    def window(self) -> int:
+        """Micro-batches in the open window."""
+        # The gradients may stay in place after an update, until the trainer clears them: they are no open window.
+        return (self._updates.gradients.held() or 0) if self._open else 0
+
+    def epoch_edge(self, epoch: int, edge: str) -> None:
+        """The `begin` or `end` of an epoch."""
+        self._writer.event("epoch", epoch=epoch, edge=edge)
+        self.memory("epoch")
+
+    def micro_batch(self, epoch: int, index: int, batch: Batch, losses: Sequence[dict], **more: Any) -> None:
+        """One forward and backward. `losses` are sums with their weights; `more` are further fields of the event."""
+        self.epoch, self.index, self._open = epoch, index + 1, True
+        seen = describe(batch, TENSORS)
+        self.targets += seen["targets"]
+        self._updates.gradients.next_micro_batch()
+        place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
+        self._writer.event("micro_batch", **place, **seen, losses=list(losses), **more)
+
+    def state(self, at: str, schedule_step: int, window: int) -> None:
+        """Everything that the next update depends on."""
+        self._writer.event(
+            "state",
+            at=at,
+            step=self.step,
+            tensors=self._parameters.state(self._updates.norms if at == "update" else {}),
+            rng=TENSORS.rng(),
+            schedule_step=schedule_step,
+            cursor={"epoch": self.epoch, "micro_batches": self.index},
+            window=window,
+        )
+
+    def state_is_due(self) -> bool:
+        """Whether the plan asks for a state after this update."""
+        every = self._plan.get("state_every")
+        return bool(every) and self.step % every == 0
+
+    def evaluation(self, evaluate: Callable[[], tuple]) -> None:
+        """One evaluation. `evaluate` returns the sample ids, the losses (sums with weights), and the reported metric."""
+        self.evaluation_begins()
+        self.evaluation_ends(*evaluate())
+
+    def evaluation_begins(self) -> None:
+        """Before the evaluation touches the model or the random stream."""
+        self._evaluation = Evaluation(self._parameters, TENSORS)
+
+    def evaluation_ends(self, samples: List[int], losses: List[dict], metric: float) -> None:
+        """After the evaluation."""
+        self._evaluation.forward_ends()
+        self._evaluation.write(self._writer, self.step, samples=samples, losses=losses, metric=number(metric))
+        self.memory("evaluation")
+
+    def checkpoint(self, edge: str, path: str) -> None:
+        """A checkpoint was `saved`, `loaded` or `deleted`."""
+        place = {"step": self.step, "epoch": self.epoch, "micro_batches": self.index}
+        self._writer.event("checkpoint", edge=edge, path=path, **place)
+        self.memory("checkpoint")
+
+    def probe(self, name: str, at: str, rows: List[dict], width: int, gradients: Optional[List[dict]]) -> None:
+        """A forward outside training, perhaps with a backward. The caller restores the gradients from before."""
+        self._updates.gradients.disregard()
+        self._writer.event("probe", name=name, at=at, rows=rows, width=width, gradients=gradients)
+
+    def wants_memory(self, at: str) -> bool:
+        """Whether the plan asks for memory at this boundary."""
+        return at in self._plan.get("sample_memory", [])
+
+    def memory(self, at: str, **measured: int) -> None:
+        """Memory, if the plan asks for it; `measured` are lanes that the caller read itself."""
+        if self.wants_memory(at):
+            self._memory.write(at, self.step, count=at == "update", **measured)
+
+    def end(self, reason: str) -> None:
+        """The last event of a run that did not fail."""
+        self._writer.event("end", reason=reason)
+
+    # Calls from the optimizer (updates.Listener).
+
+    def update_begins(self) -> Dict[str, Any]:
+        return {"targets": self.targets}
+
+    def update_ends(self, applied: bool, checksums: Optional[Mapping[str, str]]) -> None:
+        self.targets, self._open = 0, False
+        self.memory("update")
+
+
+def summed(losses: Mapping[str, Any], weights: Mapping[str, int]) -> List[dict]:
+    """The `losses` of an event from sums that are still tensors."""
+    return [loss(name, float(value.detach()), weights[name]) for name, value in losses.items()]
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> Optional[str]:
+    """A digest of what the optimizer keeps for a parameter; None before its first update."""
+    kept = optimizer.state.get(parameter) or {}
+    # By name: a state that was loaded may have another order.
+    values = [kept[name] for name in sorted(kept) if torch.is_tensor(kept[name])]
+    return digest(*(TENSORS.bytes(value) for value in values)) if kept else None
