@@ -11,10 +11,12 @@ mod parameters;
 mod pooling;
 mod precision;
 
-pub use build::{Block, Linear, Model, Norm, Size, SizeError, adapter_scale};
+pub use build::{Model, Size, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::Dropout;
 pub use forward::{ForwardParts, Pass, forward};
+#[cfg(test)]
+pub use build::Norm;
 #[cfg(test)]
 pub use layers::{gelu, norm};
 pub use loss::{Losses, lm_by_row, losses, scalar};
