@@ -17,6 +17,7 @@ mod fit;
 mod model;
 mod models;
 mod operation;
+mod parameters;
 mod request;
 mod show;
 mod tensors;

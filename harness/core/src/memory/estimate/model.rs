@@ -1,8 +1,9 @@
 //! A model as the operations of its training step, in order.
 
-use super::architecture::{Architecture, Head, Input, Linear, Order};
+use super::architecture::{Architecture, Head, Input, Order};
 use super::engine::Keeps;
 use super::operation::{Activating, Attending, Bias, Linears, Norming, Product, Reader, Source};
+use super::parameters::Linear;
 use super::request::Request;
 use super::tensors::Tensors;
 use super::walk::{Group, Step};
