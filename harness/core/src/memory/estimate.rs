@@ -10,6 +10,7 @@
 //! it does on a GPU.
 
 mod architecture;
+mod block;
 mod burn;
 mod config;
 mod engine;

@@ -2,7 +2,7 @@
 
 use super::architecture::{Architecture, Head, Input, Order};
 use super::engine::Keeps;
-use super::operation::{Activating, Attending, Bias, Linears, Norming, Product, Reader, Source};
+use super::operation::{Activating, Linears, Norming, Product, Reader, Source};
 use super::parameters::Linear;
 use super::request::Request;
 use super::tensors::Tensors;
@@ -10,11 +10,11 @@ use super::walk::{Group, Step};
 
 /// One stack of blocks: how many rows go through it, and how long they are.
 #[derive(Clone, Copy)]
-struct Stack {
-    rows: u128,
-    length: u128,
+pub(super) struct Stack {
+    pub rows: u128,
+    pub length: u128,
     /// Positions of an encoder's output that the blocks attend to as well.
-    attends_to: Option<u128>,
+    pub attends_to: Option<u128>,
 }
 
 /// Keys and values of every block of the decoder, and those of the encoder's output.
@@ -38,7 +38,7 @@ impl Stack {
         Self { rows: request.rows(), length: request.decoder_length(), attends_to }
     }
 
-    fn positions(self) -> u128 {
+    pub fn positions(self) -> u128 {
         self.rows * self.length
     }
 }
@@ -123,166 +123,6 @@ impl Parts<'_> {
         Group { name, times: count.into(), steps, input }
     }
 
-    fn block(&self, stack: Stack) -> Vec<Step> {
-        let order = self.architecture.order;
-        let mut steps = Vec::new();
-        if order != Order::PostNorm {
-            steps.push(self.norm(stack));
-        }
-        steps.extend(self.attention(stack, stack.length));
-        if order == Order::PostNorm {
-            steps.push(self.norm(stack));
-        }
-        if let Some(source) = stack.attends_to {
-            steps.push(self.norm(stack));
-            steps.extend(self.attention(stack, source));
-        }
-        match order {
-            Order::PreNorm => steps.push(self.norm(stack)),
-            Order::Parallel => {
-                steps.push(self.engine.norm(&Norming { input_is_kept: true, ..self.norming(stack) }))
-            }
-            Order::PostNorm | Order::SharedNorm => {}
-        }
-        let inner = steps.len();
-        steps.extend(self.feed_forward(stack));
-        steps[inner].branches = matches!(order, Order::SharedNorm | Order::Parallel);
-        if order == Order::PostNorm {
-            steps.push(self.norm(stack));
-        }
-        steps
-    }
-
-    fn attention(&self, stack: Stack, keys: u128) -> Vec<Step> {
-        let architecture = self.architecture;
-        let from = architecture.hidden.into();
-        let projections = architecture.projections();
-        let linears = |rows, of: &[Linear], source| {
-            self.engine.linears(&Linears {
-                rows,
-                from,
-                products: self.products(of),
-                source,
-                reader: Reader::Other,
-            })
-        };
-        let stream = if architecture.order == Order::PostNorm { Source::Stream } else { Source::Norm };
-        let crosses = stack.attends_to == Some(keys);
-        let mut steps = Vec::new();
-        if crosses {
-            // The encoder's output is kept once, for all blocks.
-            steps.push(linears(stack.positions(), &projections[..1], stream));
-            steps.push(linears(stack.rows * keys, &projections[1..], Source::Kept));
-        } else {
-            steps.push(linears(stack.positions(), &projections, stream));
-        }
-        if architecture.head_norms {
-            for heads in [architecture.heads, architecture.key_value_heads] {
-                let width = architecture.head_width.into();
-                let rows = stack.positions() * u128::from(heads);
-                steps.push(self.engine.norm(&Norming {
-                    rows,
-                    width,
-                    learns: self.norm_learns(width),
-                    ..self.norming(stack)
-                }));
-            }
-        }
-        let attending = Attending {
-            rows: stack.rows,
-            queries: stack.length,
-            keys,
-            heads: architecture.heads.into(),
-            key_value_heads: architecture.key_value_heads.into(),
-            width: architecture.head_width.into(),
-            bias: self.bias(crosses),
-            drops: architecture.dropout,
-            rotary: architecture.rotary,
-            fused: architecture.fused_qkv,
-            by_heads: architecture.queries_by_heads,
-        };
-        steps.push(self.engine.attention(&attending));
-        let output = architecture.output();
-        steps.push(self.engine.linears(&Linears {
-            rows: stack.positions(),
-            from: output.from,
-            products: self.products(&[output]),
-            source: if self.engine.keeps_attended(&attending) { Source::Kept } else { Source::Stream },
-            reader: self.reader(),
-        }));
-        steps.extend(self.dropped(self.hidden(stack)));
-        steps
-    }
-
-    fn bias(&self, crosses: bool) -> Bias {
-        match (self.architecture.distance_buckets, crosses) {
-            (0, _) => Bias::None,
-            // T5 attends to its encoder with a bias of zeros, which needs a gradient when blocks are computed again.
-            (_, true) if self.recomputes_blocks() => Bias::Learns,
-            (_, true) => Bias::None,
-            (_, false) if self.learns_all() => Bias::Learns,
-            (_, false) => Bias::Fixed,
-        }
-    }
-
-    fn feed_forward(&self, stack: Stack) -> Vec<Step> {
-        let architecture = self.architecture;
-        // Where a router picks among experts, a position goes through several, and each reads a copy of it.
-        let copies = architecture.experts.map_or(1, |it| u128::from(it.per_position));
-        let rows = stack.positions() * copies;
-        let source = match architecture.order {
-            // The output of the attention's norm is kept once.
-            Order::SharedNorm => Source::Kept,
-            Order::PostNorm => Source::Stream,
-            Order::PreNorm | Order::Parallel => Source::Norm,
-        };
-        let mut steps = Vec::new();
-        if let Some(experts) = architecture.experts {
-            let router = Product {
-                to: experts.count.into(),
-                learns: [self.if_learns(u128::from(experts.count * architecture.hidden)), 0],
-                rank: 0,
-            };
-            let from = architecture.hidden.into();
-            steps.push(self.engine.linears(&Linears {
-                rows: stack.positions(),
-                from,
-                products: vec![router],
-                source,
-                reader: Reader::Other,
-            }));
-        }
-        let from = architecture.hidden.into();
-        let products = self.products(&architecture.widening());
-        steps.push(self.engine.linears(&Linears {
-            rows,
-            from,
-            products,
-            source,
-            reader: Reader::Activation,
-        }));
-        let elements = rows * u128::from(architecture.inner);
-        steps.push(self.engine.activation(&Activating {
-            kind: architecture.activation,
-            gated: architecture.gated,
-            elements,
-        }));
-        let narrowing = architecture.narrowing();
-        let products = self.products(&[narrowing]);
-        steps.push(self.engine.linears(&Linears {
-            rows,
-            from: narrowing.from,
-            products,
-            source: Source::Stream,
-            reader: self.reader(),
-        }));
-        if architecture.experts.is_some() {
-            steps.push(self.engine.weighted(rows * u128::from(architecture.hidden)));
-        }
-        steps.extend(self.dropped(self.hidden(stack)));
-        steps
-    }
-
     /// The end of the encoder: its norm, and its output, which every block of the decoder reads.
     fn encoded(&self, stack: Stack) -> Group {
         let mut output = Step::default();
@@ -336,17 +176,17 @@ impl Parts<'_> {
         Group { name: "the loss", times: 1, steps, input: None }
     }
 
-    fn norming(&self, stack: Stack) -> Norming {
+    pub(super) fn norming(&self, stack: Stack) -> Norming {
         let width = u128::from(self.architecture.hidden);
         let learns = self.norm_learns(width);
         Norming { kind: self.architecture.norm, rows: stack.positions(), width, learns, input_is_kept: false }
     }
 
-    fn norm(&self, stack: Stack) -> Step {
+    pub(super) fn norm(&self, stack: Stack) -> Step {
         self.engine.norm(&self.norming(stack))
     }
 
-    fn products(&self, linears: &[Linear]) -> Vec<Product> {
+    pub(super) fn products(&self, linears: &[Linear]) -> Vec<Product> {
         let adapters = self.request.adapters.as_ref();
         let product = |it: &Linear| Product {
             to: it.to,
@@ -358,32 +198,32 @@ impl Parts<'_> {
         linears.iter().map(product).collect()
     }
 
-    fn dropped(&self, elements: u128) -> Option<Step> {
+    pub(super) fn dropped(&self, elements: u128) -> Option<Step> {
         self.architecture.dropout.then(|| self.engine.dropout(elements))
     }
 
     /// What reads the result of an attention's or a feed-forward part's last linear.
-    fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> Reader {
         if self.architecture.dropout { Reader::Dropout } else { Reader::Other }
     }
 
-    fn norm_learns(&self, width: u128) -> u128 {
+    pub(super) fn norm_learns(&self, width: u128) -> u128 {
         self.if_learns(self.architecture.norm_parameters(width))
     }
 
-    fn if_learns(&self, parameters: u128) -> u128 {
+    pub(super) fn if_learns(&self, parameters: u128) -> u128 {
         if self.learns_all() { parameters } else { 0 }
     }
 
-    fn recomputes_blocks(&self) -> bool {
+    pub(super) fn recomputes_blocks(&self) -> bool {
         self.request.checkpointing && self.request.engine.recomputes_blocks()
     }
 
-    fn learns_all(&self) -> bool {
+    pub(super) fn learns_all(&self) -> bool {
         self.request.adapters.is_none()
     }
 
-    fn hidden(&self, stack: Stack) -> u128 {
+    pub(super) fn hidden(&self, stack: Stack) -> u128 {
         stack.positions() * u128::from(self.architecture.hidden)
     }
 
