@@ -1,6 +1,6 @@
 //! One block as the operations of its forward pass, in order.
 
-use super::architecture::Order;
+use super::architecture::{Activation, Order};
 use super::model::{Parts, Stack};
 use super::operation::{Activating, Attending, Bias, Linears, Norming, Product, Reader, Source};
 use super::parameters::Linear;
@@ -153,11 +153,14 @@ impl Parts<'_> {
         }));
         let narrowing = architecture.narrowing();
         let products = self.products(&[narrowing]);
+        // The gradient of a ReLU needs its result, which the linear after it reads.
+        let is_kept = architecture.activation == Activation::Relu && !architecture.gated;
+        let source = if is_kept { Source::Kept } else { Source::Stream };
         steps.push(self.engine.linears(&Linears {
             rows,
             from: narrowing.from,
             products,
-            source: Source::Stream,
+            source,
             reader: self.reader(),
         }));
         if architecture.experts.is_some() {

@@ -12,6 +12,7 @@
 //! | eager attention | `q`, `k` and `v` repeated to all heads, the weights `w` | 2 `w`, the gradients of `q`, `k`, `v` |
 //! | SDPA | `q`, `k`, `v`, the result (`q`), one f32 a query and head | the gradients of `q`, `k`, `v` |
 //! | SiLU, GELU | input (`i`) | `i` |
+//! | ReLU | result (`i`), which the linear after it reads | `i` |
 //! | `gelu_new` | input, half of it, tanh, 1 + tanh (4 `i`) | 3 `i` |
 //! | product with a gate | both factors (2 `i`; one of them is the activation's result) | 2 `i` |
 //! | dropout | a mask of one byte | the gradient |
@@ -123,8 +124,7 @@ impl Keeps for Torch {
 
     fn activation(&self, it: &Activating) -> Step {
         let kept = match it.kind {
-            Activation::Gelu => 1,
-            Activation::Relu => 0,
+            Activation::Gelu | Activation::Relu => 1,
             Activation::NewGelu => 4,
         };
         // The factors of a gate's product: what the activation gives, and what it is multiplied by.
