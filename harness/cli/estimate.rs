@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use traintrue::report::json;
 use traintrue_memory::bytes::Bytes;
-use traintrue_memory::estimate::{self, Adapters, Architecture, Request, Target};
+use traintrue_memory::estimate::{self, Adapters, Architecture, Engine, Request, Target};
 use traintrue_protocol::exit::Exit;
 use traintrue_protocol::{limited, plan};
 
@@ -42,7 +42,7 @@ pub struct EstimateArgs {
     dtype: Dtype,
     /// Format of the optimizer's moments; the weights' where it is not given.
     #[arg(long, value_enum)]
-    moments: Option<Dtype>,
+    moments: Option<Moments>,
     /// The optimizer.
     #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
     optimizer: Optimizer,
@@ -53,8 +53,11 @@ pub struct EstimateArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "q,v", requires = "adapters")]
     targets: Vec<String>,
     /// How attention is computed.
-    #[arg(long, value_enum, default_value_t = Attention::Materialised)]
+    #[arg(long, value_enum, default_value_t = Attention::Eager)]
     attention: Attention,
+    /// Micro-batches a window: with more than one, gradients are there during the forward pass.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    accumulation: u64,
     /// Each block is computed again in the backward pass from its input.
     #[arg(long)]
     checkpointing: bool,
@@ -108,20 +111,44 @@ impl From<Optimizer> for estimate::Optimizer {
     }
 }
 
-/// Attentions.
+/// Attentions, as transformers' `attn_implementation` calls them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Attention {
-    /// The weights of every query on every key stand in memory.
-    Materialised,
-    /// They do not.
-    Fused,
+    /// The weights of every query on every key are in memory.
+    #[value(alias = "materialised")]
+    Eager,
+    /// They are not.
+    #[value(alias = "fused")]
+    Sdpa,
 }
 
-impl From<Attention> for estimate::Attention {
+impl From<Attention> for Engine {
     fn from(attention: Attention) -> Self {
         match attention {
-            Attention::Materialised => Self::Materialised,
-            Attention::Fused => Self::Fused,
+            Attention::Eager => Self::TorchEager,
+            Attention::Sdpa => Self::TorchSdpa,
+        }
+    }
+}
+
+/// Formats of moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Moments {
+    F32,
+    Bf16,
+    F16,
+    /// One byte a value, as bitsandbytes has them.
+    #[value(name = "8bit")]
+    EightBit,
+}
+
+impl From<Moments> for estimate::Moments {
+    fn from(moments: Moments) -> Self {
+        match moments {
+            Moments::F32 => Self::In(plan::Dtype::F32),
+            Moments::Bf16 => Self::In(plan::Dtype::Bf16),
+            Moments::F16 => Self::In(plan::Dtype::F16),
+            Moments::EightBit => Self::EightBit,
         }
     }
 }
@@ -177,13 +204,16 @@ fn request(args: &EstimateArgs) -> Result<Request, EstimateError> {
     Ok(Request {
         batch: args.batch,
         rows_per_sample: args.rows_per_sample,
+        labelled_rows: None,
         length: args.length,
         target_length: args.target_length,
         dtype: args.dtype.into(),
-        moments: args.moments.unwrap_or(args.dtype).into(),
+        moments: args.moments.map_or(estimate::Moments::In(args.dtype.into()), Into::into),
         optimizer: args.optimizer.into(),
         adapters,
-        attention: args.attention.into(),
+        engine: args.attention.into(),
+        accumulation: args.accumulation,
+        clips: false,
         checkpointing: args.checkpointing,
         cache: args.cache,
     })

@@ -16,7 +16,7 @@ pub struct GateArgs {
     /// CSV files (step, then one or more lanes in bytes) or traces.
     #[arg(required = true, value_name = "SERIES")]
     series: Vec<PathBuf>,
-    /// What every lane may grow by: a number with B, KiB, MiB or GiB, and /step.
+    /// What every lane may grow by: a number with B, KiB, MiB, GiB or TiB, and /step.
     #[arg(long, value_name = "BYTES/step", conflicts_with = "limits")]
     max_slope: Option<BytesPerStep>,
     /// Limits by lane, scenario and device, and the baseline that was accepted.

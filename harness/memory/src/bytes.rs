@@ -6,14 +6,19 @@ use std::str::FromStr;
 use serde::Serialize;
 
 /// The units that are read and shown, the largest first. A bare number has none, and is refused: 64 of what?
-const UNITS: [(&str, f64); 4] =
-    [("GiB", (1_u64 << 30) as f64), ("MiB", (1_u64 << 20) as f64), ("KiB", 1024.0), ("B", 1.0)];
+const UNITS: [(&str, f64); 5] = [
+    ("TiB", (1_u64 << 40) as f64),
+    ("GiB", (1_u64 << 30) as f64),
+    ("MiB", (1_u64 << 20) as f64),
+    ("KiB", 1024.0),
+    ("B", 1.0),
+];
 
 /// An amount that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum BytesError {
-    #[error("{text:?} has no unit: expected a number with B, KiB, MiB or GiB, such as 64KiB")]
+    #[error("{text:?} has no unit: expected a number with B, KiB, MiB, GiB or TiB, such as 64KiB")]
     NoUnit { text: String },
     #[error("{text:?} is no amount of memory: {number:?} is not a finite number that is at least 0")]
     NoNumber { text: String, number: String },
@@ -117,7 +122,7 @@ fn amount(text: &str) -> Result<f64, BytesError> {
 
 /// The amount in the largest unit that it reaches, with at most one decimal.
 pub fn shown(bytes: f64) -> String {
-    let (unit, size) = UNITS.iter().find(|(_, size)| bytes.abs() >= *size).unwrap_or(&UNITS[3]);
+    let (unit, size) = UNITS.iter().find(|(_, size)| bytes.abs() >= *size).unwrap_or(&UNITS[UNITS.len() - 1]);
     let tenths = (bytes / size * 10.0).round() / 10.0;
     format!("{tenths} {unit}")
 }
@@ -132,6 +137,7 @@ mod tests {
     #[case("64KiB", 65_536)]
     #[case(" 1.5 MiB ", 1_572_864)]
     #[case("20GiB", 21_474_836_480)]
+    #[case("1.5TiB", 1_649_267_441_664)]
     fn an_amount_is_read_in_its_unit(#[case] text: &str, #[case] bytes: u64) {
         assert_eq!(text.parse(), Ok(Bytes(bytes)));
     }
@@ -178,6 +184,7 @@ mod tests {
     #[case(65_536.0, "64 KiB")]
     #[case(-1_572_864.0, "-1.5 MiB")]
     #[case(78_920_000_000.0, "73.5 GiB")]
+    #[case(2_199_023_255_552.0, "2 TiB")]
     fn an_amount_is_shown_in_the_largest_unit_it_reaches(#[case] bytes: f64, #[case] text: &str) {
         assert_eq!(shown(bytes), text);
     }

@@ -1,28 +1,42 @@
 //! What training a transformer will need, part by part, before anything is allocated.
 //!
-//! Every part is a list of tensors that follows from the architecture; no figure is fitted to a measurement. They are added
-//! up as they stand at the end of a forward pass inside an accumulation window, when the gradients of earlier micro-batches
-//! are there already: the peak of a run that accumulates. Not in it, because it does not follow from a model: the CUDA
-//! context, workspaces of kernels, temporaries of an optimizer, f32 copies of half-precision weights, fragmentation.
+//! A model is taken apart into operations (`model.rs`); an engine says what it keeps of each for the backward pass, and
+//! what it holds while it works (`torch.rs`, `burn.rs`); the peak is the most that is held at any operation (`walk.rs`), or
+//! in the optimizer's update. Every term follows from the architecture, and no figure is fitted to a measurement:
+//! `golden/torch-memory` has the measurements that it is held to.
+//!
+//! Not in it, because it does not follow from a model: the CUDA context, workspaces of kernels, fragmentation, f32 copies of
+//! half-precision weights, and the copy of all trained weights that PyTorch's AdamW makes where it updates them together, as
+//! it does on a GPU.
 
-mod activations;
 mod architecture;
+mod block;
+mod burn;
 mod config;
+mod engine;
+mod fit;
+mod model;
 mod models;
+mod operation;
+mod parameters;
 mod request;
 mod show;
 mod tensors;
+mod torch;
+mod walk;
 
 use serde::{Deserialize, Serialize};
 use traintrue_protocol::plan::SCHEMA;
 
 use crate::bytes::Bytes;
-use activations::Saved;
+use model::Parts;
+use walk::{Earlier, Peak};
 
-pub use architecture::{Architecture, Biases, Norm, Target};
+pub use architecture::{Activation, Architecture, Biases, Experts, Head, Input, Norm, Order, Target};
 pub use config::{ConfigError, read_config};
+pub use engine::Engine;
 pub use models::{UnknownModel, named, names};
-pub use request::{Adapters, Attention, Optimizer, Request, RequestError};
+pub use request::{Adapters, Moments, Optimizer, Request, RequestError};
 pub use show::text;
 pub use tensors::Tensors;
 
@@ -38,6 +52,17 @@ pub struct Part {
     pub of: String,
 }
 
+/// A change that needs less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saving {
+    /// What to change, in the words of the command line.
+    pub change: String,
+    /// What a run needs then.
+    pub total_bytes: u64,
+    /// Whether it fits then.
+    pub fits: bool,
+}
+
 /// What a run needs, against what it may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -49,7 +74,10 @@ pub struct Estimate {
     pub parameters: u64,
     /// Those that learn.
     pub trained: u64,
-    /// The parts.
+    /// When the peak is.
+    #[serde(default)]
+    pub peak: String,
+    /// The parts, as they are at the peak.
     pub parts: Vec<Part>,
     /// The bytes of all parts.
     pub total_bytes: u64,
@@ -57,6 +85,9 @@ pub struct Estimate {
     pub capacity_bytes: Option<u64>,
     /// Whether all parts fit into it; true where there is no capacity.
     pub fits: bool,
+    /// What would need less, where the parts do not fit.
+    #[serde(default)]
+    pub savings: Vec<Saving>,
 }
 
 /// Estimates what training `architecture`, called `model`, will need. Fails where the request does not suit the model.
@@ -66,30 +97,34 @@ pub fn estimate(
     request: &Request,
     capacity: Option<Bytes>,
 ) -> Result<Estimate, RequestError> {
-    request.check(architecture)?;
-    let width = u128::from(request.dtype.bytes());
-    let adapters_of = |width: u128| {
-        let of = |it: &Adapters| architecture.adapters(it.r, &it.targets, width);
-        request.adapters.as_ref().map(of).unwrap_or_default()
-    };
-    let trained_of =
-        |width| if request.adapters.is_some() { adapters_of(width) } else { architecture.parameters(width) };
-    let mut moments = Tensors::default();
-    moments.add_all(request.optimizer.moments(), &trained_of(request.moments.bytes().into()));
-    let saved = Saved { architecture, request };
-    let cache = if request.cache { saved.cache() } else { Tensors::default() };
+    let mut found = needed(model, architecture, request, capacity)?;
+    if !found.fits {
+        found.savings = fit::savings(architecture, request, capacity);
+    }
+    Ok(found)
+}
 
-    let (base, trained) = (architecture.parameters(1).bytes(), trained_of(1).bytes());
-    let adapters = adapters_of(1).bytes();
-    let moments_of = format!("{} x {trained} x {} B", request.optimizer.moments(), request.moments.bytes());
+fn needed(
+    model: &str,
+    architecture: &Architecture,
+    request: &Request,
+    capacity: Option<Bytes>,
+) -> Result<Estimate, RequestError> {
+    request.check(architecture)?;
+    let [passes, update] = passes_and_update(architecture, request);
+    let peak = if update.bytes() > passes.bytes() { update } else { passes };
+    let [parameters, adapters, moments, cache] = standing(architecture, request);
+    let trained = trained(architecture, request, 1).bytes();
+    let gradients_of = format!("of {trained} x {} B, those that are there by then", request.dtype.bytes());
+    let all = architecture.parameters(1).bytes() + self::adapters(architecture, request, 1).bytes();
     let parts = [
-        ("parameters", architecture.parameters(width), format!("{base} x {width} B")),
-        ("adapters", adapters_of(width), format!("{adapters} x {width} B")),
-        ("gradients", trained_of(width), format!("{trained} x {width} B")),
-        ("moments", moments, moments_of),
-        ("activations", saved.activations(), activations_of(architecture, request)),
-        ("logits", saved.logits(), "in f32".to_owned()),
-        ("cache", cache, "keys and values".to_owned()),
+        parameters,
+        adapters,
+        ("gradients", peak.gradients, gradients_of),
+        moments,
+        ("activations", peak.kept, activations_of(architecture, request)),
+        ("working", peak.working, "what is computed at the peak, and its gradients".to_owned()),
+        cache,
     ];
     let reserve: u128 = parts.iter().map(|(_, tensors, _)| tensors.reserve_bytes()).sum();
     let mut parts: Vec<Part> = parts.into_iter().map(|(name, it, of)| part(name, it.bytes(), of)).collect();
@@ -98,13 +133,86 @@ pub fn estimate(
     Ok(Estimate {
         schema: SCHEMA,
         model: model.to_owned(),
-        parameters: clipped(base + adapters),
+        parameters: clipped(all),
         trained: clipped(trained),
+        peak: peak.place,
         parts,
         total_bytes: total,
         capacity_bytes: capacity.map(|it| it.0),
         fits: capacity.is_none_or(|it| total <= it.0),
+        savings: Vec::new(),
     })
+}
+
+/// Peaks without what a caching allocator adds: what a process counts of its own heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peaks {
+    /// Of forward and backward of a micro-batch.
+    pub passes_bytes: u64,
+    /// Of the update.
+    pub update_bytes: u64,
+}
+
+/// The peaks of one micro-batch and of an update. Fails where the request does not suit the model.
+pub fn peaks(architecture: &Architecture, request: &Request) -> Result<Peaks, RequestError> {
+    request.check(architecture)?;
+    let standing = standing(architecture, request);
+    let fixed: u128 = standing.iter().map(|(_, tensors, _)| tensors.bytes()).sum();
+    let [passes, update] = passes_and_update(architecture, request);
+    Ok(Peaks { passes_bytes: clipped(fixed + passes.bytes()), update_bytes: clipped(fixed + update.bytes()) })
+}
+
+/// What is held beside weights and moments: by the two passes, and by the update.
+fn passes_and_update(architecture: &Architecture, request: &Request) -> [Peak; 2] {
+    let engine = request.engine.keeps(request);
+    let parts = Parts { architecture, request, engine: &*engine };
+    let earlier = match (request.accumulation, engine.adds_at_once()) {
+        (1, _) => Earlier::None,
+        (_, true) => Earlier::AddedAtOnce,
+        (_, false) => Earlier::AddedAtTheEnd,
+    };
+    let gradients = trained(architecture, request, request.dtype.bytes().into());
+    let update = Peak {
+        place: "the optimizer's update".to_owned(),
+        kept: Tensors::default(),
+        working: engine.update(&gradients),
+        gradients,
+    };
+    [walk::peak(&parts.groups(), earlier), update]
+}
+
+/// The tensors that learn.
+fn trained(architecture: &Architecture, request: &Request, width: u128) -> Tensors {
+    match request.adapters {
+        Some(_) => adapters(architecture, request, width),
+        None => architecture.learnt(width),
+    }
+}
+
+fn adapters(architecture: &Architecture, request: &Request, width: u128) -> Tensors {
+    let of = |it: &Adapters| architecture.adapters(it.r, &it.targets, width);
+    request.adapters.as_ref().map(of).unwrap_or_default()
+}
+
+/// A part by name, and where it comes from.
+type Named = (&'static str, Tensors, String);
+
+/// What is held from the first step to the last.
+fn standing(architecture: &Architecture, request: &Request) -> [Named; 4] {
+    let width = u128::from(request.dtype.bytes());
+    let trained = trained(architecture, request, 1);
+    let mut moments = Tensors::default();
+    moments.add_all(request.optimizer.moments(), &trained.map(|values| request.moments.bytes(values)));
+    let moments_of =
+        format!("{} x {} x {}", request.optimizer.moments(), trained.bytes(), request.moments.name());
+    let cache = if request.cache { model::cache(architecture, request) } else { Tensors::default() };
+    let of = |values: Tensors| format!("{} x {width} B", values.bytes());
+    [
+        ("parameters", architecture.parameters(width), of(architecture.parameters(1))),
+        ("adapters", adapters(architecture, request, width), of(adapters(architecture, request, 1))),
+        ("moments", moments, moments_of),
+        ("cache", cache, "keys and values".to_owned()),
+    ]
 }
 
 fn part(name: &str, bytes: u128, of: String) -> Part {
@@ -128,3 +236,5 @@ fn activations_of(architecture: &Architecture, request: &Request) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torch_memory;

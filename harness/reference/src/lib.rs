@@ -14,7 +14,6 @@ mod data;
 mod device;
 mod engine;
 mod error;
-mod estimate;
 mod evaluation;
 mod failure;
 mod faults;
@@ -24,6 +23,7 @@ mod observer;
 mod optimizer;
 mod parts;
 mod placement;
+mod prediction;
 mod probe;
 #[cfg(test)]
 mod pytorch;

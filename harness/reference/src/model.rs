@@ -11,7 +11,9 @@ mod parameters;
 mod pooling;
 mod precision;
 
-pub use build::{Block, Linear, Model, Norm, Size, SizeError, adapter_scale};
+#[cfg(test)]
+pub use build::Norm;
+pub use build::{Model, Size, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::Dropout;
 pub use forward::{ForwardParts, Pass, forward};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use traintrue_memory::estimate;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::digest::{Digest, sketch};
 use traintrue_protocol::lanes::{self, Lanes, heap};
@@ -20,7 +21,6 @@ use traintrue_protocol::vocabulary::{Adaptation, Moment};
 use crate::breaker::{Grouping, Peaks};
 use crate::data::Batch;
 use crate::engine::{Engine, Inner};
-use crate::estimate::Prediction;
 use crate::model::to_vec;
 use crate::optimizer::{global_norm, norm};
 use crate::placement::Left;
@@ -43,7 +43,7 @@ pub struct Recorder<'a, W: Write> {
     /// What the heap held before the model was built.
     before_model_bytes: u64,
     /// Of the micro-batch since the last peak was begun.
-    prediction: Option<Prediction>,
+    prediction: Option<estimate::Peaks>,
 }
 
 /// A summed loss with the weight that the loop divides it by.
@@ -282,7 +282,7 @@ impl<'a, W: Write> Recorder<'a, W> {
 
     /// Begins a new memory peak, where the plan asks for the peak of a forward; what it is predicted to be is written beside
     /// the measures that end it.
-    pub fn before_forward(&mut self, predict: impl FnOnce() -> Option<Prediction>) {
+    pub fn before_forward(&mut self, predict: impl FnOnce() -> Option<estimate::Peaks>) {
         if self.plan.sample_memory.contains(&Boundary::Forward) {
             self.prediction = predict();
             heap::begin_peak();
@@ -298,8 +298,8 @@ impl<'a, W: Write> Recorder<'a, W> {
         let of_device = (self.of_device)();
         let mut lanes = lanes::of_this_process();
         let predicted = self.prediction.and_then(|it| match at {
-            Boundary::Forward => Some(it.forward_bytes),
-            Boundary::Update => Some(it.update_bytes),
+            Boundary::Forward => Some(it.passes_bytes),
+            Boundary::Update => Some(it.passes_bytes.max(it.update_bytes)),
             _ => None,
         });
         if let Some(bytes) = predicted {

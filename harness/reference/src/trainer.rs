@@ -18,12 +18,12 @@ use crate::checkpoint::{CheckpointError, Store};
 use crate::data::{Batch, Counts, Shard, collate};
 use crate::engine::{Engine, Inner};
 use crate::error::TrainError;
-use crate::estimate::{Micro, predict};
 use crate::evaluation::{self, evaluate};
 use crate::model::{Pass, Precision, losses, scalar};
 use crate::observer::Forwarded;
 use crate::optimizer::AdamW;
 use crate::parts::Parts;
+use crate::prediction::{forwards, predict, request};
 use crate::probe::probe;
 use crate::recorder::{Recorder, Summed};
 use crate::state::State;
@@ -178,9 +178,8 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         }
         let batch = self.batch(self.state.sampler_epoch, at.micro_batches);
         let keeps_cache = (self.parts.forward.keeps_cache)(self.plan.train.cache, self.forwards);
-        let micro = Micro::of(&batch, &self.plan.train, keeps_cache);
-        self.begin_peak(micro);
-        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch, micro)?;
+        self.begin_peak(&batch, keeps_cache);
+        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch, keeps_cache)?;
         let first = self.forwards == 0;
         self.forwards += 1;
 
@@ -300,18 +299,20 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     }
 
     /// Begins a memory peak, with what it is predicted to be.
-    fn begin_peak(&mut self, micro: Micro) {
-        let micro = (self.parts.estimate.taken_as)(micro);
-        let State { model, parameters, window, .. } = &self.state;
-        let accumulated = !window.gradients.is_empty();
-        let predict =
-            || E::ON_HEAP.then(|| predict(model, &parameters.0, &self.plan.train, micro, accumulated));
-        self.recorder.before_forward(predict);
+    fn begin_peak(&mut self, batch: &Batch, keeps_cache: bool) {
+        let Plan { data, train, .. } = self.plan;
+        let accumulated = !self.state.window.gradients.is_empty();
+        let request = request(batch, train, keeps_cache, E::CHECKPOINTING, accumulated);
+        let request = (self.parts.estimate.taken_as)(request);
+        let size = self.state.model.size;
+        let predict = || predict(&size, data.tokens.vocabulary.into(), train.dropout, &request);
+        self.recorder.before_forward(|| if E::ON_HEAP { predict() } else { None });
     }
 
-    fn forward_backward(&mut self, batch: &Batch, micro: Micro) -> Result<Computed<'a, E>, TrainError> {
+    fn forward_backward(&mut self, batch: &Batch, keeps_cache: bool) -> Result<Computed<'a, E>, TrainError> {
         let weights = self.state.parameters.leaves::<E>(true);
-        let losses = losses(&mut self.pass(&weights), batch, micro.forwards, micro.keeps_cache);
+        let forwards = forwards(batch, &self.plan.train);
+        let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
         self.allowance.check::<E>(&self.device)?;
         let own = (self.parts.window.weights)(&batch.counts);
         let scales = self.scales(own);

@@ -1,6 +1,4 @@
-//! A transformer by its extents, and the parameters that follow from them.
-
-use super::tensors::Tensors;
+//! A transformer by its extents.
 
 /// The linears of a block, as adapters name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,11 +40,76 @@ pub enum Norm {
     ScaleAndShift,
 }
 
+/// Where the norms of a block are, and what its two parts read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Each part reads the residual stream through a norm of its own.
+    PreNorm,
+    /// Each part reads the stream, and a norm follows each sum (BERT).
+    PostNorm,
+    /// Both parts read the output of one norm (Phi).
+    SharedNorm,
+    /// Both parts read the same stream, each through a norm of its own (GPT-NeoX).
+    Parallel,
+}
+
+/// How the activation of the feed-forward part is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// By one operation, which keeps its input (`silu`, `gelu`, `gelu_pytorch_tanh`).
+    Gelu,
+    /// By one operation whose result is enough for its slope.
+    Relu,
+    /// By several operations (transformers' `gelu_new`).
+    NewGelu,
+}
+
+/// Feed-forward parts of which a router picks some for each position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// All of them.
+    pub count: u64,
+    /// Those that a position goes through.
+    pub per_position: u64,
+}
+
+/// What a row is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Token ids.
+    Tokens,
+    /// Patches of an image with a class token before them.
+    Patches {
+        /// Colours.
+        channels: u64,
+        /// Pixels along a side of a patch.
+        side: u64,
+    },
+    /// Frames of a spectrogram, two a position; the decoder has tokens.
+    Frames {
+        /// Frequencies.
+        bins: u64,
+    },
+}
+
+/// What follows the last block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A linear to the vocabulary.
+    Vocabulary,
+    /// A linear, an activation and a norm before the linear to the vocabulary (BERT).
+    Transformed,
+    /// A linear from the class token to so many classes.
+    Classes(u64),
+}
+
 /// Which linears have a bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Biases {
-    /// Queries, keys and values.
-    pub qkv: bool,
+    /// Queries and values.
+    pub qv: bool,
+    /// Keys.
+    pub k: bool,
     /// The attention's output.
     pub output: bool,
     /// The feed-forward part.
@@ -58,13 +121,13 @@ pub struct Biases {
 /// The extents of a transformer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Architecture {
-    /// Token ids.
+    /// Token ids; 0 where there are none.
     pub vocabulary: u64,
     /// Width of the hidden states.
     pub hidden: u64,
-    /// Blocks of the encoder; 0 where there is none.
+    /// Blocks of an encoder beside the decoder; 0 where there is one stack.
     pub encoder_layers: u64,
-    /// Blocks of the decoder. Where there is an encoder, they attend to its output as well.
+    /// Blocks of the decoder, or of the only stack. Where there is an encoder, they attend to its output as well.
     pub layers: u64,
     /// Heads of the queries.
     pub heads: u64,
@@ -76,110 +139,84 @@ pub struct Architecture {
     pub inner: u64,
     /// Whether the feed-forward part has a gate, and so three matrices.
     pub gated: bool,
+    /// How its activation is computed.
+    pub activation: Activation,
+    /// Its copies, where a router picks among several.
+    pub experts: Option<Experts>,
     /// The norms.
     pub norm: Norm,
-    /// Whether attention and feed-forward part share one norm.
-    pub parallel: bool,
+    /// Where they are.
+    pub order: Order,
+    /// Whether the heads of queries and keys have a norm (Qwen3).
+    pub head_norms: bool,
+    /// Whether positions turn queries and keys (RoPE, arXiv 2104.09864).
+    pub rotary: bool,
+    /// Whether queries, keys and values come from one linear: an adapter of one of them cannot be told.
+    pub fused_qkv: bool,
+    /// Whether queries are copied into the order of the heads before they are used: by Whisper, and where positions turn a
+    /// part of each head and the rest is put beside it (Phi, GPT-NeoX).
+    pub queries_by_heads: bool,
+    /// Whether gate and up come from one linear.
+    pub fused_gate: bool,
     /// Biases.
     pub biases: Biases,
+    /// What a row is made of.
+    pub input: Input,
+    /// Positions that every row has, where it is not the data that says.
+    pub fixed_length: Option<u64>,
+    /// Rows of a table of positions that does not learn; 0 where there is none.
+    pub fixed_positions: u64,
     /// Rows of a learnt table of positions; 0 where there is none.
     pub positions: u64,
+    /// Rows of a learnt table of segments; 0 where there is none. Such an embedding ends in a norm.
+    pub segments: u64,
     /// Buckets of a learnt bias by distance, one value a head in each stack; 0 where there is none.
     pub distance_buckets: u64,
     /// Whether the logits' matrix is the embedding's.
     pub tied: bool,
+    /// What follows the last block.
+    pub head: Head,
     /// Whether it is trained with dropout.
     pub dropout: bool,
 }
 
-/// One linear of an attention or of a feed-forward part.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Linear {
-    pub target: Target,
-    pub from: u128,
-    pub to: u128,
-    pub bias: bool,
-}
-
 impl Architecture {
-    /// Whether there is an encoder.
+    /// A stack of pre-norm blocks over tokens as Llama has them: gated, rotary, with no bias and an untied head.
+    pub fn decoder(vocabulary: u64, hidden: u64, layers: u64, heads: u64, inner: u64) -> Self {
+        Self {
+            vocabulary,
+            hidden,
+            encoder_layers: 0,
+            layers,
+            heads,
+            key_value_heads: heads,
+            head_width: hidden / heads,
+            inner,
+            gated: true,
+            activation: Activation::Gelu,
+            experts: None,
+            norm: Norm::Scale,
+            order: Order::PreNorm,
+            head_norms: false,
+            rotary: true,
+            fused_qkv: false,
+            fused_gate: false,
+            queries_by_heads: false,
+            biases: Biases::default(),
+            input: Input::Tokens,
+            fixed_length: None,
+            fixed_positions: 0,
+            positions: 0,
+            segments: 0,
+            distance_buckets: 0,
+            tied: false,
+            head: Head::Vocabulary,
+            dropout: false,
+        }
+    }
+
+    /// Whether there is an encoder beside the decoder.
     pub fn has_encoder(&self) -> bool {
         self.encoder_layers > 0
-    }
-
-    /// Width of all queries together.
-    pub(super) fn query_width(&self) -> u128 {
-        u128::from(self.heads) * u128::from(self.head_width)
-    }
-
-    /// Width of all keys together, and of all values.
-    pub(super) fn key_width(&self) -> u128 {
-        u128::from(self.key_value_heads) * u128::from(self.head_width)
-    }
-
-    /// The linears of one attention.
-    pub(super) fn attention(&self) -> [Linear; 4] {
-        let (hidden, queries, keys) = (self.hidden.into(), self.query_width(), self.key_width());
-        let (qkv, output) = (self.biases.qkv, self.biases.output);
-        [
-            Linear { target: Target::Q, from: hidden, to: queries, bias: qkv },
-            Linear { target: Target::K, from: hidden, to: keys, bias: qkv },
-            Linear { target: Target::V, from: hidden, to: keys, bias: qkv },
-            Linear { target: Target::O, from: queries, to: hidden, bias: output },
-        ]
-    }
-
-    /// The linears of one feed-forward part.
-    pub(super) fn feed_forward(&self) -> Vec<Linear> {
-        let (hidden, inner, bias) = (self.hidden.into(), self.inner.into(), self.biases.inner);
-        let gate = Linear { target: Target::Gate, from: hidden, to: inner, bias };
-        let up = Linear { target: Target::Up, from: hidden, to: inner, bias };
-        let down = Linear { target: Target::Down, from: inner, to: hidden, bias };
-        if self.gated { vec![gate, up, down] } else { vec![up, down] }
-    }
-
-    /// Every linear of every block with the number of its copies.
-    pub(super) fn linears(&self) -> impl Iterator<Item = (u128, Linear)> {
-        let (encoder, decoder) = (u128::from(self.encoder_layers), u128::from(self.layers));
-        let attentions = encoder + decoder * if self.has_encoder() { 2 } else { 1 };
-        let attention = self.attention().into_iter().map(move |linear| (attentions, linear));
-        attention.chain(self.feed_forward().into_iter().map(move |linear| (encoder + decoder, linear)))
-    }
-
-    /// Norms of a block that has `attentions`.
-    pub(super) fn norms(&self, attentions: u128) -> u128 {
-        if self.parallel { attentions } else { attentions + 1 }
-    }
-
-    /// The parameters, as tensors of `width_bytes` an element. With a width of 1 their bytes are their number.
-    pub fn parameters(&self, width_bytes: u128) -> Tensors {
-        let mut tensors = Tensors::default();
-        let mut add = |count: u128, elements: u128| tensors.add(count, elements, width_bytes);
-        let (hidden, vocabulary) = (u128::from(self.hidden), u128::from(self.vocabulary));
-        let (encoder, decoder) = (u128::from(self.encoder_layers), u128::from(self.layers));
-        let stacks = if self.has_encoder() { 2 } else { 1 };
-
-        add(if self.tied { 1 } else { 2 }, vocabulary * hidden);
-        add(u128::from(self.biases.head), vocabulary);
-        add(1, u128::from(self.positions) * hidden);
-        add(stacks, u128::from(self.distance_buckets) * u128::from(self.heads));
-        for (count, linear) in self.linears() {
-            add(count, linear.from * linear.to);
-            add(if linear.bias { count } else { 0 }, linear.to);
-        }
-        let norms = encoder * self.norms(1) + decoder * self.norms(stacks) + stacks;
-        add(norms * if self.norm == Norm::ScaleAndShift { 2 } else { 1 }, hidden);
-        tensors
-    }
-
-    /// The tensors of adapters of rank `r` on some linears of every block: `[in, r]` and `[r, out]` each
-    /// (LoRA, arXiv 2106.09685).
-    pub fn adapters(&self, r: u64, targets: &[Target], width_bytes: u128) -> Tensors {
-        let mut tensors = Tensors::default();
-        for (count, linear) in self.linears().filter(|(_, linear)| targets.contains(&linear.target)) {
-            tensors.add(count, linear.from * u128::from(r), width_bytes);
-            tensors.add(count, linear.to * u128::from(r), width_bytes);
-        }
-        tensors
     }
 }

@@ -1,12 +1,18 @@
 //! Reads the architecture from a Hugging Face `config.json`.
 
-use serde_json::{Map, Value};
+mod fields;
 
-use super::architecture::{Architecture, Biases, Norm};
+use serde_json::Value;
+
+use super::architecture::{Activation, Architecture, Biases, Experts, Head, Input, Norm, Order};
 use super::request::EXTENT_MOST;
+use fields::Fields;
 
 /// The model types that are read.
-const TYPES: [&str; 8] = ["gpt2", "llama", "mistral", "qwen2", "phi", "phi3", "t5", "mt5"];
+const TYPES: [&str; 15] = [
+    "bert", "gemma", "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "mt5", "phi", "phi3", "qwen2",
+    "qwen3", "t5", "vit", "whisper",
+];
 
 /// A `config.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,174 +34,243 @@ pub enum ConfigError {
 pub fn read_config(text: &str) -> Result<Architecture, ConfigError> {
     let fields = match serde_json::from_str(text)? {
         Value::Object(fields) => Fields(fields),
-        other => return Err(ConfigError::NotAnObject(kind(&other))),
+        other => return Err(ConfigError::NotAnObject(fields::kind(&other))),
     };
+    // Four bits a weight, and others: what a quantised model keeps is not what is computed here.
+    fields.must_be_absent(
+        "quantization_config",
+        "no quantised weights: only formats of 16 and 32 bits are known",
+    )?;
     let model_type = fields.0.get("model_type").unwrap_or(&Value::Null);
     match model_type.as_str().unwrap_or_default() {
-        "llama" | "mistral" => fields.llama(),
-        "qwen2" => Ok(Architecture { biases: Biases { qkv: true, ..Biases::default() }, ..fields.llama()? }),
-        "phi3" => fields.llama(),
+        "llama" | "mistral" => fields.llama("silu"),
+        "qwen2" => fields.qwen2(),
+        "qwen3" => Ok(Architecture { head_norms: true, ..fields.llama("silu")? }),
+        "gemma" => fields.gemma(),
+        "mixtral" => fields.mixtral(),
+        "phi3" => fields.phi3(),
         "phi" => fields.phi(),
+        "gpt_neox" => fields.gpt_neox(),
         "gpt2" => fields.gpt2(),
+        "bert" => fields.bert(),
+        "vit" => fields.vit(),
         "t5" | "mt5" => fields.t5(),
+        "whisper" => fields.whisper(),
         _ => Err(ConfigError::Type { found: model_type.to_string() }),
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-struct Fields(Map<String, Value>);
-
+/// One reader a family: what its configuration class calls a field, and what it takes for one that is not there.
 impl Fields {
-    /// The field's value; null is absent.
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.0.get(field).filter(|value| !value.is_null())
+    /// The names that most configurations share.
+    fn stack(&self, activation: &'static str, norm: Norm) -> Result<Architecture, ConfigError> {
+        let (hidden, heads) = (self.extent("hidden_size")?, self.extent("num_attention_heads")?);
+        Ok(Architecture {
+            key_value_heads: heads,
+            head_width: self.head_width("num_attention_heads", "hidden_size", hidden, heads)?,
+            activation: self.activation("hidden_act", activation)?,
+            norm,
+            ..Architecture::decoder(
+                0,
+                hidden,
+                self.extent("num_hidden_layers")?,
+                heads,
+                self.extent("intermediate_size")?,
+            )
+        })
     }
 
-    fn extent(&self, field: &'static str) -> Result<u64, ConfigError> {
-        self.extent_if(field)?.ok_or(ConfigError::Missing { field })
-    }
-
-    fn extent_if(&self, field: &'static str) -> Result<Option<u64>, ConfigError> {
-        let read = |value: &Value| match value.as_u64().filter(|it| (1..=EXTENT_MOST).contains(it)) {
-            Some(extent) => Ok(extent),
-            None => Err(ConfigError::Field {
-                field,
-                found: value.to_string(),
-                expected: format!("a whole number from 1 to {EXTENT_MOST}"),
-            }),
-        };
-        self.get(field).map(read).transpose()
-    }
-
-    fn flag(&self, field: &'static str, default: bool) -> Result<bool, ConfigError> {
-        let read = |value: &Value| {
-            let found = || value.to_string();
-            value.as_bool().ok_or_else(|| ConfigError::Field {
-                field,
-                found: found(),
-                expected: "true or false".into(),
-            })
-        };
-        self.get(field).map_or(Ok(default), read)
-    }
-
-    /// Whether a rate of dropout is above 0.
-    fn rate(&self, field: &'static str, default: f64) -> Result<bool, ConfigError> {
-        let read = |value: &Value| match value.as_f64().filter(|rate| (0.0..1.0).contains(rate)) {
-            Some(rate) => Ok(rate),
-            None => Err(ConfigError::Field {
-                field,
-                found: value.to_string(),
-                expected: "a rate from 0 to below 1".into(),
-            }),
-        };
-        Ok(self.get(field).map_or(Ok(default), read)? > 0.0)
-    }
-
-    fn head_width(&self, hidden: u64, heads: u64) -> Result<u64, ConfigError> {
-        match self.extent_if("head_dim")? {
-            Some(width) => Ok(width),
-            None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
-            None => Err(ConfigError::Field {
-                field: "num_attention_heads",
-                found: heads.to_string(),
-                expected: format!("a divisor of hidden_size, {hidden}, or head_dim beside it"),
-            }),
-        }
-    }
-
-    fn llama(&self) -> Result<Architecture, ConfigError> {
-        let hidden = self.extent("hidden_size")?;
-        let heads = self.extent("num_attention_heads")?;
+    fn llama(&self, activation: &'static str) -> Result<Architecture, ConfigError> {
+        let stack = self.stack(activation, Norm::Scale)?;
         let attention = self.flag("attention_bias", false)?;
         Ok(Architecture {
             vocabulary: self.extent("vocab_size")?,
-            hidden,
-            encoder_layers: 0,
-            layers: self.extent("num_hidden_layers")?,
-            heads,
-            key_value_heads: self.extent_if("num_key_value_heads")?.unwrap_or(heads),
-            head_width: self.head_width(hidden, heads)?,
-            inner: self.extent("intermediate_size")?,
-            gated: true,
-            norm: Norm::Scale,
-            parallel: false,
+            key_value_heads: self.key_value_heads(stack.heads)?,
             biases: Biases {
-                qkv: attention,
+                qv: attention,
+                k: attention,
                 output: attention,
                 inner: self.flag("mlp_bias", false)?,
                 head: false,
             },
-            positions: 0,
-            distance_buckets: 0,
             tied: self.flag("tie_word_embeddings", false)?,
-            dropout: self.rate("attention_dropout", 0.0)?,
+            dropout: self.rate("attention_dropout", 0.0)? || self.rate("resid_pdrop", 0.0)?,
+            ..stack
         })
     }
 
+    fn qwen2(&self) -> Result<Architecture, ConfigError> {
+        Ok(Architecture { biases: Biases { qv: true, k: true, ..Biases::default() }, ..self.llama("silu")? })
+    }
+
+    fn gemma(&self) -> Result<Architecture, ConfigError> {
+        let tied = self.flag("tie_word_embeddings", true)?;
+        Ok(Architecture { tied, ..self.llama("gelu_pytorch_tanh")? })
+    }
+
+    fn mixtral(&self) -> Result<Architecture, ConfigError> {
+        let count = self.extent("num_local_experts")?;
+        let per_position = self.extent("num_experts_per_tok")?;
+        if per_position > count {
+            let expected = format!("at most num_local_experts, {count}");
+            return Err(ConfigError::Field {
+                field: "num_experts_per_tok",
+                found: per_position.to_string(),
+                expected,
+            });
+        }
+        Ok(Architecture { experts: Some(Experts { count, per_position }), ..self.llama("silu")? })
+    }
+
+    fn phi3(&self) -> Result<Architecture, ConfigError> {
+        Ok(Architecture { fused_qkv: true, queries_by_heads: true, fused_gate: true, ..self.llama("silu")? })
+    }
+
     fn phi(&self) -> Result<Architecture, ConfigError> {
+        self.must_be_off("qk_layernorm")?;
         Ok(Architecture {
             gated: false,
             norm: Norm::ScaleAndShift,
-            parallel: true,
-            biases: Biases { qkv: true, output: true, inner: true, head: true },
-            ..self.llama()?
+            order: Order::SharedNorm,
+            queries_by_heads: true,
+            biases: Biases { qv: true, k: true, output: true, inner: true, head: true },
+            ..self.llama("gelu_new")?
+        })
+    }
+
+    fn gpt_neox(&self) -> Result<Architecture, ConfigError> {
+        let attention = self.flag("attention_bias", true)?;
+        let parallel = self.flag("use_parallel_residual", true)?;
+        Ok(Architecture {
+            vocabulary: self.extent("vocab_size")?,
+            gated: false,
+            order: if parallel { Order::Parallel } else { Order::PreNorm },
+            fused_qkv: true,
+            queries_by_heads: true,
+            biases: Biases { qv: attention, k: attention, output: attention, inner: true, head: false },
+            tied: self.flag("tie_word_embeddings", false)?,
+            dropout: self.rate("attention_dropout", 0.0)? || self.rate("hidden_dropout", 0.0)?,
+            ..self.stack("gelu", Norm::ScaleAndShift)?
         })
     }
 
     fn gpt2(&self) -> Result<Architecture, ConfigError> {
+        self.must_be_off("add_cross_attention")?;
         let (hidden, heads) = (self.extent("n_embd")?, self.extent("n_head")?);
+        let inner = self.extent_if("n_inner")?.unwrap_or(4 * hidden);
         Ok(Architecture {
-            vocabulary: self.extent("vocab_size")?,
-            hidden,
-            encoder_layers: 0,
-            layers: self.extent("n_layer")?,
-            heads,
-            key_value_heads: heads,
-            head_width: self.head_width(hidden, heads)?,
-            inner: self.extent_if("n_inner")?.unwrap_or(4 * hidden),
+            head_width: self.head_width("n_head", "n_embd", hidden, heads)?,
             gated: false,
+            activation: self.activation("activation_function", "gelu_new")?,
             norm: Norm::ScaleAndShift,
-            parallel: false,
-            biases: Biases { qkv: true, output: true, inner: true, head: false },
+            rotary: false,
+            fused_qkv: true,
+            biases: Biases { qv: true, k: true, output: true, inner: true, head: false },
             positions: self.extent("n_positions")?,
-            distance_buckets: 0,
             tied: self.flag("tie_word_embeddings", true)?,
             dropout: self.rate("attn_pdrop", 0.1)? || self.rate("resid_pdrop", 0.1)?,
+            ..Architecture::decoder(self.extent("vocab_size")?, hidden, self.extent("n_layer")?, heads, inner)
+        })
+    }
+
+    fn bert(&self) -> Result<Architecture, ConfigError> {
+        self.must_be_off("is_decoder")?;
+        Ok(Architecture {
+            vocabulary: self.extent("vocab_size")?,
+            gated: false,
+            order: Order::PostNorm,
+            rotary: false,
+            biases: Biases { qv: true, k: true, output: true, inner: true, head: true },
+            positions: self.extent("max_position_embeddings")?,
+            segments: self.extent("type_vocab_size")?,
+            tied: self.flag("tie_word_embeddings", true)?,
+            head: Head::Transformed,
+            dropout: self.rate("hidden_dropout_prob", 0.1)?
+                || self.rate("attention_probs_dropout_prob", 0.1)?,
+            ..self.stack("gelu", Norm::ScaleAndShift)?
+        })
+    }
+
+    fn vit(&self) -> Result<Architecture, ConfigError> {
+        let (image, side) = (self.extent("image_size")?, self.extent("patch_size")?);
+        let channels = self.extent_if("num_channels")?.unwrap_or(3);
+        let positions = (image / side).pow(2) + 1;
+        let qkv = self.flag("qkv_bias", true)?;
+        Ok(Architecture {
+            gated: false,
+            rotary: false,
+            biases: Biases { qv: qkv, k: qkv, output: true, inner: true, head: true },
+            input: Input::Patches { channels, side },
+            fixed_length: Some(positions),
+            positions,
+            tied: true,
+            head: Head::Classes(self.labels()?),
+            dropout: self.rate("hidden_dropout_prob", 0.0)?
+                || self.rate("attention_probs_dropout_prob", 0.0)?,
+            ..self.stack("gelu", Norm::ScaleAndShift)?
         })
     }
 
     fn t5(&self) -> Result<Architecture, ConfigError> {
-        let heads = self.extent("num_heads")?;
-        let layers = self.extent("num_layers")?;
-        let feed_forward = self.get("feed_forward_proj").and_then(Value::as_str).unwrap_or("relu");
+        let (heads, layers) = (self.extent("num_heads")?, self.extent("num_layers")?);
+        let (gated, activation) = match self.text("feed_forward_proj", "relu")? {
+            // transformers computes a gated GELU of T5 as `gelu_new`.
+            "gated-gelu" => (true, Activation::NewGelu),
+            "gated-silu" => (true, Activation::Gelu),
+            "relu" => (false, Activation::Relu),
+            other => {
+                let expected = "relu, gated-gelu or gated-silu".to_owned();
+                return Err(ConfigError::Field {
+                    field: "feed_forward_proj",
+                    found: format!("{other:?}"),
+                    expected,
+                });
+            }
+        };
+        let decoder_layers = self.extent_if("num_decoder_layers")?.unwrap_or(layers);
+        let (vocabulary, hidden, inner) =
+            (self.extent("vocab_size")?, self.extent("d_model")?, self.extent("d_ff")?);
         Ok(Architecture {
-            vocabulary: self.extent("vocab_size")?,
-            hidden: self.extent("d_model")?,
             encoder_layers: layers,
-            layers: self.extent_if("num_decoder_layers")?.unwrap_or(layers),
-            heads,
-            key_value_heads: heads,
             head_width: self.extent("d_kv")?,
-            inner: self.extent("d_ff")?,
-            gated: feed_forward.starts_with("gated"),
-            norm: Norm::Scale,
-            parallel: false,
-            biases: Biases::default(),
-            positions: 0,
+            gated,
+            activation,
+            rotary: false,
             distance_buckets: self.extent_if("relative_attention_num_buckets")?.unwrap_or(32),
             tied: self.flag("tie_word_embeddings", true)?,
             dropout: self.rate("dropout_rate", 0.1)?,
+            ..Architecture::decoder(vocabulary, hidden, decoder_layers, heads, inner)
+        })
+    }
+
+    fn whisper(&self) -> Result<Architecture, ConfigError> {
+        let (hidden, heads) = (self.extent("d_model")?, self.extent("decoder_attention_heads")?);
+        let inner = self.extent("decoder_ffn_dim")?;
+        self.must_be("encoder_attention_heads", heads, "decoder_attention_heads")?;
+        self.must_be("encoder_ffn_dim", inner, "decoder_ffn_dim")?;
+        let frames = self.extent("max_source_positions")?;
+        Ok(Architecture {
+            encoder_layers: self.extent("encoder_layers")?,
+            head_width: self.head_width("decoder_attention_heads", "d_model", hidden, heads)?,
+            gated: false,
+            activation: self.activation("activation_function", "gelu")?,
+            norm: Norm::ScaleAndShift,
+            rotary: false,
+            biases: Biases { qv: true, k: false, output: true, inner: true, head: false },
+            queries_by_heads: true,
+            input: Input::Frames { bins: self.extent_if("num_mel_bins")?.unwrap_or(80) },
+            fixed_length: Some(frames),
+            fixed_positions: frames,
+            positions: self.extent("max_target_positions")?,
+            tied: self.flag("tie_word_embeddings", true)?,
+            dropout: self.rate("dropout", 0.0)? || self.rate("attention_dropout", 0.0)?,
+            ..Architecture::decoder(
+                self.extent("vocab_size")?,
+                hidden,
+                self.extent("decoder_layers")?,
+                heads,
+                inner,
+            )
         })
     }
 }

@@ -2,13 +2,12 @@
 
 use traintrue_protocol::nearest;
 
-use super::architecture::{Architecture, Biases, Norm};
+use super::architecture::{Activation, Architecture, Biases, Norm, Order};
 
-/// Words that may stand beside a model's name: how it was tuned, or is stored. Any other may name another model.
-const BESIDE: [&str; 19] = [
-    "meta", "instruct", "chat", "it", "hf", "v0.1", "v0.2", "v0.3", "v1.0", "4k", "128k", "bnb", "4bit",
-    "8bit", "awq", "gptq", "gguf", "fp16", "bf16",
-];
+/// Words that may be beside a model's name: how it was tuned. Any other may name another model, or a quantised one, whose
+/// weights take less and whose backward pass holds more.
+const BESIDE: [&str; 13] =
+    ["meta", "instruct", "chat", "it", "hf", "v0.1", "v0.2", "v0.3", "v1.0", "4k", "128k", "fp16", "bf16"];
 
 /// A name that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,9 +95,9 @@ static TABLE: &[(&str, Extents)] = &[
     ("qwen2.5-32b",     || qwen2(152_064, 5120, 64, 40, 8, 27_648)),
     ("phi-1.5",         || phi(2048, 24)),
     ("phi-2",           || phi(2560, 32)),
-    ("phi-3-mini",      || llama(32_064, 3072, 32, 32, 32, 8192)),
-    ("phi-3.5-mini",    || llama(32_064, 3072, 32, 32, 32, 8192)),
-    ("phi-4",           || llama(100_352, 5120, 40, 40, 10, 17_920)),
+    ("phi-3-mini",      || phi3(32_064, 3072, 32, 32, 32, 8192)),
+    ("phi-3.5-mini",    || phi3(32_064, 3072, 32, 32, 32, 8192)),
+    ("phi-4",           || phi3(100_352, 5120, 40, 40, 10, 17_920)),
 ];
 
 fn llama(
@@ -109,24 +108,7 @@ fn llama(
     key_value_heads: u64,
     inner: u64,
 ) -> Architecture {
-    Architecture {
-        vocabulary,
-        hidden,
-        encoder_layers: 0,
-        layers,
-        heads,
-        key_value_heads,
-        head_width: hidden / heads,
-        inner,
-        gated: true,
-        norm: Norm::Scale,
-        parallel: false,
-        biases: Biases::default(),
-        positions: 0,
-        distance_buckets: 0,
-        tied: false,
-        dropout: false,
-    }
+    Architecture { key_value_heads, ..Architecture::decoder(vocabulary, hidden, layers, heads, inner) }
 }
 
 fn tied(untied: Architecture) -> Architecture {
@@ -141,30 +123,47 @@ fn qwen2(
     key_value_heads: u64,
     inner: u64,
 ) -> Architecture {
-    let biases = Biases { qkv: true, ..Biases::default() };
+    let biases = Biases { qv: true, k: true, ..Biases::default() };
     Architecture { biases, ..llama(vocabulary, hidden, layers, heads, key_value_heads, inner) }
 }
 
 fn gpt2(hidden: u64, layers: u64, heads: u64) -> Architecture {
     Architecture {
         gated: false,
+        activation: Activation::NewGelu,
         norm: Norm::ScaleAndShift,
-        biases: Biases { qkv: true, output: true, inner: true, head: false },
+        rotary: false,
+        fused_qkv: true,
+        biases: Biases { qv: true, k: true, output: true, inner: true, head: false },
         positions: 1024,
         tied: true,
         dropout: true,
-        ..llama(50_257, hidden, layers, heads, heads, 4 * hidden)
+        ..Architecture::decoder(50_257, hidden, layers, heads, 4 * hidden)
     }
 }
 
 fn phi(hidden: u64, layers: u64) -> Architecture {
     Architecture {
         gated: false,
+        activation: Activation::NewGelu,
         norm: Norm::ScaleAndShift,
-        parallel: true,
-        biases: Biases { qkv: true, output: true, inner: true, head: true },
-        ..llama(51_200, hidden, layers, 32, 32, 4 * hidden)
+        order: Order::SharedNorm,
+        queries_by_heads: true,
+        biases: Biases { qv: true, k: true, output: true, inner: true, head: true },
+        ..Architecture::decoder(51_200, hidden, layers, 32, 4 * hidden)
     }
+}
+
+fn phi3(
+    vocabulary: u64,
+    hidden: u64,
+    layers: u64,
+    heads: u64,
+    key_value_heads: u64,
+    inner: u64,
+) -> Architecture {
+    let llama = llama(vocabulary, hidden, layers, heads, key_value_heads, inner);
+    Architecture { fused_qkv: true, queries_by_heads: true, fused_gate: true, ..llama }
 }
 
 fn t5(hidden: u64, layers: u64, heads: u64, inner: u64) -> Architecture {
@@ -172,15 +171,22 @@ fn t5(hidden: u64, layers: u64, heads: u64, inner: u64) -> Architecture {
         encoder_layers: layers,
         head_width: 64,
         gated: false,
+        activation: Activation::Relu,
+        rotary: false,
         distance_buckets: 32,
         tied: true,
         dropout: true,
-        ..llama(32_128, hidden, layers, heads, heads, inner)
+        ..Architecture::decoder(32_128, hidden, layers, heads, inner)
     }
 }
 
 fn flan_t5(hidden: u64, layers: u64, heads: u64, inner: u64) -> Architecture {
-    Architecture { gated: true, tied: false, ..t5(hidden, layers, heads, inner) }
+    Architecture {
+        gated: true,
+        activation: Activation::NewGelu,
+        tied: false,
+        ..t5(hidden, layers, heads, inner)
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +266,7 @@ mod tests {
 
     #[rstest]
     #[case("meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b")]
-    #[case("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "llama-3.2-3b")]
+    #[case("unsloth/Llama-3.2-3B-Instruct", "llama-3.2-3b")]
     #[case("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b")]
     #[case("google/flan-t5-xl", "flan-t5-xl")]
     #[case("google/flan-t5-small", "flan-t5-small")]
@@ -284,6 +290,7 @@ mod tests {
     #[case("gpt-2", "gpt2")]
     #[case("gpt2-tiny", "gpt2")]
     #[case("llama-2-7b-draft-300m", "llama-2-7b")]
+    #[case("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "llama-3.2-3b")]
     #[case("flan-t5", "flan-t5-")]
     #[case("my-own-7b", "")]
     #[case("", "")]

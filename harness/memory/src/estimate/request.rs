@@ -3,6 +3,7 @@
 use traintrue_protocol::plan::Dtype;
 
 use super::architecture::{Architecture, Target};
+use super::engine::Engine;
 
 /// The most of any extent: above it is no model, and below it the arithmetic cannot overflow.
 pub(super) const EXTENT_MOST: u64 = 1 << 24;
@@ -29,13 +30,36 @@ impl Optimizer {
     }
 }
 
-/// How attention is computed.
+/// How the optimizer keeps its moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attention {
-    /// Weights of every query on every key stand in memory.
-    Materialised,
-    /// They do not (FlashAttention, arXiv 2205.14135): one f32 a query and head is kept.
-    Fused,
+pub enum Moments {
+    /// In a number format.
+    In(Dtype),
+    /// In one byte a value, with an f32 for every block of 256 (arXiv 2110.02861). Tensors of less than 4,096 values stay in
+    /// f32, as bitsandbytes leaves them.
+    EightBit,
+}
+
+impl Moments {
+    /// One moment of a tensor with so many values.
+    pub(super) fn bytes(self, values: u128) -> u128 {
+        const BLOCK: u128 = 256;
+        const SMALL: u128 = 4096;
+        match self {
+            Self::In(dtype) => values * u128::from(dtype.bytes()),
+            Self::EightBit if values < SMALL => 4 * values,
+            Self::EightBit => values + 4 * values.div_ceil(BLOCK),
+        }
+    }
+
+    /// Bytes a value, as a person says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::In(Dtype::F32) => "4 B",
+            Self::In(Dtype::F16 | Dtype::Bf16) => "2 B",
+            Self::EightBit => "1 B",
+        }
+    }
 }
 
 /// Adapters on a frozen base.
@@ -54,6 +78,8 @@ pub struct Request {
     pub batch: u64,
     /// Rows of the forward that one sample becomes: 3 where three inputs are concatenated.
     pub rows_per_sample: u64,
+    /// Rows of a sample that logits are computed of; all where it is not said.
+    pub labelled_rows: Option<u64>,
     /// Positions a row; of the encoder where there is one.
     pub length: u64,
     /// Positions a row of the decoder, where there is an encoder too.
@@ -61,13 +87,17 @@ pub struct Request {
     /// Format of weights, gradients and activations.
     pub dtype: Dtype,
     /// Format of the moments.
-    pub moments: Dtype,
+    pub moments: Moments,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// Adapters; none trains everything.
     pub adapters: Option<Adapters>,
-    /// The attention.
-    pub attention: Attention,
+    /// What computes it.
+    pub engine: Engine,
+    /// Micro-batches a window: with more than one, the gradients of earlier ones are there during the next.
+    pub accumulation: u64,
+    /// Whether an update clips gradients.
+    pub clips: bool,
     /// Whether each block is recomputed in the backward pass from its input.
     pub checkpointing: bool,
     /// Whether training forwards keep keys and values.
@@ -86,8 +116,12 @@ pub enum RequestError {
     NoTargetLength,
     #[error("target length: the model has no encoder, so its rows have one length")]
     TargetLength,
-    #[error("adapters: the model has no linear called {0:?}")]
+    #[error("length: {found}, but this model's rows always have {expected} positions")]
+    OtherLength { found: u64, expected: u64 },
+    #[error("adapters: the model has no linear called {0:?} that could have one")]
     NoSuchLinear(&'static str),
+    #[error("adapters: {found} is part of one linear in this model, name all of {}", all.join(", "))]
+    PartOfLinear { found: &'static str, all: Vec<&'static str> },
     #[error("adapters: no linear is named that would have one")]
     NoLinear,
 }
@@ -103,9 +137,9 @@ impl Request {
         self.target_length.unwrap_or(self.length).into()
     }
 
-    /// Whether a linear learns: by its own weight, or by its adapter.
-    pub(super) fn learns(&self, target: Target) -> bool {
-        self.adapters.as_ref().is_none_or(|adapters| adapters.targets.contains(&target))
+    /// Rows of a sample that logits are computed of.
+    pub(super) fn labelled_rows(&self) -> u64 {
+        self.labelled_rows.unwrap_or(self.rows_per_sample)
     }
 
     /// Checks it against the model.
@@ -116,6 +150,8 @@ impl Request {
             ("batch", self.batch),
             ("rows per sample", self.rows_per_sample),
             ("rows", self.batch.saturating_mul(self.rows_per_sample)),
+            ("labelled rows", self.labelled_rows()),
+            ("accumulation", self.accumulation),
             ("length", self.length),
             ("target length", target_length),
             ("adapters", rank),
@@ -124,9 +160,13 @@ impl Request {
                 return Err(RequestError::OutOfRange { field, found });
             }
         }
-        let positions = architecture.positions;
-        if positions > 0 && self.length > positions {
-            return Err(RequestError::TooLong { found: self.length, positions });
+        if let Some(expected) = architecture.fixed_length.filter(|&it| it != self.length) {
+            return Err(RequestError::OtherLength { found: self.length, expected });
+        }
+        // A learnt table is the decoder's, where there is one.
+        let (positions, length) = (architecture.positions, self.target_length.unwrap_or(self.length));
+        if positions > 0 && length > positions {
+            return Err(RequestError::TooLong { found: length, positions });
         }
         match (architecture.has_encoder(), self.target_length) {
             (true, None) => return Err(RequestError::NoTargetLength),
@@ -141,6 +181,15 @@ fn check_targets(targets: &[Target], architecture: &Architecture) -> Result<(), 
     if targets.is_empty() {
         return Err(RequestError::NoLinear);
     }
-    let has = |target: &&Target| architecture.linears().any(|(_, linear)| linear.target == **target);
-    targets.iter().find(|target| !has(target)).map_or(Ok(()), |it| Err(RequestError::NoSuchLinear(it.name())))
+    let linears = architecture.linears();
+    for target in targets {
+        let of = linears.iter().map(|(_, linear)| linear).find(|linear| linear.targets.contains(target));
+        let linear = of.filter(|_| architecture.is_adaptable(*target));
+        let linear = linear.ok_or(RequestError::NoSuchLinear(target.name()))?;
+        if !linear.is_in(targets) {
+            let all = linear.targets.iter().map(|it| it.name()).collect();
+            return Err(RequestError::PartOfLinear { found: target.name(), all });
+        }
+    }
+    Ok(())
 }

@@ -7,8 +7,8 @@ use crate::bytes::Bytes;
 
 /// The parts one under the other, their sum, and what it means for the capacity.
 pub fn text(estimate: &Estimate) -> String {
-    let Estimate { model, parameters, trained, total_bytes, .. } = estimate;
-    let mut text = format!("{model}: {parameters} parameters, {trained} of them trained\n\n");
+    let Estimate { model, parameters, trained, peak, total_bytes, .. } = estimate;
+    let mut text = format!("{model}: {parameters} parameters, {trained} of them trained; peak in {peak}\n\n");
     for part in estimate.parts.iter().filter(|part| part.bytes > 0) {
         line(&mut text, &part.name, part.bytes, &part.of);
     }
@@ -18,6 +18,15 @@ pub fn text(estimate: &Estimate) -> String {
             if estimate.fits { ("fits, and leaves", "") } else { ("does not fit:", " over") };
         let difference = Bytes(capacity.abs_diff(*total_bytes));
         line(&mut text, "capacity", capacity, &format!("{verdict} {difference}{apart}"));
+    }
+    if !estimate.savings.is_empty() {
+        text.push_str("\nWhat would need less:\n");
+    }
+    for saving in &estimate.savings {
+        let total = Bytes(saving.total_bytes).to_string();
+        let fits = if saving.fits { "fits" } else { "does not fit" };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {total:>10}   {fits:<12}   {}", saving.change);
     }
     text.push_str("\nBeside it a run has what follows from no architecture: a CUDA context, workspaces, fragmentation.\n");
     text

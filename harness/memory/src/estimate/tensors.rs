@@ -28,9 +28,19 @@ impl Tensors {
         self.0.extend(other.0.iter().filter(|_| count > 0).map(|&(each, bytes)| (count * each, bytes)));
     }
 
+    /// The same tensors, each of the bytes that `bytes` makes of its own.
+    pub fn map(&self, bytes: impl Fn(u128) -> u128) -> Self {
+        Self(self.0.iter().map(|&(count, it)| (count, bytes(it))).collect())
+    }
+
     /// The bytes of all of them.
     pub fn bytes(&self) -> u128 {
         self.0.iter().map(|(count, bytes)| count * bytes).sum()
+    }
+
+    /// The bytes of the largest.
+    pub fn largest(&self) -> u128 {
+        self.0.iter().map(|&(_, bytes)| bytes).max().unwrap_or(0)
     }
 
     /// What PyTorch's caching allocator reserves for them beyond their bytes, by its rules of rounding alone

@@ -1,0 +1,83 @@
+//! What a micro-batch and its update are predicted to take of the heap: this trainer's model in the terms of the library's
+//! estimator, which also answers `traintrue estimate`.
+//!
+//! It leaves out what is no tensor of the model: the graph's own records, indices, masks, the batch, and the projection head.
+//! So it is for runs in which tensors dominate, of about 4 MB and more.
+
+use traintrue_memory::estimate::{
+    Activation, Adapters, Architecture, Biases, Engine, Moments, Norm, Optimizer, Peaks, Request, Target,
+    peaks,
+};
+use traintrue_protocol::plan::{Dtype, Forward, Train};
+
+use crate::data::Batch;
+use crate::model::Size;
+
+/// The part that a prediction begins with.
+pub struct EstimateParts {
+    /// What the micro-batch at hand is taken to be.
+    pub taken_as: fn(Request) -> Request,
+}
+
+impl Default for EstimateParts {
+    fn default() -> Self {
+        Self { taken_as: |request| request }
+    }
+}
+
+/// Forwards that the rows of a batch go through.
+pub fn forwards(batch: &Batch, train: &Train) -> usize {
+    match train.forward {
+        Forward::Concatenated => 1,
+        Forward::Separate => batch.rows.count / batch.samples.len(),
+    }
+}
+
+/// The request that a micro-batch is: its forwards are held together, so they count as one.
+pub fn request(
+    batch: &Batch,
+    train: &Train,
+    keeps_cache: bool,
+    recomputes: bool,
+    accumulated: bool,
+) -> Request {
+    let samples = batch.samples.len();
+    let target = |name: &String| Target::ALL.into_iter().find(|target| target.name() == name);
+    let adapters = train.adapters.as_ref().map(|adapters| Adapters {
+        r: adapters.r,
+        targets: adapters.targets.iter().filter_map(target).collect(),
+    });
+    Request {
+        batch: samples as u64,
+        rows_per_sample: (batch.rows.count / samples) as u64,
+        // The views of a sample have no next token to predict.
+        labelled_rows: Some(1),
+        length: batch.rows.width as u64,
+        target_length: None,
+        dtype: Dtype::F32,
+        moments: Moments::In(Dtype::F32),
+        optimizer: Optimizer::Adamw,
+        adapters,
+        engine: Engine::BurnNdarray,
+        accumulation: if accumulated { 2 } else { 1 },
+        clips: train.clip.is_some(),
+        checkpointing: recomputes,
+        cache: keeps_cache,
+    }
+}
+
+/// The peaks of a micro-batch and of an update after it; none where the request is none that can be followed.
+pub fn predict(size: &Size, vocabulary: u64, dropout: f64, request: &Request) -> Option<Peaks> {
+    let Size { layers, hidden, heads, inner, .. } = *size;
+    let [layers, hidden, heads, inner] = [layers, hidden, heads, inner].map(|extent| extent as u64);
+    let architecture = Architecture {
+        gated: false,
+        activation: Activation::Gelu,
+        norm: Norm::ScaleAndShift,
+        rotary: false,
+        biases: Biases { qv: true, k: true, output: true, inner: true, head: false },
+        dropout: dropout > 0.0,
+        ..Architecture::decoder(vocabulary, hidden, layers, heads, inner)
+    };
+    peaks(&architecture, request).ok()
+}
