@@ -26,8 +26,8 @@ fn padded(batch: u64, length: u64) -> Plan {
     plan
 }
 
-/// On linears that between them make every operation of a block need a gradient, or none before the output. Adapters on a value
-/// alone, say, leave the softmax without one, which the estimate does not tell.
+/// On linears that between them make every operation of a block need a gradient, or none before the output. Adapters on the
+/// value alone leave the softmax without a gradient, which the estimate does not tell.
 fn adapters() -> impl Strategy<Value = Option<Adapters>> {
     let sets: [&[&str]; 5] = [
         &["q", "v"],

@@ -73,10 +73,12 @@ fn nothing_is_left_undone() {
 #[test]
 fn burn_is_named_by_the_reference_trainer_and_by_burns_own_loop_alone() {
     let homes = ["harness/reference", "harness/trainers/burn-train", "tests/tidy.rs"];
+    // A module of ours may be called after the engine that it describes.
+    let of_burn = Regex::new(r"(^|[^:\w])burn(_\w+)?::|\buse burn").unwrap();
     let is_elsewhere = |path: &Path| !homes.iter().any(|home| path.starts_with(home));
     for (path, text) in sources().into_iter().filter(|(path, _)| is_elsewhere(path)) {
         for code in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
-            assert!(!code.contains("burn::") && !code.contains("use burn"), "{}: {code}", path.display());
+            assert!(!of_burn.is_match(code), "{}: {code}", path.display());
         }
     }
 }

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../harness/suite/examples")
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../harness/protocol/examples")
 sys.dont_write_bytecode = True
 sys.path.insert(0, EXAMPLES)
 
