@@ -1,5 +1,6 @@
 //! The scripts in `ci/` through the real binary, as far as a machine without a GPU goes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -29,10 +30,24 @@ fn without_its_gpu_the_nightly_job_says_so_and_is_not_judged() {
     assert!(!folder.path().join("traces").exists());
 }
 
+#[rstest]
+#[case("check.yml", ".ci/run")]
+#[case("weekly.yml", "ci/${{ matrix.script }}")]
+#[case("nightly-gpu.yml", "ci/nightly-gpu bin/traintrue out")]
+#[case("traintrue.yml", ".traintrue/ci/judge traintrue-report")]
+fn a_workflow_calls_the_script_that_people_run(#[case] workflow: &str, #[case] call: &str) {
+    let text = fs::read_to_string(Path::new(ROOT).join(".github/workflows").join(workflow)).unwrap();
+    assert!(text.lines().any(|line| line.contains(call) && !line.trim_start().starts_with('#')), "{text}");
+}
+
 #[test]
-fn the_nightly_workflow_calls_the_script_that_people_run() {
-    let workflow = fs::read_to_string(Path::new(ROOT).join(".github/workflows/nightly-gpu.yml")).unwrap();
-    assert!(workflow.contains("ci/nightly-gpu bin/traintrue out"));
+fn the_weekly_workflow_runs_every_script_that_no_other_runs() {
+    let text = fs::read_to_string(Path::new(ROOT).join(".github/workflows/weekly.yml")).unwrap();
+    let scripts =
+        text.lines().find_map(|line| line.trim().strip_prefix("script: [")?.strip_suffix(']')).unwrap();
+    let weekly: BTreeSet<&str> = scripts.split(", ").collect();
+    assert_eq!(weekly, BTreeSet::from(["goldens", "python", "trainers"]));
+    assert!(weekly.iter().all(|script| Path::new(ROOT).join("ci").join(script).is_file()));
 }
 
 #[rstest]
@@ -67,10 +82,4 @@ fn a_job_has_the_report_of_its_own_run_and_the_exit_status(
         let page = fs::read_to_string(page).unwrap();
         assert!(page.starts_with("# traintrue: ") && page.contains("| two-parameters |"), "{page}");
     }
-}
-
-#[test]
-fn the_reusable_workflow_calls_the_script_that_people_run() {
-    let workflow = fs::read_to_string(Path::new(ROOT).join(".github/workflows/traintrue.yml")).unwrap();
-    assert!(workflow.contains(".traintrue/ci/judge traintrue-report"));
 }

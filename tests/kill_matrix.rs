@@ -23,7 +23,11 @@ const BROKEN_ELSEWHERE: [(&str, &str); 2] = [
 
 fn golden() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/kill-matrix.json");
-    assert!(path.exists(), "{}: missing; look at the matrix and run `traintrue accept`", path.display());
+    assert!(
+        path.exists(),
+        "{}: missing; look at the matrix and run `traintrue accept matrix`",
+        path.display()
+    );
     path
 }
 
@@ -49,7 +53,7 @@ fn each_fault_is_caught_by_what_must_catch_it(#[files("scenarios/*.toml")] path:
     assert_eq!(
         compare(&golden(), &report.faults, false).unwrap(),
         [""; 0],
-        "look, and run `traintrue accept`"
+        "look, and run `traintrue accept matrix`"
     );
     ran.with_exit(0);
 }
@@ -68,7 +72,7 @@ fn the_golden_matrix_has_every_planned_fault_and_no_other() {
     let rows: BTreeSet<String> = rows.into_iter().map(|row| row.fault).collect();
     let planned: BTreeSet<String> =
         Catalogue::load(None).unwrap().faults().map(|(_, fault)| fault.id.clone()).collect();
-    assert_eq!(rows, planned, "run `traintrue accept`");
+    assert_eq!(rows, planned, "run `traintrue accept matrix`");
 }
 
 #[test]

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rstest::rstest;
+use traintrue::check::Relation;
 use traintrue::scenario::{Catalogue, Scenario};
+use traintrue_judge::rule::Kind;
+use traintrue_judge::rules::RULES;
 use traintrue_judge::verdict::{RunReport, Verdict};
 
 use crate::binary::traintrue;
+use crate::tidy;
 
 /// The scenario of a file, as the file has it.
 pub fn read(path: &Path) -> Scenario {
@@ -46,4 +50,39 @@ fn each_scenario_in_the_binary_is_its_file() {
     for shipped in Catalogue::load(None).unwrap().all() {
         assert_eq!(*shipped, read(&folder.join(format!("{}.toml", shipped.id))), "rebuild the binary");
     }
+}
+
+/// A rule that nothing asks for would be listed and explained, and never judged.
+#[test]
+fn every_rule_is_judged_by_something() {
+    let catalogue = Catalogue::load(None).unwrap();
+    let of_scenarios = catalogue.all().iter().flat_map(|it| &it.expectations).map(|it| it.invariant.as_str());
+    let of_check = [Relation::Seam, Relation::Equal, Relation::Partition].map(Relation::invariant);
+    let asked: BTreeSet<&str> = of_scenarios.chain(of_check).collect();
+    let judged = judged_by_name();
+    let unreachable = |kind: &Kind, name: &str| match kind {
+        // Every trace is judged by these, whatever its scenario asks for.
+        Kind::Trace(_) => false,
+        Kind::Run(_) | Kind::Pair(_) => !asked.contains(name),
+        Kind::Process | Kind::Artefact => !judged.contains(name),
+    };
+    let left: Vec<&str> =
+        RULES.iter().filter(|it| unreachable(&it.kind, it.name)).map(|it| it.name).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+/// The rules that some code beside the register names, as `&log::RULE`.
+fn judged_by_name() -> BTreeSet<&'static str> {
+    let sources = tidy::sources();
+    let (register, others): (Vec<_>, Vec<_>) =
+        sources.iter().partition(|(path, _)| path.ends_with("judge/src/rules.rs"));
+    let statics: Vec<&str> =
+        register[0].1.lines().filter_map(|line| line.trim().strip_prefix('&')?.strip_suffix(',')).collect();
+    assert_eq!(statics.len(), RULES.len(), "one line a rule");
+    let named = |path: &str| {
+        let (module, name) = path.rsplit_once("::").unwrap();
+        let short = format!("&{}::{name},", module.rsplit("::").next().unwrap());
+        others.iter().any(|(_, text)| text.contains(&short))
+    };
+    statics.iter().zip(RULES).filter(|(path, _)| named(path)).map(|(_, rule)| rule.name).collect()
 }

@@ -18,6 +18,7 @@ use traintrue_protocol::plan::Plan;
 use traintrue_protocol::schema::accept;
 use traintrue_protocol::trace::TraceReader;
 
+use crate::binary::traintrue;
 use crate::in_process::Bench;
 use crate::inputs::PLAN;
 use crate::round_trips::event;
@@ -51,8 +52,21 @@ fn the_published_schemas_are_those_of_the_code() {
     for name in names(fresh.path()) {
         let text = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap();
         let same = text(&published()) == text(fresh.path());
-        assert!(same, "{name:?} is not what the types say: `traintrue accept` writes it anew");
+        assert!(same, "{name:?} is not what the types say: `traintrue accept schemas` writes it anew");
     }
+}
+
+#[test]
+fn accept_writes_only_what_it_is_told_to() {
+    let fresh = tempfile::tempdir().unwrap();
+    let (schemas, matrix) = (fresh.path().join("schema"), fresh.path().join("matrix.json"));
+    let files = ["--schemas", schemas.to_str().unwrap(), "--golden", matrix.to_str().unwrap()];
+    let before = fs::read_to_string(published().join("../../ci/memory-limits.toml")).unwrap();
+    traintrue(&[&["accept", "schemas"], &files[..]].concat()).with_exit(0);
+    assert!(schemas.join("plan.json").exists() && !matrix.exists());
+    assert_eq!(fs::read_to_string(published().join("../../ci/memory-limits.toml")).unwrap(), before);
+    let refused = traintrue(&["accept", "everything"]).with_exit(2);
+    assert!(refused.stderr.contains("[possible values: schemas, matrix, memory]"), "{}", refused.stderr);
 }
 
 /// Every scenario's first run, to its end.

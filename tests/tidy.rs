@@ -21,7 +21,7 @@ fn root() -> &'static Path {
 }
 
 /// Every Rust source of the project.
-fn sources() -> Vec<(PathBuf, String)> {
+pub fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("harness"), root().join("tests")];
     while let Some(folder) = folders.pop() {
@@ -188,19 +188,35 @@ fn the_readme_mentions_every_verb() {
     }
 }
 
+/// What `cargo tree` says of a package.
+fn tree(package: &str, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--package", package])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every trainer in Rust compiles the protocol crate: what it depends on is paid for by all of them.
+#[test]
+fn a_trainer_in_rust_compiles_at_most_60_crates_for_its_traces() {
+    let tree = tree("traintrue-protocol", &["--edges", "normal", "--prefix", "none"]);
+    let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains("serde_json"), "{tree}");
+    assert!(crates.len() <= 60, "{}: {crates:?}", crates.len());
+}
+
 /// burn-ndarray's `multi-threads` hands the sum of a matrix product to as many threads as the machine has: the order of the
 /// sum, and with it the last bits of every number, would depend on the machine and on its load.
 #[rstest]
 #[case("traintrue-reference")]
 #[case("traintrue-cli")]
 fn the_backend_sums_in_one_order_because_multi_threads_is_off(#[case] package: &str) {
-    let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--edges", "features", "--package", package])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.contains("burn-ndarray"), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = tree(package, &["--edges", "features"]);
+    assert!(tree.contains("burn-ndarray"), "{tree}");
     let switched_on = tree.lines().find(|line| line.contains("burn-ndarray feature \"multi-threads\""));
     assert_eq!(switched_on, None);
 }

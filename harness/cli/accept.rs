@@ -1,8 +1,8 @@
-//! `traintrue accept`: the schemas, the kill matrix and the memory of the clean trainer become the golden ones.
+//! `traintrue accept`: the schemas, the kill matrix or the memory of the clean trainer become the golden ones.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use traintrue::kill_matrix::accept as write;
 use traintrue::report::text;
 use traintrue_memory::gate::{Gate, Held, Limits};
@@ -15,9 +15,22 @@ use crate::faults::{GOLDEN, matrix};
 use crate::progress::Progress;
 use crate::{Done, output};
 
+/// What can be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Golden {
+    /// The published schemas.
+    Schemas,
+    /// The kill matrix.
+    Matrix,
+    /// The memory baselines.
+    Memory,
+}
+
 #[derive(Args, Debug)]
 pub struct AcceptArgs {
-    /// The file to write.
+    /// What to accept; everything where nothing is named.
+    what: Vec<Golden>,
+    /// The file of the kill matrix.
     #[arg(long, value_name = "FILE", default_value = GOLDEN)]
     golden: PathBuf,
     /// The folder of the published schemas.
@@ -32,14 +45,30 @@ pub struct AcceptArgs {
 }
 
 pub fn accept(args: &AcceptArgs) -> Done {
+    let wanted = |golden: &&Golden| args.what.is_empty() || args.what.contains(golden);
+    let mut exit = Exit::Held;
+    for golden in Golden::value_variants().iter().filter(wanted) {
+        exit = exit.worst(match golden {
+            Golden::Schemas => schemas(args)?,
+            Golden::Matrix => kill_matrix(args)?,
+            Golden::Memory => baselines(args)?,
+        });
+    }
+    Ok(exit)
+}
+
+fn schemas(args: &AcceptArgs) -> Done {
     schema::accept(&args.schemas)?;
     eprintln!("{}: written", args.schemas.display());
-    let memory = baselines(args)?;
+    Ok(Exit::Held)
+}
+
+fn kill_matrix(args: &AcceptArgs) -> Done {
     let bench = BenchArgs::on(&args.device).open(&Request::default())?;
     let scenarios = bench.scenarios(&[], None)?;
     let matrix = matrix(&bench, &args.device, &scenarios, 0, None)?;
     let exit = matrix.report.exit();
-    output::write(&text::faults(&matrix.report, &[], output::paint()))?;
+    output::write(&text::faults(&matrix.report, &[]))?;
     // A matrix that nothing was tried for, or that has a hole, is not worth keeping.
     if exit == Exit::Held {
         write(&args.golden, &matrix.report.faults)?;
@@ -47,11 +76,11 @@ pub fn accept(args: &AcceptArgs) -> Done {
     } else {
         eprintln!("{}: left as it is, for not every fault was caught", args.golden.display());
     }
-    Ok(exit.worst(memory))
+    Ok(exit)
 }
 
 /// Writes what the runs that have limits hold and how they grow, unless one is past its limit.
-fn baselines(args: &AcceptArgs) -> Result<Exit, Box<dyn std::error::Error>> {
+fn baselines(args: &AcceptArgs) -> Done {
     let limits = Limits::load(&args.limits)?;
     let kept = tempfile::tempdir()?;
     let bench = BenchArgs { report: Some(kept.path().to_owned()), ..BenchArgs::on(&args.device) };

@@ -47,10 +47,8 @@ pub fn faults(args: &FaultsArgs) -> Done {
     bench.keep("faults.json", json::document(report)?)?;
     bench.keep("junit.xml", junit::faults(report)?)?;
     output::write(&match args.format {
-        FaultsFormat::Text if report.baseline == Verdict::Broken => {
-            text::run(&baseline(&bench, &matrix), output::paint())
-        }
-        FaultsFormat::Text => text::faults(report, &differences, output::paint()),
+        FaultsFormat::Text if report.baseline == Verdict::Broken => text::run(&baseline(&bench, &matrix)),
+        FaultsFormat::Text => text::faults(report, &differences),
         FaultsFormat::Json => json::document(report)?,
         FaultsFormat::Junit => junit::faults(report)?,
     })?;

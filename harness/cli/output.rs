@@ -1,9 +1,8 @@
 //! Writes to standard output, in the form that was asked for.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use clap::ValueEnum;
-use traintrue::report::Paint;
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,15 +37,9 @@ pub enum ListFormat {
     Json,
 }
 
-/// Colour where a person sees it and has not declined it.
-pub fn paint() -> Paint {
-    let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !declined { Paint::Colour } else { Paint::Plain }
-}
-
-/// Writes `text`; whoever stops reading early has read enough.
+/// Writes `text`, without its colours where no terminal shows them; whoever stops reading early has read enough.
 pub fn write(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match anstream::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }

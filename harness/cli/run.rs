@@ -80,7 +80,7 @@ fn keep(bench: &Bench, report: &RunReport) -> Result<(), Box<dyn std::error::Err
 /// Writes a report to standard output.
 pub fn show(report: &RunReport, format: Format) -> Result<(), Box<dyn std::error::Error>> {
     let text = match format {
-        Format::Text => text::run(report, output::paint()),
+        Format::Text => text::run(report),
         Format::Json => json::document(report)?,
         Format::Junit => junit::run(report)?,
         Format::Sarif => json::document(&sarif::run(report))?,

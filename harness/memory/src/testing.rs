@@ -36,16 +36,17 @@ pub fn sampled(to: &Path, held: impl Fn(u64) -> Vec<(&'static str, Option<u64>)>
             events.push(Event::Epoch(Epoch { epoch, edge: Edge::End }));
         }
     }
-    let mut writer = TraceWriter::new(std::fs::File::create(to).unwrap());
-    events.iter().for_each(|event| writer.write(event).unwrap());
+    let mut writer = TraceWriter::new(std::fs::File::create(to).expect("a trace file"));
+    events.iter().for_each(|event| writer.write(event).expect("a written event"));
 }
 
 fn update(step: u64) -> Event {
-    Event::Update(serde_json::from_value(serde_json::json!({ "step": step })).unwrap())
+    Event::Update(serde_json::from_value(serde_json::json!({ "step": step })).expect("an update"))
 }
 
 fn evaluation(step: u64) -> Event {
-    let evaluation: Evaluation = serde_json::from_value(serde_json::json!({ "step": step })).unwrap();
+    let evaluation: Evaluation =
+        serde_json::from_value(serde_json::json!({ "step": step })).expect("an evaluation");
     Event::Evaluation(evaluation)
 }
 

@@ -197,7 +197,7 @@ impl Config {
 pub fn catalogue(own: Option<&Path>, config: &Config) -> Result<(Catalogue, Vec<String>), ConfigError> {
     let catalogue = Catalogue::load(own.or(config.scenarios.as_deref()))?;
     config.check(&catalogue)?;
-    let Some(pin) = config.catalogue else { return Ok((catalogue, Vec::new())) };
+    let Some(pin) = &config.catalogue else { return Ok((catalogue, Vec::new())) };
     let (catalogue, newer) = catalogue.pinned(pin);
     let note = format!("newer than catalogue {pin}, and not run: {}", newer.join(", "));
     Ok((catalogue, if newer.is_empty() { Vec::new() } else { vec![note] }))
@@ -216,7 +216,7 @@ impl Source<'_> {
             .parse()
             .map_err(|error: crate::scenario::VersionError| wrong(error.to_string()))?;
         match Version::own() {
-            Ok(own) if pin.is_beyond(own) => Err(wrong(format!(
+            Ok(own) if pin.is_beyond(&own) => Err(wrong(format!(
                 "{pin} is to come: this is traintrue {own}; install a newer one, or pin less"
             ))),
             _ => Ok(pin),

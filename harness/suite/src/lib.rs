@@ -20,5 +20,5 @@ pub mod suite;
 mod test_main;
 pub mod waivers;
 
-pub use test_main::test_main;
+pub use test_main::{test_main, test_main_with};
 pub use traintrue_protocol::*;

@@ -11,8 +11,6 @@ pub mod plot;
 pub mod sarif;
 pub mod text;
 
-pub use paint::Paint;
-
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

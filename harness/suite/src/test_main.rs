@@ -5,6 +5,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use traintrue_judge::verdict::Verdict;
 use traintrue_protocol::contract::Description;
@@ -12,7 +13,7 @@ use traintrue_protocol::serve::{argument, serve};
 use traintrue_protocol::trainer::{Trainer, TrainerError, describe};
 
 use crate::program::Program;
-use crate::report::{Paint, text};
+use crate::report::text;
 use crate::runner::{Happening, Observer, Runner};
 use crate::scenario::{Catalogue, Corpus, Scenario};
 use crate::suite::Suite;
@@ -29,10 +30,16 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// asks beforehand, skips those that need what the trainer cannot do, and one that turns out later not to be judged fails
 /// there, for it would pass otherwise. A trainer writes its trace to standard output, so it must print nothing there.
 pub fn test_main<T: Trainer>(make: impl FnOnce() -> T) -> ! {
+    test_main_with(make, &[])
+}
+
+/// [`test_main`] with your own scenarios beside those that come with this crate: every `.toml` of each folder is one.
+/// Folders are relative to the package's, as everything is that a test opens.
+pub fn test_main_with<T: Trainer>(make: impl FnOnce() -> T, folders: &[&str]) -> ! {
     if argument(1).as_deref() == Some(AS_TRAINER) {
         std::process::exit(serve(make(), argument(2).as_deref()).code().into());
     }
-    match tests(&describe(&make()), &Arguments::from_args()) {
+    match tests(&describe(&make()), folders, &Arguments::from_args()) {
         Ok(conclusion) => conclusion.exit(),
         Err(error) => {
             eprintln!("traintrue: {error}");
@@ -43,14 +50,17 @@ pub fn test_main<T: Trainer>(make: impl FnOnce() -> T) -> ! {
 
 fn tests(
     description: &Description,
+    folders: &[&str],
     arguments: &Arguments,
 ) -> Result<libtest_mimic::Conclusion, TrainerError> {
     if of_nextest() {
         // Under nextest each test is a process, and nextest runs them side by side.
         rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
     }
+    let folders: Vec<PathBuf> = folders.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
+    let catalogue = Catalogue::load(folders.iter().map(PathBuf::as_path))?;
     let scratch = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
-    let bench = Arc::new(Bench::open(description.clone(), scratch.path())?);
+    let bench = Arc::new(Bench::open(description.clone(), folders, scratch.path())?);
     let trial = |scenario: &Scenario| {
         let (bench, scenario) = (Arc::clone(&bench), scenario.clone());
         let lacks = bench.lacks(&scenario);
@@ -58,7 +68,7 @@ fn tests(
         // Whoever only asks what there is gets to know it now; whoever runs it, with the reason.
         trial.with_ignored_flag(arguments.list && lacks)
     };
-    let trials = Catalogue::load(None)?.all().iter().map(trial).collect();
+    let trials = catalogue.all().iter().map(trial).collect();
     Ok(libtest_mimic::run(arguments, trials))
 }
 
@@ -68,26 +78,39 @@ struct Bench {
     program: Program,
     corpus: Corpus,
     scratch: PathBuf,
-    /// Of `traintrue run`, to show a finding again.
-    arguments: Vec<String>,
+    /// What `--trainer` takes, to show a finding again.
+    trainer: String,
+    /// Those of the user's own scenarios.
+    folders: Vec<PathBuf>,
 }
 
 impl Bench {
-    fn open(description: Description, scratch: &Path) -> Result<Self, TrainerError> {
+    fn open(description: Description, folders: Vec<PathBuf>, scratch: &Path) -> Result<Self, TrainerError> {
         let own = std::env::current_exe()?;
         let words = |verb: &str| vec![own.clone().into_os_string(), AS_TRAINER.into(), verb.into()];
-        let command = shlex::try_join([own.to_string_lossy().as_ref(), AS_TRAINER])?;
         Ok(Self {
             description,
             program: Program::new(words("describe"), words("run")),
             corpus: Corpus::shipped()?,
             scratch: scratch.to_owned(),
-            arguments: vec!["--trainer".to_owned(), command],
+            trainer: shlex::try_join([own.to_string_lossy().as_ref(), AS_TRAINER])?,
+            folders,
         })
     }
 
     fn lacks(&self, scenario: &Scenario) -> bool {
         scenario.needs.iter().any(|need| !self.description.capabilities.contains(need))
+    }
+
+    /// The arguments of `traintrue run` that show a finding of this scenario again.
+    fn arguments(&self, scenario: &Scenario) -> Vec<String> {
+        let mut arguments = vec!["--trainer".to_owned(), self.trainer.clone()];
+        // A scenario's file has its id for a name.
+        let file = format!("{}.toml", scenario.id);
+        if let Some(folder) = self.folders.iter().find(|folder| folder.join(&file).is_file()) {
+            arguments.extend(["--scenarios".to_owned(), folder.display().to_string()]);
+        }
+        arguments
     }
 
     fn judge(&self, scenario: &Scenario) -> Result<Completion, Failed> {
@@ -102,7 +125,7 @@ impl Bench {
             },
             scratch: &self.scratch,
             report: None,
-            arguments: &self.arguments,
+            arguments: &self.arguments(scenario),
         };
         let report = suite.run(slice::from_ref(scenario))?;
         let verdict = report.outcomes.first().map(|outcome| (outcome.verdict, outcome.reason.clone()));
@@ -111,7 +134,7 @@ impl Bench {
             Some((Verdict::NotJudged, reason)) if !of_nextest() || self.lacks(scenario) => {
                 Ok(Completion::ignored_with(format!("not judged: {}", reason.unwrap_or_default())))
             }
-            _ => Err(text::run(&report, Paint::Plain).into()),
+            _ => Err(strip_str(&text::run(&report)).to_string().into()),
         }
     }
 }

@@ -15,6 +15,8 @@ const TRAINER: &str = "TRAINTRUE_TEST_TRAINER";
 fn main() -> ExitCode {
     match std::env::var(TRAINER).as_deref() {
         Ok("lost-window") => traintrue::test_main(lost_window::trainer),
+        Ok("own-scenarios") => traintrue::test_main_with(unseeded_order::trainer, &["tests/scenarios"]),
+        Ok("no-scenarios") => traintrue::test_main_with(unseeded_order::trainer, &["tests/absent"]),
         Ok(_) => traintrue::test_main(unseeded_order::trainer),
         Err(_) => {}
     }
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
         Trial::test("a_window_lost_at_a_resume_fails_the_test_with_its_finding", a_lost_window_fails),
         Trial::test("what_a_lost_window_does_not_touch_still_passes", the_rest_passes),
         Trial::test("an_order_that_nobody_seeded_fails_the_test_with_its_finding", an_unseeded_order_fails),
+        Trial::test("a_scenario_of_ones_own_is_a_test_beside_those_that_are_shipped", ones_own_is_a_test),
+        Trial::test("a_folder_that_is_not_there_is_said_before_a_test_runs", a_folder_is_missing),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -50,11 +54,26 @@ fn an_unseeded_order_fails() -> Result<(), Failed> {
     says("unseeded-order", "determinism", 101, &expected)
 }
 
+fn ones_own_is_a_test() -> Result<(), Failed> {
+    let expected = [
+        "running 2 tests",
+        "test determinism ... FAILED",
+        "test determinism-of-one-epoch ... FAILED",
+        "determinism-of-one-epoch: determinism/repeat is broken in again",
+        "tests/scenarios",
+    ];
+    says("own-scenarios", "determinism", 101, &expected)
+}
+
+fn a_folder_is_missing() -> Result<(), Failed> {
+    says("no-scenarios", "determinism", 2, &["tests/absent: cannot read the scenarios: "])
+}
+
 /// The broken trainer's tests of this name end with a status, and say all of this.
 fn says(trainer: &str, test: &str, status: i32, expected: &[&str]) -> Result<(), Failed> {
     let own = std::env::current_exe()?;
     let output = Command::new(own).arg(test).env(TRAINER, trainer).env_remove("NEXTEST").output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     let missing = expected.iter().find(|it| !said.contains(**it));
     if output.status.code() == Some(status) && missing.is_none() {
         Ok(())

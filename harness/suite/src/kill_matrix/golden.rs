@@ -1,4 +1,4 @@
-//! The kill matrix that somebody has looked at: `golden/kill-matrix.json`, written by `traintrue accept`.
+//! The kill matrix that somebody has looked at: `golden/kill-matrix.json`, written by `traintrue accept matrix`.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -33,7 +33,7 @@ pub struct GoldenRow {
 pub enum GoldenError {
     #[error("{path}: cannot read or write the kill matrix: {source}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path}: not a kill matrix: {source}; rewrite it with `traintrue accept`", path = .path.display())]
+    #[error("{path}: not a kill matrix: {source}; rewrite it with `traintrue accept matrix`", path = .path.display())]
     Json { path: PathBuf, source: serde_json::Error },
 }
 

@@ -1,52 +1,16 @@
-//! Colour on a terminal, and nothing elsewhere.
+//! What a colour means. Text for people always has its colours: the stream that it goes to takes them out where nobody
+//! would see them or somebody has declined them (`NO_COLOR`, `CLICOLOR`).
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
-/// Whether text is coloured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    /// With colours.
-    Colour,
-    /// Plain text.
-    Plain,
-}
+use anstyle::{AnsiColor, Style};
 
-/// What a colour means here.
-#[derive(Clone, Copy)]
-pub(super) enum Tone {
-    Good,
-    Bad,
-    Unsure,
-    Faint,
-    Strong,
-}
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
+pub(super) const UNSURE: Style = AnsiColor::Yellow.on_default();
+pub(super) const FAINT: Style = Style::new().dimmed();
+pub(super) const STRONG: Style = Style::new().bold();
 
-impl Paint {
-    pub(super) fn tone(self, tone: Tone, text: impl Display) -> impl Display {
-        Painted { paint: self, tone, text }
-    }
-}
-
-struct Painted<T> {
-    paint: Paint,
-    tone: Tone,
-    text: T,
-}
-
-impl<T: Display> Display for Painted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.paint == Paint::Plain {
-            return self.text.fmt(f);
-        }
-        let code = match self.tone {
-            Tone::Good => "32",
-            Tone::Bad => "31",
-            Tone::Unsure => "33",
-            Tone::Faint => "2",
-            Tone::Strong => "1",
-        };
-        write!(f, "\x1b[{code}m")?;
-        self.text.fmt(f)?;
-        f.write_str("\x1b[0m")
-    }
+pub(super) fn painted(style: Style, text: impl Display) -> impl Display {
+    format!("{style}{text}{style:#}")
 }

@@ -1,16 +1,17 @@
-//! What a person reads: one line a scenario or fault, and a block a finding.
+//! What a person reads, in colour: one line a scenario or fault, and a block a finding.
 
 use std::fmt::Write;
 
+use anstyle::Style;
 use traintrue_judge::finding::{At, Finding};
 use traintrue_judge::rules::find;
 use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
-use super::paint::{Paint, Tone};
+use super::paint::{BAD, FAINT, GOOD, STRONG, UNSURE, painted};
 use crate::kill_matrix::{Fate, FaultOutcome, FaultReport};
 
 /// The report of `run` and `check`.
-pub fn run(report: &RunReport, paint: Paint) -> String {
+pub fn run(report: &RunReport) -> String {
     // Files that a run left name no trainer and no contract.
     let mut text = match report.trainer.as_str() {
         "" => String::new(),
@@ -25,26 +26,26 @@ pub fn run(report: &RunReport, paint: Paint) -> String {
     let proofs: Vec<String> = report.outcomes.iter().map(proof).collect();
     let proof_width = proofs.iter().map(|proof| proof.chars().count().min(90)).max().unwrap_or(0);
     for (outcome, proof) in report.outcomes.iter().zip(&proofs) {
-        let (tone, mark) = mark(outcome.verdict);
-        let mark = paint.tone(tone, format!("{mark:<12}"));
-        let seconds = paint.tone(Tone::Faint, format!("{:>6.1} s", outcome.seconds));
+        let (style, mark) = mark(outcome.verdict);
+        let mark = painted(style, format!("{mark:<12}"));
+        let seconds = painted(FAINT, format!("{:>6.1} s", outcome.seconds));
         put(
             &mut text,
             format_args!("{mark}  {:<ids$}  {proof:<proof_width$}  {seconds}\n", outcome.scenario),
         );
         for note in &outcome.notes {
-            put(&mut text, format_args!("{:14}{:<ids$}  {}\n", "", "", paint.tone(Tone::Faint, note)));
+            put(&mut text, format_args!("{:14}{:<ids$}  {}\n", "", "", painted(FAINT, note)));
         }
     }
     for outcome in &report.outcomes {
-        findings(&mut text, outcome, paint);
+        findings(&mut text, outcome);
     }
     put(&mut text, format_args!("\n{}\n", report.summary));
     text
 }
 
 /// The report of `faults`; `differences` from the golden matrix come last.
-pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> String {
+pub fn faults(report: &FaultReport, differences: &[String]) -> String {
     let mut text = String::new();
     let width = |of: fn(&FaultOutcome) -> &str| {
         report.faults.iter().map(|fault| of(fault).chars().count()).max().unwrap_or(0)
@@ -52,8 +53,8 @@ pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> Str
     let (ids, scenarios, components) =
         (width(|it| &it.fault), width(|it| &it.scenario), width(|it| &it.component));
     for it in &report.faults {
-        let tone = if it.verdict == Fate::Caught { Tone::Good } else { Tone::Bad };
-        let fate = paint.tone(tone, format!("{:<8}", it.verdict.name()));
+        let style = if it.verdict == Fate::Caught { GOOD } else { BAD };
+        let fate = painted(style, format!("{:<8}", it.verdict.name()));
         let random = it.random.map(|share| format!("{}/{}", share.caught, share.tried)).unwrap_or_default();
         let by = match it.broke.as_slice() {
             [] => "nothing broke".to_owned(),
@@ -77,7 +78,7 @@ pub fn faults(report: &FaultReport, differences: &[String], paint: Paint) -> Str
         .collect();
     put(&mut text, format_args!("\n{}\n", counts.join(", ")));
     for difference in differences {
-        put(&mut text, format_args!("{}\n", paint.tone(Tone::Bad, difference)));
+        put(&mut text, format_args!("{}\n", painted(BAD, difference)));
     }
     text
 }
@@ -120,17 +121,17 @@ fn waste(tokens: u64, positions: u64) -> Option<String> {
 }
 
 /// The first finding of each invariant in full, in the order of the findings: the true cause stands first.
-fn findings(text: &mut String, outcome: &Outcome, paint: Paint) {
+fn findings(text: &mut String, outcome: &Outcome) {
     let firsts = firsts(outcome);
     for (finding, head) in &firsts {
         let head = format!("{}: {head}", outcome.scenario);
-        put(text, format_args!("\n{}\n", paint.tone(Tone::Strong, head)));
+        put(text, format_args!("\n{}\n", painted(STRONG, head)));
         for (name, value) in fields(finding) {
-            let name = paint.tone(Tone::Faint, format!("{name:<9}"));
+            let name = painted(FAINT, format!("{name:<9}"));
             put(text, format_args!("  {name}  {}\n", within_its_block(&value)));
         }
         if let Some(waived) = &finding.waived {
-            put(text, format_args!("  {}\n", paint.tone(Tone::Unsure, waived)));
+            put(text, format_args!("  {}\n", painted(UNSURE, waived)));
         }
     }
     if outcome.findings.len() > firsts.len() {
@@ -210,12 +211,12 @@ pub(super) fn place(at: &At) -> String {
 }
 
 /// A verdict by sign and word.
-pub(super) fn mark(verdict: Verdict) -> (Tone, &'static str) {
+pub(super) fn mark(verdict: Verdict) -> (Style, &'static str) {
     match verdict {
-        Verdict::Held => (Tone::Good, "✓ held"),
-        Verdict::Broken => (Tone::Bad, "✗ broken"),
-        Verdict::NotJudged => (Tone::Unsure, "? not judged"),
-        Verdict::Waived => (Tone::Unsure, "~ waived"),
+        Verdict::Held => (GOOD, "✓ held"),
+        Verdict::Broken => (BAD, "✗ broken"),
+        Verdict::NotJudged => (UNSURE, "? not judged"),
+        Verdict::Waived => (UNSURE, "~ waived"),
     }
 }
 

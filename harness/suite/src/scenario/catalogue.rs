@@ -47,10 +47,10 @@ struct Found {
 }
 
 impl Catalogue {
-    /// The scenarios that come with this crate, and those of the folder `own` beside them.
-    pub fn load(own: Option<&Path>) -> Result<Self, CatalogueError> {
+    /// The scenarios that come with this crate, and those of each folder of `own` beside them.
+    pub fn load<'a>(own: impl IntoIterator<Item = &'a Path>) -> Result<Self, CatalogueError> {
         let mut found = shipped()?;
-        if let Some(folder) = own {
+        for folder in own {
             found.extend(folder_of(folder)?);
         }
         Self::of(found)
@@ -69,8 +69,8 @@ impl Catalogue {
     }
 
     /// This catalogue without the scenarios that are newer than `pin`, and the ids of those.
-    pub fn pinned(mut self, pin: Pin) -> (Self, Vec<String>) {
-        let newer = self.scenarios.extract_if(.., |scenario| !pin.admits(scenario.since));
+    pub fn pinned(mut self, pin: &Pin) -> (Self, Vec<String>) {
+        let newer = self.scenarios.extract_if(.., |scenario| !pin.admits(&scenario.since));
         let newer = newer.map(|scenario| scenario.id).collect();
         (self, newer)
     }
@@ -252,9 +252,9 @@ mod tests {
     #[test]
     fn a_pin_leaves_out_what_is_newer() {
         let newer = |text: String| text.replace("order = 110", "since = \"0.2.0\"");
-        let (pinned, left_out) = load(newer).unwrap().pinned("0.1".parse().unwrap());
+        let (pinned, left_out) = load(newer).unwrap().pinned(&"0.1".parse().unwrap());
         assert_eq!((left_out, pinned.find("mine")), (vec!["mine".to_owned()], None));
-        let (pinned, left_out) = load(newer).unwrap().pinned("0.2".parse().unwrap());
+        let (pinned, left_out) = load(newer).unwrap().pinned(&"0.2".parse().unwrap());
         assert!(left_out.is_empty() && pinned.find("mine").is_some());
     }
 

@@ -3,19 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use semver::{Comparator, Op};
 use serde::{Deserialize, Serialize};
 
-/// A release, as `0.1.0`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A release, as `0.1.0`; nothing before a release and no build.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Version([u64; 3]);
+pub struct Version(semver::Version);
 
 /// The newest release that is wanted, as `0.1.2`, or as `0.1` with all that only mends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pin {
-    newest: Version,
-    parts: usize,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin(Comparator);
 
 /// Something that is no version.
 #[derive(Debug, thiserror::Error)]
@@ -29,28 +27,32 @@ impl Version {
     }
 }
 
-impl Pin {
-    /// True for a release that is not newer.
-    pub fn admits(&self, version: Version) -> bool {
-        version.0[..self.parts] <= self.newest.0[..self.parts]
-    }
-
-    /// True where that release does not have all that is wanted.
-    pub fn is_beyond(&self, version: Version) -> bool {
-        version.0[..self.parts] < self.newest.0[..self.parts]
+impl Default for Version {
+    /// Older than every release.
+    fn default() -> Self {
+        Self(semver::Version::new(0, 0, 0))
     }
 }
 
-fn numbers(text: &str) -> Option<Vec<u64>> {
-    text.split('.').map(|part| part.parse().ok()).collect()
+impl Pin {
+    /// True for a release that is not newer.
+    pub fn admits(&self, version: &Version) -> bool {
+        self.0.matches(&version.0)
+    }
+
+    /// True where that release does not have all that is wanted.
+    pub fn is_beyond(&self, version: &Version) -> bool {
+        Comparator { op: Op::Less, ..self.0.clone() }.matches(&version.0)
+    }
 }
 
 impl FromStr for Version {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, VersionError> {
-        let numbers = numbers(text).and_then(|numbers| numbers.try_into().ok());
-        numbers.map(Self).ok_or_else(|| VersionError(text.to_owned()))
+        let version = text.parse().ok();
+        let released = version.filter(|it: &semver::Version| it.pre.is_empty() && it.build.is_empty());
+        released.map(Self).ok_or_else(|| VersionError(text.to_owned()))
     }
 }
 
@@ -58,10 +60,11 @@ impl FromStr for Pin {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, VersionError> {
-        match numbers(text).as_deref() {
-            Some(&[major, minor]) => Ok(Self { newest: Version([major, minor, 0]), parts: 2 }),
-            _ => Ok(Self { newest: text.parse()?, parts: 3 }),
-        }
+        let newest = Comparator::parse(&format!("<={text}")).ok();
+        // A comparator also has blanks and wildcards, and is then shown otherwise than it was written.
+        let plain =
+            |it: &Comparator| it.minor.is_some() && it.pre.is_empty() && Self(it.clone()).to_string() == text;
+        newest.filter(plain).map(Self).ok_or_else(|| VersionError(text.to_owned()))
     }
 }
 
@@ -81,15 +84,13 @@ impl From<Version> for String {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, patch] = self.0;
-        write!(f, "{major}.{minor}.{patch}")
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, _] = self.newest.0;
-        if self.parts == 2 { write!(f, "{major}.{minor}") } else { self.newest.fmt(f) }
+        f.write_str(self.0.to_string().trim_start_matches("<="))
     }
 }
 
@@ -107,14 +108,19 @@ mod tests {
     #[case("1.0", "0.9.0", true)]
     fn a_pin_admits_what_is_not_newer(#[case] pin: &str, #[case] version: &str, #[case] admits: bool) {
         let pinned: Pin = pin.parse().unwrap();
-        assert_eq!(pinned.admits(version.parse().unwrap()), admits);
+        assert_eq!(pinned.admits(&version.parse().unwrap()), admits);
         assert_eq!(pinned.to_string(), pin);
-        assert!(!pinned.is_beyond(version.parse().unwrap()) || admits);
+        assert!(!pinned.is_beyond(&version.parse().unwrap()) || admits);
     }
 
     #[rstest]
     #[case("1")]
     #[case("0.1.x")]
+    #[case("0.1.*")]
+    #[case(" 0.1")]
+    #[case("<0.1")]
+    #[case("0.1.0-rc.1")]
+    #[case("0.1.0+build")]
     #[case("0.1.0.0")]
     #[case("")]
     fn what_is_no_version_is_refused(#[case] text: &str) {
