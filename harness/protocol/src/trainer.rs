@@ -37,6 +37,9 @@ use crate::vocabulary::Capability;
 pub type TrainerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A training loop that can be held to the scenarios.
+///
+/// A trainer on burn 0.21 that runs in the caller's process must train there one at a time: a backward pass on one thread
+/// can lose the gradients of another thread, without an error (burn#5573).
 pub trait Trainer {
     /// Trains as `plan` says, in a process of its own, and writes every event in between the first and the last line.
     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError>;

@@ -33,6 +33,7 @@ mod rng;
 mod schedule;
 mod state;
 mod trainer;
+mod turn;
 mod window;
 
 use std::io::Write;
@@ -58,6 +59,7 @@ use parts::Parts;
 use placement::Placed;
 use recorder::Recorder;
 use trainer::Trainer;
+use turn::Turn;
 
 /// One run of the reference trainer.
 pub struct TrainRequest<'a> {
@@ -135,7 +137,8 @@ pub fn collator<'a>(request: &TrainRequest<'a>) -> Result<impl FnMut(u64) -> u64
 }
 
 /// Runs a plan and writes its trace. The writer is no type parameter, so that the loop is compiled, and optimised, in this
-/// crate. Fails as [`check`] does, and where a checkpoint cannot be used.
+/// crate. Only one training runs in a process at a time (burn#5573): a second thread waits here until the first is done.
+/// Fails as [`check`] does, and where a checkpoint cannot be used.
 pub fn train(request: &TrainRequest, trace: &mut dyn Write) -> Result<(), TrainError> {
     check(request)?;
     let Parts { recomputes, placement, .. } = planted::<engine::Cpu>(request.faults)?;
@@ -197,6 +200,8 @@ fn train_on<E: Engine>(
     placed: Placed,
     device: E::Device,
 ) -> Result<(), TrainError> {
+    // Before anything is measured: the heap belongs to the process, and so do burn's graphs.
+    let _turn = Turn::take();
     let plan = request.plan;
     let contract = contract(plan);
     let mut parts = planted::<E>(request.faults)?;

@@ -14,6 +14,7 @@ use crate::parts::Parts;
 use crate::recorder::SKETCHES;
 use crate::rng;
 use crate::state::State;
+use crate::turn::Turn;
 
 /// Sums in the sketch of one position's logits.
 const LOGIT_SKETCHES: u64 = 2;
@@ -35,7 +36,7 @@ pub fn probe<E: Engine>(
     let mut pass = Pass {
         model: &state.model,
         // Nothing is tracked that no backward pass will let go of.
-        weights: &state.parameters.leaves::<E>(false),
+        weights: &state.parameters.leaves::<E>(None),
         parts: &parts.forward,
         dropout: &mut dropout,
         precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
@@ -43,7 +44,8 @@ pub fn probe<E: Engine>(
     };
     let (rows, cache_bytes) = outputs(&mut pass, &batch, probe.cached);
     let gradients = if probe.gradients {
-        let weights = state.parameters.leaves::<E>(true);
+        let turn = Turn::take();
+        let weights = state.parameters.leaves::<E>(Some(&turn));
         let found = joint_loss(&mut Pass { weights: &weights, ..pass }, &batch).backward();
         sketches::<E>(&state.parameters, &weights, &found)
     } else {

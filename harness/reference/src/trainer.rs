@@ -27,6 +27,7 @@ use crate::prediction::{forwards, predict, request};
 use crate::probe::probe;
 use crate::recorder::{Recorder, Summed};
 use crate::state::State;
+use crate::turn::Turn;
 use crate::window::{GradientSet, Place, Scales, Weights};
 use crate::{resume, schedule};
 
@@ -59,6 +60,8 @@ pub struct Trainer<'a, E: Engine, W: Write> {
     breaker: Breaker,
     /// Collated once and kept for the next evaluation, as long as there is room.
     evaluation: Vec<Batch>,
+    /// Last, so that the turn ends after every tensor is gone.
+    turn: Turn,
 }
 
 impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
@@ -72,6 +75,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
         store: Store,
         recorder: Recorder<'a, W>,
     ) -> Result<Self, TrainError> {
+        let turn = Turn::take();
         let state = State::fresh(plan, &parts, &device)?;
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
         let (began, planned) = (state.cursor, shard.micro_batches);
@@ -91,6 +95,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
             grouping: Grouping { batch: plan.data.batch, accumulation: plan.train.accumulation },
             breaker: Breaker::default(),
             evaluation: Vec::new(),
+            turn,
         })
     }
 
@@ -310,7 +315,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     }
 
     fn forward_backward(&mut self, batch: &Batch, keeps_cache: bool) -> Result<Computed<'a, E>, TrainError> {
-        let weights = self.state.parameters.leaves::<E>(true);
+        let weights = self.state.parameters.leaves::<E>(Some(&self.turn));
         let forwards = forwards(batch, &self.plan.train);
         let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
         self.allowance.check::<E>(&self.device)?;
@@ -388,7 +393,7 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     fn evaluate(&mut self) -> Result<(), TrainError> {
         let before = self.recorder.before_evaluation(&self.state);
         (self.parts.evaluation.begin)(&mut self.state.dropout);
-        let weights = self.state.parameters.leaves::<E>(false);
+        let weights = self.state.parameters.leaves::<E>(None);
         let collated = match mem::take(&mut self.evaluation) {
             none if none.is_empty() => evaluation::batches(&self.parts.collate, self.plan),
             kept => kept,

@@ -7,6 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::engine::Engine;
+use crate::turn::Turn;
 
 /// One tensor of the model.
 #[derive(Clone, Debug)]
@@ -49,11 +50,12 @@ impl<B: Backend> Parameter<B> {
 pub struct Parameters<B: Backend>(pub Vec<Parameter<B>>);
 
 impl<B: Backend> Parameters<B> {
-    /// The tensors as the leaves of a graph; with `tracked`, gradients reach those that learn.
-    pub fn leaves<E: Engine<InnerBackend = B>>(&self, tracked: bool) -> Vec<Tensor<E, 2>> {
+    /// The tensors as the leaves of a graph. With a turn, gradients reach those that learn; the turn must last until the
+    /// backward pass is done.
+    pub fn leaves<E: Engine<InnerBackend = B>>(&self, turn: Option<&Turn>) -> Vec<Tensor<E, 2>> {
         let leaf = |parameter: &Parameter<B>| {
             let leaf = Tensor::from_inner(parameter.value.clone());
-            if tracked && parameter.trainable { leaf.require_grad() } else { leaf }
+            if turn.is_some() && parameter.trainable { leaf.require_grad() } else { leaf }
         };
         self.0.iter().map(leaf).collect()
     }

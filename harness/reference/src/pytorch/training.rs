@@ -24,6 +24,7 @@ use crate::recorder::Recorder;
 use crate::resume;
 use crate::state::State;
 use crate::trainer::Trainer;
+use crate::turn::Turn;
 use crate::window::{Scales, one_over};
 
 /// A model's golden.
@@ -120,7 +121,8 @@ pub fn state(name: &str, plan: &Plan, parts: &Parts<Cpu>) -> State<Cpu> {
 /// One forward and backward of the golden's batch.
 pub fn look(golden: &Golden, state: &mut State<Cpu>, parts: &Parts<Cpu>) -> Seen {
     let batch = golden.collated(parts);
-    let weights = state.parameters.leaves::<Cpu>(true);
+    let turn = Turn::take();
+    let weights = state.parameters.leaves::<Cpu>(Some(&turn));
     let device = Default::default();
     let mut pass = Pass {
         model: &state.model,
