@@ -1,4 +1,6 @@
-//! Whoever looks on while the loop trains. An observer is handed what the loop has in hand, and should keep none of it.
+//! Callbacks, as in Hugging Face's `TrainerCallback`: the loop calls them at fixed points of training.
+//!
+//! The right trainer has none. The leaks of `faults/leaks.rs` are callbacks that keep what they are given.
 
 use burn::tensor::Tensor;
 
@@ -7,26 +9,26 @@ use crate::engine::{Engine, Inner};
 use crate::model::Parameters;
 use crate::window::GradientSet;
 
-/// What a forward began with, and what it gave.
+/// One forward pass of training: its inputs and its loss.
 pub struct Forwarded<'a, E: Engine> {
-    /// The batch.
+    /// The micro-batch.
     pub batch: &'a Batch,
-    /// Its loss, scaled, with its graph.
+    /// The scaled loss, with its graph.
     pub loss: &'a Tensor<E, 1>,
-    /// The parameters as this forward's graph knows them.
+    /// The parameters as leaves of the loss's graph.
     pub weights: &'a [Tensor<E, 2>],
 }
 
-/// Looks on. What it is not interested in it lets pass.
-pub trait Observer<E: Engine> {
-    /// A forward was made, and its loss is about to be differentiated.
+/// Is called while the loop trains. Every method does nothing by default.
+pub trait Callback<E: Engine> {
+    /// After a forward pass, before its loss is differentiated.
     fn forwarded(&mut self, _forwarded: &Forwarded<E>) {}
-    /// An update was made with these gradients; the first is 1.
+    /// After an update with these clipped gradients; the first update is 1.
     fn updated(&mut self, _step: u64, _gradients: &GradientSet<Inner<E>>) {}
-    /// An evaluation gave each batch's summed loss and weight.
+    /// After an evaluation, with the summed loss and the weight of each batch.
     fn evaluated(&mut self, _batches: &[(f64, u64)]) {}
-    /// An epoch came to its end with these parameters.
+    /// At the end of an epoch.
     fn epoch_ended(&mut self, _parameters: &Parameters<Inner<E>>) {}
-    /// A model with these parameters is about to be unloaded.
+    /// Before a model with these parameters is unloaded.
     fn unloading(&mut self, _parameters: &Parameters<Inner<E>>) {}
 }

@@ -1,4 +1,4 @@
-//! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
+//! Probes: forward passes outside training. They change nothing, and the trace shows their outputs per row.
 
 use burn::tensor::Tensor;
 use traintrue_protocol::digest::sketch;
@@ -8,10 +8,10 @@ use traintrue_protocol::trace::event::{self, ProbeGradient, ProbeRow};
 
 use crate::data::{Batch, collate};
 use crate::engine::{Engine, Inner};
+use crate::events::SKETCHES;
 use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, lm_by_row, losses, to_vec};
 use crate::optimizer::norm;
 use crate::parts::Parts;
-use crate::recorder::SKETCHES;
 use crate::rng;
 use crate::state::State;
 use crate::turn::Turn;
@@ -19,7 +19,7 @@ use crate::turn::Turn;
 /// Sums in the sketch of one position's logits.
 const LOGIT_SKETCHES: u64 = 2;
 
-/// Makes one probe; `at` is `start` or `end`.
+/// Makes one probe; `at` is `start`, `end` or `cycle-N`.
 pub fn probe<E: Engine>(
     probe: &Probe,
     at: &str,
@@ -35,7 +35,7 @@ pub fn probe<E: Engine>(
     let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
     let mut pass = Pass {
         model: &state.model,
-        // Nothing is tracked that no backward pass will let go of.
+        // Without gradients: burn frees a tracked graph only in a backward pass, and most probes have none.
         weights: &state.parameters.leaves::<E>(None),
         parts: &parts.forward,
         dropout: &mut dropout,

@@ -8,9 +8,9 @@ use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
 static TRAINING: ReentrantMutex<()> = ReentrantMutex::new(());
 
-/// The right of this thread to build graphs and to run backward passes. What tracks gradients asks for it.
+/// The right of this thread to build graphs and to run backward passes.
 ///
-/// A thread that has a turn may take another: `train` takes one, and so does each `Trainer`. A panic ends the turn and
+/// A thread that has a turn may take another: `Reference` takes one, and so does each `Training`. A panic ends the turn and
 /// leaves nothing behind for the next, so there is no poisoning.
 pub struct Turn(#[expect(dead_code, reason = "held until it is dropped")] ReentrantMutexGuard<'static, ()>);
 
