@@ -12,8 +12,9 @@ use traintrue_judge::verdict::{RunReport, Verdict};
 use traintrue_protocol::plan::Plan;
 use traintrue_protocol::trace::event::{State, Update};
 use traintrue_protocol::trace::{Event, TraceReader};
+use traintrue_protocol::trainer::record;
 use traintrue_protocol::vocabulary::Moment;
-use traintrue_reference::{Device, TrainRequest};
+use traintrue_reference::Reference;
 
 /// A folder for the traces and checkpoints of one case.
 pub struct Bench {
@@ -36,8 +37,7 @@ impl Bench {
         plan.check().unwrap();
         let path = self.path(name);
         let mut trace = BufWriter::new(File::create(&path).unwrap());
-        let request = TrainRequest { plan, device: Device::Ndarray, faults: &[], death: None };
-        traintrue_reference::train(&request, &mut trace).unwrap();
+        record(&mut Reference::default(), plan, &mut trace).unwrap();
         trace.flush().unwrap();
         path
     }

@@ -141,6 +141,7 @@ fn modules(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
 #[case("memory")]
 #[case("judge")]
 #[case("suite")]
+#[case("reference")]
 fn no_two_modules_of_a_crate_import_each_other(#[case] folder: &str) {
     let mut modules = modules(folder);
     assert!(modules.len() > 3, "{modules:?}");

@@ -1,4 +1,4 @@
-//! `traintrue describe`: one line of JSON, as every trainer answers.
+//! `traintrue describe`: the reference trainer's description, on one line of JSON as every trainer gives it.
 
 use clap::Args;
 use traintrue_protocol::exit::Exit;
@@ -8,7 +8,7 @@ use crate::{Done, output};
 
 #[derive(Args, Debug)]
 pub struct DescribeArgs {
-    /// Answer only where this device can be had; else say why not, and exit with status 2.
+    /// Describe the trainer only if this device is available. Otherwise say why it is not, and exit with status 2.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

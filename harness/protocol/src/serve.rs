@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::trainer::{Trainer, TrainerError, describe, record};
+use crate::trainer::{Trainer, TrainerError, describe, record_prepared};
 
 /// The main function of a program that is this trainer, for `traintrue run --trainer PROGRAM`.
 ///
@@ -32,7 +32,7 @@ pub fn argument(at: usize) -> Option<String> {
 pub fn serve(mut trainer: impl Trainer, verb: Option<&str>) -> Exit {
     let done = match verb {
         Some("describe") => answer(&trainer),
-        Some("run") => run(&mut trainer),
+        Some("run") => Plan::read(None).map_err(Into::into).and_then(|plan| carry_out(&mut trainer, &plan)),
         other => {
             let found = other.unwrap_or("nothing");
             eprintln!("{}: found {found}, expected `describe` or `run`", trainer.name());
@@ -52,14 +52,14 @@ fn answer(trainer: &impl Trainer) -> Result<(), TrainerError> {
     Ok(writeln!(io::stdout(), "{}", serde_json::to_string(&describe(trainer))?)?)
 }
 
-fn run(trainer: &mut impl Trainer) -> Result<(), TrainerError> {
-    let plan = Plan::read(None)?;
-    match &plan.trace {
-        None => record(trainer, &plan, io::stdout().lock()),
-        Some(path) => {
-            let file = File::create(path)
-                .map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))?;
-            record(trainer, &plan, file)
-        }
-    }
+/// Carries out one plan, and writes the trace where the plan says: into its `trace` file, or to standard output.
+pub fn carry_out(trainer: &mut impl Trainer, plan: &Plan) -> Result<(), TrainerError> {
+    // Before the file is made: a plan that is refused must not empty the trace of an earlier run.
+    trainer.prepare(plan)?;
+    let Some(path) = &plan.trace else {
+        return record_prepared(trainer, plan, io::stdout().lock());
+    };
+    let file =
+        File::create(path).map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))?;
+    record_prepared(trainer, plan, file)
 }

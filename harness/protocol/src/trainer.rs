@@ -25,7 +25,7 @@
 //!
 //! `harness/suite/examples/linear_regression.rs` is a whole one, and `resumable.rs` one that can be stopped anywhere.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::contract::{Contract, Description};
 use crate::plan::{Plan, SCHEMA};
@@ -37,9 +37,18 @@ use crate::vocabulary::Capability;
 pub type TrainerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A training loop that can be held to the scenarios.
+///
+/// A trainer on burn 0.21 that runs in the caller's process must train there one at a time: a backward pass on one thread
+/// can lose the gradients of another thread, without an error (burn#5573).
 pub trait Trainer {
     /// Trains as `plan` says, in a process of its own, and writes every event in between the first and the last line.
     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError>;
+
+    /// Looks at `plan` before its trace begins. A trainer refuses here what it cannot carry out, or settles what the first
+    /// line says: after this, [`Self::device`] and [`Self::contract`] are those of `plan`. An error leaves no trace.
+    fn prepare(&mut self, _plan: &Plan) -> Result<(), TrainerError> {
+        Ok(())
+    }
 
     /// Name and version.
     fn name(&self) -> String {
@@ -75,11 +84,22 @@ pub fn describe(trainer: &impl Trainer) -> Description {
 
 /// Runs a plan and writes its trace, first and last line included. Fails as the trainer or the writer does.
 pub fn record(trainer: &mut impl Trainer, plan: &Plan, to: impl Write) -> Result<(), TrainerError> {
+    trainer.prepare(plan)?;
+    record_prepared(trainer, plan, to)
+}
+
+/// The same for a trainer that has already looked at the plan.
+pub(crate) fn record_prepared(
+    trainer: &mut impl Trainer,
+    plan: &Plan,
+    to: impl Write,
+) -> Result<(), TrainerError> {
     let own = trainer.contract();
     let contract =
         if trainer.capabilities().contains(&Capability::Contract) { plan.contract.over(own) } else { own };
+    let unwritten = |error: io::Error| format!("cannot write the trace: {error}");
     let mut recorder = Recorder::new(to, plan);
-    recorder.write(|| Run {
+    let run = || Run {
         schema: SCHEMA,
         trainer: trainer.name(),
         device: trainer.device(),
@@ -88,7 +108,8 @@ pub fn record(trainer: &mut impl Trainer, plan: &Plan, to: impl Write) -> Result
         plan: plan.clone(),
         recorded: None,
         contract,
-    })?;
+    };
+    recorder.write(run).map_err(unwritten)?;
     let ran = trainer.run(plan, &mut recorder);
     if recorder.ended() {
         return ran;
@@ -101,7 +122,7 @@ pub fn record(trainer: &mut impl Trainer, plan: &Plan, to: impl Write) -> Result
     let ended = recorder.write(|| End { reason, message });
     // What stopped the trainer comes before what became of its last line.
     ran?;
-    Ok(ended?)
+    Ok(ended.map_err(unwritten)?)
 }
 
 #[cfg(test)]
@@ -116,6 +137,18 @@ mod tests {
     struct Scripted {
         capabilities: &'static [Capability],
         fails: bool,
+    }
+
+    struct Refusing;
+
+    impl Trainer for Refusing {
+        fn prepare(&mut self, _: &Plan) -> Result<(), TrainerError> {
+            Err("no such model".into())
+        }
+
+        fn run(&mut self, _: &Plan, _: &mut Recorder) -> Result<(), TrainerError> {
+            panic!("run after a refusal")
+        }
     }
 
     impl Trainer for Scripted {
@@ -153,6 +186,13 @@ mod tests {
         assert_eq!(names, ["run", "epoch", "micro_batch", "end"]);
         assert_eq!(lines[3]["reason"], reason);
         assert_eq!(lines[3]["message"].as_str(), fails.then_some("out of luck"));
+    }
+
+    #[test]
+    fn a_plan_that_is_refused_leaves_no_line() {
+        let mut trace = Vec::new();
+        let error = record(&mut Refusing, &example(), &mut trace).unwrap_err();
+        assert_eq!((error.to_string(), trace.len()), ("no such model".to_owned(), 0));
     }
 
     #[rstest]

@@ -1,13 +1,14 @@
-//! The cost of a micro-batch, forward and backward, by model size: one update at the very end, so that little else is timed.
+//! The cost of a micro-batch, forward and backward, per model size. Each training has one update, so little else is timed.
 
 use std::io;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde_json::json;
 use traintrue_protocol::plan::Plan;
-use traintrue_reference::{Device, TrainRequest, train};
+use traintrue_protocol::trainer::record;
+use traintrue_reference::Reference;
 
-/// Micro-batches in one training: enough that what stands around them is lost among them.
+/// Micro-batches per training: enough that the start and the update do not show.
 const MICRO_BATCHES: u64 = 256;
 const ROWS: u64 = 2;
 const WIDTH: u64 = 32;
@@ -45,9 +46,10 @@ fn main() {
     group.sample_size(10).throughput(Throughput::Elements(MICRO_BATCHES));
     for size in ["tiny", "small"] {
         let plan = plan(size);
-        let request = TrainRequest { plan: &plan, device: Device::Ndarray, faults: &[], death: None };
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            bencher.iter(|| train(&request, &mut io::sink()).expect("the plan is carried out"));
+            bencher.iter(|| {
+                record(&mut Reference::default(), &plan, io::sink()).expect("the plan is carried out")
+            });
         });
     }
     group.finish();

@@ -1,4 +1,4 @@
-//! Adapters and heads as published: taken from a checkpoint's PEFT files into a fresh base.
+//! Saved LoRA adapters and heads: loaded from a checkpoint's PEFT files into a fresh base model.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::checkpoint::{
 };
 use crate::model::{Model, Parameters, adapter_scale};
 
-/// The part that loads published weights.
+/// The part that loads adapters.
 pub struct AdapterParts<B: Backend> {
-    /// Puts a saved adapter and its heads into a model of the same plan. The error names the tensor.
+    /// Loads a saved adapter and its heads into a model of the same plan. The error names the tensor.
     pub load: fn(&mut Model, &mut Parameters<B>, &AdapterFile, &Plan) -> Result<(), String>,
 }
 
@@ -40,7 +40,8 @@ pub fn adapter_file(content: &Content, path: &Path) -> Result<AdapterFile, Check
     Ok(AdapterFile::from_peft(config, tensors))
 }
 
-/// Every tensor that is not the base's must be in the file, in its shape; the scale is the file's.
+/// Loads every adapter and head tensor; one that is missing or has another shape is an error. The scale comes from the
+/// file.
 pub fn load_all<B: Backend>(
     model: &mut Model,
     parameters: &mut Parameters<B>,

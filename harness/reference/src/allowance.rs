@@ -1,21 +1,30 @@
-//! What training may hold where it computes, and the moment at which it asks for more.
+//! The budget of bytes that training may hold on its device, and the error when training needs more.
 
 use crate::engine::{DeviceFault, Engine};
-use crate::error::TrainError;
 
-/// Memory ran out.
+/// The device has no memory left, or training holds more than its budget.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{device} has no room for {requested_bytes} B{}", .budget_bytes.map(|it| format!(": {it} B may be held")).unwrap_or_default())]
 pub struct OutOfMemory {
-    /// Where.
+    /// The device's name.
     pub device: String,
-    /// What training would hold; or the one allocation that failed.
+    /// The bytes that training would hold; or the size of the one allocation that failed.
     pub requested_bytes: u64,
-    /// What it may hold, where the plan limits it.
+    /// The bytes that it may hold, where the plan limits them.
     pub budget_bytes: Option<u64>,
 }
 
-/// A budget on what a run holds beyond what its process held before it.
+/// A device that cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AllowanceError {
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// A budget for what training holds beyond what its process held before.
 #[derive(Debug)]
 pub struct Allowance {
     device: String,
@@ -24,17 +33,18 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// An allowance from now on.
+    /// A budget that counts from the bytes that are held now.
     pub fn from_now<E: Engine>(name: String, budget_bytes: Option<u64>, device: &E::Device) -> Self {
         Self { device: name, budget_bytes, began_bytes: E::held_bytes(device).unwrap_or(0) }
     }
 
-    /// Waits for the device. Fails where it ran out of memory, and where more is held than may be.
-    pub fn check<E: Engine>(&self, device: &E::Device) -> Result<(), TrainError> {
+    /// Waits for the device. Fails where the device ran out of memory, and where training holds more than its budget.
+    pub fn check<E: Engine>(&self, device: &E::Device) -> Result<(), AllowanceError> {
+        // A GPU reports a failed allocation only when it is waited for.
         let settled = E::settle(device);
         let held = || E::held_bytes(device).unwrap_or(0).saturating_sub(self.began_bytes);
         let requested_bytes = match settled {
-            Err(DeviceFault::Other(reason)) => return Err(TrainError::DeviceFault(reason)),
+            Err(DeviceFault::Other(reason)) => return Err(AllowanceError::Device(reason)),
             Err(DeviceFault::OutOfMemory { requested_bytes }) => requested_bytes.unwrap_or_else(held),
             Ok(()) if self.budget_bytes.is_some_and(|budget| held() > budget) => held(),
             Ok(()) => return Ok(()),

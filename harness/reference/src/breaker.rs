@@ -1,8 +1,8 @@
-//! The memory breaker: what a run does when it takes more than it may.
+//! The memory breaker: decides what a run does after an update whose window peaked above the plan's limit.
 //!
-//! At an update whose window peaked above the limit, caches are released first. If that was not enough, micro-batches
-//! are halved and the accumulation doubled, so that every update has the samples that it would have had; down to one
-//! sample, and then the run stops with a checkpoint. It never waits for memory to come back: nothing else gives it.
+//! The first time, caches are released. After that, each such update halves the micro-batch and doubles the accumulation,
+//! so every update keeps its samples. At one sample per micro-batch the run stops with a checkpoint. The breaker never
+//! waits for memory: no other process gives any back.
 
 use traintrue_protocol::plan::MemoryLimit;
 
@@ -11,25 +11,26 @@ use crate::data::Batch;
 /// How the samples of an update are cut into micro-batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grouping {
-    /// Samples a micro-batch.
+    /// Samples per micro-batch.
     pub batch: u64,
-    /// Micro-batches a window.
+    /// Micro-batches per window.
     pub accumulation: u64,
 }
 
-/// The heap, in bytes.
+/// Readings of the heap at an update, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Peaks {
     /// The highest of the window that just closed.
     pub window_bytes: u64,
     /// The highest since the run began.
     pub run_bytes: u64,
-    /// What is live between two windows.
+    /// The live bytes between two windows.
     pub held_bytes: u64,
 }
 
 impl Peaks {
-    /// What a window of twice the micro-batch would peak at: all that a window takes on top is its own.
+    /// The peak of a window with twice the micro-batch. Everything above `held_bytes` counts as growing with it: an upper
+    /// bound.
     fn at_twice_the_batch(self) -> u64 {
         let taken = self.window_bytes.saturating_sub(self.held_bytes);
         self.held_bytes.saturating_add(taken.saturating_mul(2))
@@ -39,61 +40,53 @@ impl Peaks {
 /// The parts of the breaker.
 #[derive(Clone, Copy)]
 pub struct BreakerParts {
-    /// The bytes that the limit is held against.
-    pub reading: fn(Peaks) -> u64,
     /// The next smaller grouping.
     pub halve: fn(Grouping) -> Grouping,
     /// Frees the batches that are kept for the next evaluation.
     pub release: fn(&mut Vec<Batch>),
-    /// Updates done, after the grouping has changed.
-    pub step: fn(u64) -> u64,
 }
 
 impl Default for BreakerParts {
     fn default() -> Self {
-        Self {
-            reading: |peaks| peaks.window_bytes,
-            halve,
-            release: |kept| *kept = Vec::new(),
-            step: |step| step,
-        }
+        // A new vector: `clear` would keep the allocation.
+        Self { halve, release: |kept| *kept = Vec::new() }
     }
 }
 
-/// Half as many samples, twice as often. What has no half goes one by one: an update keeps its samples.
+/// Half the samples per micro-batch, twice the micro-batches. An odd number goes to 1, so that an update keeps its samples.
 fn halve(Grouping { batch, accumulation }: Grouping) -> Grouping {
     let parts = if batch.is_multiple_of(2) { 2 } else { batch };
     Grouping { batch: batch / parts, accumulation: accumulation * parts }
 }
 
-/// What there is to do after an update.
+/// What the loop must do after an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Nothing.
     GoOn,
-    /// Free what can be computed again.
+    /// Free what can be recomputed.
     ReleaseCaches,
     /// Halve the micro-batch and double the accumulation.
     Halve,
-    /// Take up the grouping before the last halving.
+    /// Return to the grouping before the last halving.
     Recover,
-    /// Nothing is left to make smaller: save and stop.
+    /// Save and stop: one sample per micro-batch is still too much.
     Stop,
 }
 
-/// Where the breaker stands.
+/// The breaker's state over a run.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    /// Whether caches were released: they stay so.
+    /// Whether caches were released. They are not kept again.
     released: bool,
-    /// The groupings that were left, the plan's own first.
+    /// The groupings before each halving, the plan's own first.
     left: Vec<Grouping>,
-    /// Updates in a row that would have fitted at twice the micro-batch.
+    /// Consecutive updates that would have fitted with twice the micro-batch.
     roomy: u64,
 }
 
 impl Breaker {
-    /// What an update asks for whose window read `bytes` at these peaks.
+    /// What to do after an update at these peaks; `bytes` is the reading that the limit applies to.
     pub fn judge(&mut self, bytes: u64, peaks: Peaks, limit: &MemoryLimit, now: Grouping) -> Act {
         self.roomy = if peaks.at_twice_the_batch() <= limit.bytes { self.roomy + 1 } else { 0 };
         let settled = limit.recover_after.is_some_and(|updates| self.roomy >= updates);
@@ -106,7 +99,7 @@ impl Breaker {
         }
     }
 
-    /// Caches were released.
+    /// Records that caches were released.
     pub fn released(&mut self) {
         self.released = true;
     }
@@ -116,13 +109,13 @@ impl Breaker {
         !self.released
     }
 
-    /// The grouping was halved.
+    /// Records that `from` was halved.
     pub fn halved(&mut self, from: Grouping) {
         self.left.push(from);
         self.roomy = 0;
     }
 
-    /// The grouping to go back to.
+    /// The grouping to return to.
     pub fn recovered(&mut self) -> Option<Grouping> {
         self.roomy = 0;
         self.left.pop()
@@ -135,7 +128,7 @@ mod tests {
 
     const LIMIT: MemoryLimit = MemoryLimit { bytes: 100, recover_after: Some(2) };
 
-    /// A window that peaked so high, of which 20 B are always held.
+    /// A window with this peak, of which 20 B are held between windows.
     fn at(window_bytes: u64) -> Peaks {
         Peaks { window_bytes, run_bytes: window_bytes, held_bytes: 20 }
     }

@@ -1,5 +1,5 @@
 //! Checkpoints at any micro-batch: everything that the next update depends on, written so that a crash leaves the old
-//! one or the new one.
+//! checkpoint or the new one.
 
 mod files;
 mod format;

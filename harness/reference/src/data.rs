@@ -1,4 +1,4 @@
-//! From the plan's samples to the rows of one forward: order, collation, labels.
+//! From the plan's samples to the rows of a forward pass: order, collation, labels.
 
 mod batch;
 mod collate;

@@ -1,18 +1,19 @@
-//! The devices a run can ask for, checked before a backend is touched: burn-cuda panics where there is no driver.
+//! The devices a run can ask for, checked before a backend starts: burn-cuda panics where there is no driver.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// Where a run computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
     /// The CPU, through burn-ndarray.
+    #[default]
     Ndarray,
     /// The NVIDIA GPU of this index, through burn-cuda.
     Cuda(usize),
 }
 
-/// A device that cannot be had.
+/// A device that is not available.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum DeviceError {
@@ -58,7 +59,7 @@ impl Device {
         }
     }
 
-    /// What is free on it, where it has a memory of its own. Call it on a device that is there.
+    /// The free bytes of a device with its own memory; none for the CPU. The device must have passed [`Self::probe`].
     pub fn free_bytes(self) -> Result<Option<u64>, DeviceError> {
         match self {
             Self::Ndarray => Ok(None),
@@ -94,7 +95,7 @@ impl Device {
     }
 }
 
-/// The answer of `call`, or none where it panics: without the driver's library the bindings do.
+/// The result of `call`, or none where it panics. The bindings panic where the driver's library is missing.
 #[cfg(feature = "cuda")]
 fn quietly<T>(call: impl FnOnce() -> T + std::panic::UnwindSafe) -> Option<T> {
     let hook = std::panic::take_hook();

@@ -1,4 +1,4 @@
-//! The burn backends that the trainer is compiled for. Beside `engine/gpu.rs` the only file that names one.
+//! The burn backends that the trainer is compiled for. Only this file and `engine/gpu.rs` name one.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -12,44 +12,44 @@ use traintrue_protocol::lanes::{Lanes, heap};
 #[cfg(feature = "cuda")]
 pub use gpu::{Gpu, GpuRecomputing};
 
-/// An autodiff backend that says whether it recomputes activations in the backward pass, and what its device holds.
+/// An autodiff backend, with what the trainer asks of it and of its device.
 pub trait Engine: AutodiffBackend {
     /// True where activations are recomputed (burn's balanced strategy).
     const CHECKPOINTING: bool;
     /// True where tensors are on the process's heap.
     const ON_HEAP: bool;
 
-    /// What the device's own memory holds, after all that was asked of it is done; nothing for the CPU, whose memory is the
-    /// heap. Read on the training thread: a GPU's memory is kept by stream, and a thread is one.
+    /// Waits for the device, and reads the lanes of its own memory; none for the CPU, whose memory is the heap. Call it on
+    /// the training thread: cubecl has a memory pool per stream, and a stream per thread.
     fn lanes(device: &Self::Device) -> Lanes;
 
-    /// What training holds where it computes, in bytes; none where nobody counts.
+    /// The bytes that training holds on the device; none where they are not counted.
     fn held_bytes(device: &Self::Device) -> Option<u64>;
 
-    /// Waits until all that was asked of the device is done. Fails where it could not be.
+    /// Waits until the device has done all its work. Fails where the work failed.
     fn settle(device: &Self::Device) -> Result<(), DeviceFault>;
 
-    /// Gives back to the device what its pool holds and nobody uses.
+    /// Returns unused memory of the pool to the device.
     fn release_unused(device: &Self::Device);
 }
 
-/// What went wrong on a device, by its type.
+/// A failure of a device.
 #[cfg_attr(
     not(feature = "cuda"),
     expect(dead_code, reason = "the CPU's memory is the heap's, and its faults are panics")
 )]
 #[derive(Debug)]
 pub enum DeviceFault {
-    /// More was asked for than there is.
+    /// An allocation failed.
     OutOfMemory {
-        /// By one allocation, where the driver says so.
+        /// The size of the allocation, where the driver says it.
         requested_bytes: Option<u64>,
     },
     /// Anything else, in the driver's words.
     Other(String),
 }
 
-/// The backend beneath: what parameters, gradients and moments live on, where nothing is tracked.
+/// The backend without autodiff: parameters, gradients and moments live on it.
 pub type Inner<E> = <E as AutodiffBackend>::InnerBackend;
 
 /// The CPU, activations kept.
@@ -57,7 +57,7 @@ pub type Cpu = Autodiff<NdArray<f32, i64>, NoCheckpointing>;
 /// The CPU, activations recomputed.
 pub type CpuRecomputing = Autodiff<NdArray<f32, i64>, BalancedCheckpointing>;
 
-/// The same device under both strategies.
+/// Implements [`Engine`] for both checkpointing strategies of a device.
 macro_rules! on_the_cpu {
     ($engine:ty, $checkpointing:literal) => {
         impl Engine for $engine {

@@ -1,10 +1,10 @@
-//! What can stop a run.
+//! The error of the whole trainer, made of the errors of its modules.
 
-use crate::allowance::OutOfMemory;
+use crate::allowance::AllowanceError;
 use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::model::SizeError;
-use crate::placement::NoDevice;
+use crate::placement::{NoDevice, PlacementError};
 
 /// A run that could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -15,13 +15,13 @@ pub enum TrainError {
     #[error(transparent)]
     Size(#[from] SizeError),
     #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error(transparent)]
     NoDevice(#[from] NoDevice),
     #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
-    #[error("the device failed: {0}")]
-    DeviceFault(String),
-    #[error("plan: {field}: {problem}")]
-    Unsupported { field: &'static str, problem: String },
+    Allowance(#[from] AllowanceError),
+    #[error("plan: train.heads: this trainer has at most one head, found {0}")]
+    Heads(usize),
     #[error("unknown fault {0:?}; traintrue list names them all")]
     UnknownFault(String),
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Evaluation: the loss over the evaluation samples, and nothing else changed by it.
+//! Evaluation: the loss over the evaluation samples. It must not change the training state.
 
 use burn::tensor::Tensor;
 use traintrue_protocol::plan::Plan;
@@ -10,11 +10,11 @@ use crate::model::{Dropout, Pass, losses, scalar};
 /// The parts of an evaluation.
 #[derive(Clone, Copy)]
 pub struct EvaluationParts {
-    /// Before it.
+    /// Switches to evaluation mode.
     pub begin: fn(&mut Dropout),
-    /// After it.
+    /// Switches back to training mode.
     pub end: fn(&mut Dropout),
-    /// The reported figure from each batch's summed loss and weight.
+    /// The reported metric, from the summed loss and the weight of each batch.
     pub metric: fn(&[(f64, u64)]) -> f64,
 }
 
@@ -41,7 +41,7 @@ pub fn batches(parts: &CollateParts, plan: &Plan) -> Vec<Batch> {
     ids.chunks(plan.data.batch as usize).map(of).collect()
 }
 
-/// The summed loss and the targets of each batch.
+/// The summed loss and the number of targets of each batch.
 pub fn evaluate<E: Engine>(pass: &mut Pass<E>, batches: &[Batch]) -> Vec<(f64, u64)> {
     let mut of = |batch: &Batch| {
         let figures = (scalar(&losses(pass, batch, 1, false).lm), batch.counts.targets);
@@ -51,8 +51,8 @@ pub fn evaluate<E: Engine>(pass: &mut Pass<E>, batches: &[Batch]) -> Vec<(f64, u
     batches.iter().map(&mut of).collect()
 }
 
-/// Lets the autodiff backend forget the operations since the last backward pass. burn 0.21 keeps a record of each until the
-/// next one, tracked or not: over a long evaluation they would add up.
+/// Frees burn's records of the operations since the last backward pass. burn 0.21 keeps one record per operation until the
+/// next backward pass, with gradients or without: a long evaluation would fill the memory.
 fn forget<E: Engine>(device: &E::Device) {
     Tensor::<E, 1>::zeros([1], device).require_grad().backward();
 }

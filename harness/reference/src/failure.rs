@@ -1,30 +1,24 @@
-//! What follows an error that ends a run: the trace says which it was, and the checkpoints are left alone.
+//! Which errors mean that memory ran out.
 
-use std::path::Path;
-
-use crate::allowance::OutOfMemory;
-use crate::checkpoint::{CheckpointError, Store};
+use crate::allowance::{AllowanceError, OutOfMemory};
 use crate::error::TrainError;
 
-/// The parts that follow an error.
+/// The part that reads an error.
 #[derive(Clone, Copy)]
 pub struct FailureParts {
-    /// The lack of memory that an error is, where it is one.
+    /// The out-of-memory error that an error is; none for any other error.
     pub shortage: fn(&TrainError) -> Option<OutOfMemory>,
-    /// What is done to the checkpoints in a folder when memory has run out.
-    pub rescue: fn(&mut Store, root: &Path) -> Result<(), CheckpointError>,
 }
 
 impl Default for FailureParts {
     fn default() -> Self {
-        // What was saved is whole, and there is no memory to save more: it is left as it is.
-        Self { shortage: by_type, rescue: |_, _| Ok(()) }
+        Self { shortage: by_type }
     }
 }
 
 fn by_type(error: &TrainError) -> Option<OutOfMemory> {
     match error {
-        TrainError::OutOfMemory(shortage) => Some(shortage.clone()),
+        TrainError::Allowance(AllowanceError::OutOfMemory(shortage)) => Some(shortage.clone()),
         _ => None,
     }
 }

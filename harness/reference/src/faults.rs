@@ -1,6 +1,6 @@
-//! The museum of faults: known bugs, each a set of wrong parts in the place of right ones. One file a family.
+//! The museum of faults: known bugs, each a set of wrong parts in place of right ones. One file per family.
 //!
-//! What each fault must break is written in the scenario that it is planted in.
+//! The scenario that plants a fault lists the invariants that the fault must break.
 
 mod accumulation;
 mod adapters;
@@ -20,12 +20,25 @@ mod store;
 mod unload;
 
 use crate::engine::Engine;
+use crate::error::TrainError;
 use crate::parts::Parts;
 
 /// A fault: its id, and the swap that plants it.
 pub type Fault<E> = (&'static str, fn(&mut Parts<E>));
 
 pub use leaks::controls;
+
+/// The right parts with these faults and controls planted, in order.
+pub fn planted<E: Engine>(wanted: &[String]) -> Result<Parts<E>, TrainError> {
+    let mut parts = Parts::textbook();
+    let table = [table::<E>(), controls()].concat();
+    for wanted in wanted {
+        let found = table.iter().find(|(id, _)| id == wanted);
+        let (_, swap) = found.ok_or_else(|| TrainError::UnknownFault(wanted.clone()))?;
+        swap(&mut parts);
+    }
+    Ok(parts)
+}
 
 /// All faults.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {

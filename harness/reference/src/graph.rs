@@ -1,26 +1,26 @@
-//! What burn-autodiff keeps of nodes that nobody holds any more, brought to rest where memory is compared to the byte.
+//! Brings the memory of burn-autodiff's graph to rest, where a plan compares memory to the byte.
 //!
-//! Read in burn-autodiff 0.21: forwards leave nodes behind even where nothing is tracked, a backward pass lets go of one
-//! layer of them, and the tables they stood in grow by the luck of their hashes. All of it is bounded, and none of it is
-//! the trainer's: but it comes and goes by kilobytes.
+//! In burn-autodiff 0.21 a forward pass leaves nodes behind even without gradients. A backward pass frees one layer of
+//! them. The hash table of the nodes may double at any insertion. All of this is bounded and none of it is the trainer's,
+//! but it changes the heap by kilobytes.
 
 use burn::tensor::Tensor;
 use traintrue_protocol::lanes::heap;
 
 use crate::engine::Engine;
 
-/// More than twice the nodes of an evaluation, or of a decoding token by token.
+/// More than twice the nodes of an evaluation, or of a probe that decodes token by token.
 const NODES: u64 = 1 << 14;
 
-/// Brings the process's table of nodes to its full size. It never shrinks, and while it is not twice as large as needed it
-/// may double at any later forward.
+/// Grows the process's table of nodes to its full size. The table never shrinks, and below twice the needed size it may
+/// double at any later forward pass.
 pub fn settle<E: Engine>(device: &E::Device) {
     let nodes: Vec<_> = (0..NODES).map(|_| number::<E>(device) + 1.0).collect();
     drop(nodes);
     collect::<E>(device);
 }
 
-/// Lets go of the nodes that nobody holds, a layer a backward pass, until the heap falls no more.
+/// Frees unused nodes, one layer per backward pass, until the heap no longer shrinks.
 pub fn collect<E: Engine>(device: &E::Device) {
     let held = || heap::now().map(|heap| heap.bytes);
     let mut before = held();

@@ -1,6 +1,6 @@
 //! Clipping by the global norm and AdamW with decay groups (arXiv 1711.05101, PyTorch's form and defaults).
 //!
-//! Moments are kept by the parameter's place and saved under its name: state keyed by a random id is orphaned by a reload.
+//! Moments are kept by the parameter's index and saved under its name. Moments under a random id are lost at a reload.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -17,15 +17,15 @@ pub struct Moments<B: Backend> {
     pub first: Tensor<B, 2>,
     /// Decayed mean of its square.
     pub second: Tensor<B, 2>,
-    /// Updates so far: the exponent of the bias correction.
+    /// Updates of this parameter: the exponent of the bias correction.
     pub updates: u64,
 }
 
 /// The parts of an update.
 pub struct UpdateParts<B: Backend> {
-    /// Scales gradients down to a global norm.
+    /// Clips gradients to a maximal norm, where there is one.
     pub clip: fn(&mut GradientSet<B>, Option<f64>),
-    /// Whether the optimizer holds a parameter.
+    /// Whether the optimizer gets a parameter.
     pub optimizes: fn(&Parameter<B>) -> bool,
     /// The weight decay of a parameter.
     pub decay: fn(&Parameter<B>, &Train) -> f64,
@@ -37,12 +37,12 @@ impl<B: Backend> Default for UpdateParts<B> {
     }
 }
 
-/// Biases and norms are not decayed: they are vectors.
+/// Only matrices decay. Biases and norm scales are vectors.
 fn decay_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
     if parameter.shape.len() > 1 { train.optimizer.decay } else { 0.0 }
 }
 
-/// Added to the norm that is divided by.
+/// PyTorch's: added to the norm in the divisor.
 const CLIP_EPS: f64 = 1e-6;
 
 /// Scales all gradients by `max / (norm + 1e-6)`, where that makes them smaller (PyTorch's `clip_grad_norm_`).
@@ -66,15 +66,15 @@ pub fn global_norm<B: Backend>(gradients: &GradientSet<B>) -> f64 {
     gradients.iter().flatten().map(square_sum).sum::<f64>().sqrt()
 }
 
-/// On the host, so that a norm is the same whatever order a device sums in.
+/// On the host: a device may sum in any order, and the norm would depend on it.
 fn square_sum<B: Backend>(gradient: &Tensor<B, 2>) -> f64 {
     digest::square_sum(&crate::model::to_vec(gradient.clone()))
 }
 
-/// The optimizer: moments of the parameters it was given, and of no other.
+/// The optimizer: the moments of the parameters that it was given.
 #[derive(Clone, Debug)]
 pub struct AdamW<B: Backend> {
-    /// By the parameter's place; none where it holds no such parameter.
+    /// One per parameter, in the order of the parameters; none for a parameter that the optimizer does not have.
     pub moments: Vec<Option<Moments<B>>>,
 }
 
@@ -89,7 +89,7 @@ impl<B: Backend> AdamW<B> {
         Self { moments: parameters.0.iter().map(|it| optimizes(it).then(|| fresh(it))).collect() }
     }
 
-    /// One update: every parameter that it holds decays; those with a gradient move.
+    /// One optimizer step. Every parameter that the optimizer has decays; those with a gradient move.
     pub fn step(
         &mut self,
         parameters: &mut Parameters<B>,
@@ -113,7 +113,7 @@ impl<B: Backend> AdamW<B> {
 }
 
 impl<B: Backend> Moments<B> {
-    /// The direction of one update.
+    /// Adds a gradient to the moments, and returns the direction of the step.
     fn step(&mut self, gradient: &Tensor<B, 2>, settings: &Optimizer) -> Tensor<B, 2> {
         let [beta1, beta2] = settings.betas;
         self.updates += 1;

@@ -1,63 +1,59 @@
-//! The parts that the loop is made of. A fault is a set of wrong parts in the place of right ones.
+//! The parts that the loop is made of. A fault replaces right parts by wrong ones.
 
 use std::rc::Rc;
 
-use traintrue_protocol::plan::Train;
-
 use crate::adapters::AdapterParts;
 use crate::breaker::BreakerParts;
+use crate::callback::Callback;
 use crate::checkpoint::StoreParts;
-use crate::cycle::{self, Models};
 use crate::data::{CollateParts, OrderParts};
 use crate::engine::{Engine, Inner};
 use crate::evaluation::EvaluationParts;
 use crate::failure::FailureParts;
 use crate::model::ForwardParts;
-use crate::observer::Observer;
+use crate::models::{self, Models};
 use crate::optimizer::UpdateParts;
 use crate::placement::PlacementParts;
-use crate::prediction::EstimateParts;
 use crate::resume::ResumeParts;
 use crate::schedule::ScheduleParts;
 use crate::state::State;
+use crate::unchanged::Unchanged;
 use crate::window::WindowParts;
 
 /// All parts of the trainer.
 pub struct Parts<E: Engine> {
-    /// Which samples come when.
+    /// The order of the samples in an epoch.
     pub order: OrderParts,
-    /// Samples to rows and labels.
+    /// From samples to padded rows and labels.
     pub collate: CollateParts,
     /// The forward pass.
     pub forward: ForwardParts<E>,
-    /// The accumulation window.
+    /// The gradient-accumulation window.
     pub window: WindowParts<Inner<E>>,
     /// The learning rate.
     pub schedule: ScheduleParts,
-    /// Clipping and the optimizer's groups.
+    /// Clipping and the optimizer's parameter groups.
     pub update: UpdateParts<Inner<E>>,
     /// Evaluation.
     pub evaluation: EvaluationParts,
-    /// What a checkpoint gives back.
+    /// Capture and restore of the training state.
     pub resume: ResumeParts<E>,
-    /// Published adapters.
+    /// Loading of saved LoRA adapters.
     pub adapters: AdapterParts<Inner<E>>,
-    /// Files of a checkpoint.
+    /// The files of a checkpoint.
     pub store: StoreParts,
-    /// What memory is predicted to be needed.
-    pub estimate: EstimateParts,
     /// The choice of a device.
     pub placement: PlacementParts,
-    /// What follows an error.
+    /// The reaction to an error.
     pub failure: FailureParts,
-    /// Unloads a model that the cache may have, too.
+    /// Unloads a model that the cache may also hold.
     pub unload: fn(Rc<State<E>>, &mut Models<E>, &E::Device),
-    /// Whether activations are recomputed in the backward pass.
-    pub recomputes: fn(&Train) -> bool,
-    /// What is done where memory runs short.
+    /// The reaction to a peak above the plan's memory limit.
     pub breaker: BreakerParts,
-    /// Whoever looks on.
-    pub observers: Vec<Box<dyn Observer<E>>>,
+    /// What only a fault replaces.
+    pub unchanged: Unchanged,
+    /// Called in order at each point of training.
+    pub callbacks: Vec<Box<dyn Callback<E>>>,
 }
 
 impl<E: Engine> Parts<E> {
@@ -74,13 +70,17 @@ impl<E: Engine> Parts<E> {
             resume: ResumeParts::default(),
             adapters: AdapterParts::default(),
             store: StoreParts::default(),
-            estimate: EstimateParts::default(),
             placement: PlacementParts::default(),
             failure: FailureParts::default(),
-            unload: cycle::unload,
-            recomputes: |train| train.checkpointing,
+            unload: models::unload,
             breaker: BreakerParts::default(),
-            observers: Vec::new(),
+            unchanged: Unchanged::default(),
+            callbacks: Vec::new(),
         }
+    }
+
+    /// Calls every callback.
+    pub fn call(&mut self, call: impl Fn(&mut dyn Callback<E>)) {
+        self.callbacks.iter_mut().for_each(|callback| call(callback.as_mut()));
     }
 }

@@ -1,4 +1,4 @@
-//! Chooses a device before anything is loaded: the first of the plan's that is there, and that the model fits.
+//! Chooses a device before anything is loaded: the first in the plan that is available and has room for the model.
 
 use std::fmt;
 
@@ -8,25 +8,24 @@ use traintrue_protocol::trace::event::Adapted;
 use traintrue_protocol::vocabulary::Adaptation;
 
 use crate::device::{Device, DeviceError};
-use crate::error::TrainError;
-use crate::model::Model;
+use crate::model::{Model, SizeError};
 
 /// Bytes of an f32.
 const VALUE_BYTES: u64 = 4;
 
-/// What a model needs to be trained, before a single activation.
+/// The bytes that training a model takes before the first activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// All tensors.
     pub parameter_bytes: u64,
-    /// AdamW keeps two for each that learns.
+    /// AdamW keeps two moments per trainable tensor.
     pub moment_bytes: u64,
-    /// One for each that learns, for as long as a window is open.
+    /// One gradient per trainable tensor, while a window is open.
     pub gradient_bytes: u64,
 }
 
 impl Needs {
-    fn of(plan: &Plan) -> Result<Self, TrainError> {
+    fn of(plan: &Plan) -> Result<Self, SizeError> {
         let tensors = Model::draw(plan)?.tensors;
         let bytes = |trained: bool| -> u64 {
             let counted = tensors.iter().filter(|it| !trained || it.trainable);
@@ -41,7 +40,7 @@ impl Needs {
     }
 }
 
-/// Why a device is given up. An enum: what is done about it never hangs on the words of a message.
+/// Why a device is given up. An enum, because a decision must not depend on the words of a message.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Refusal {
@@ -51,73 +50,94 @@ pub enum Refusal {
     TooSmall(#[from] TooSmall),
 }
 
-/// A model that a device has no room for.
+/// A model that is too large for a device.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the model needs {} B ({} B of parameters, {} B of moments, {} B of gradients), and there is room for {room_bytes} B",
     .needs.bytes(), .needs.parameter_bytes, .needs.moment_bytes, .needs.gradient_bytes
 )]
 pub struct TooSmall {
-    /// What it needs.
+    /// What the model needs.
     pub needs: Needs,
-    /// What there is.
+    /// What the device has.
     pub room_bytes: u64,
 }
 
-/// No device of the plan could be had.
+/// A plan or a device that cannot be placed on, whichever devices the plan names.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum PlacementError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error(
+        "plan: devices: budget_bytes on the CPU needs a program that counts its heap: traintrue_protocol::count_heap!()"
+    )]
+    Uncounted,
+    #[error("plan: devices: there is none")]
+    NoneNamed,
+}
+
+/// Every device of the plan was given up.
 #[derive(Debug, thiserror::Error)]
 #[error("{last}: {reason}; the plan names no other device")]
 pub struct NoDevice {
     last: String,
     reason: Refusal,
-    /// Those before it.
+    /// The devices before the last one.
     pub left: Left,
 }
 
-/// The parts of a placement.
+/// The part of a placement.
 #[derive(Clone, Copy)]
 pub struct PlacementParts {
-    /// Whether a model that needs so much fits into so much room.
+    /// Whether a model with these needs fits into `room_bytes`.
     pub fits: fn(&Plan, Needs, room_bytes: u64) -> Result<(), TooSmall>,
-    /// What the trace says of a device that was given up.
-    pub tells: fn(Adapted) -> Option<Adapted>,
 }
 
 impl Default for PlacementParts {
     fn default() -> Self {
-        Self { fits, tells: Some }
+        Self { fits }
     }
 }
 
-/// By arithmetic: nothing is loaded to find out.
+/// By arithmetic. A trial load would leave memory behind in pools and caches.
 pub fn fits(_plan: &Plan, needs: Needs, room_bytes: u64) -> Result<(), TooSmall> {
     if needs.bytes() <= room_bytes { Ok(()) } else { Err(TooSmall { needs, room_bytes }) }
 }
 
-/// The devices that were given up, and the memory before the first was tried and after each.
+/// The devices that were given up, with memory lanes before the first was tried and after each.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// Before.
+    /// Lanes before the first device was tried.
     pub before: Lanes,
-    /// What the trace says of each, and the memory after it.
+    /// Per device that was given up: its event, and the lanes after it.
     pub moves: Vec<(Option<Adapted>, Lanes)>,
 }
 
-/// A device that is there, and that the model fits.
+/// A device that is available and has room for the model.
+#[derive(Debug)]
 pub struct Placed {
     /// The device.
     pub device: Device,
-    /// What may be held there.
+    /// The bytes that training may hold there.
     pub budget_bytes: Option<u64>,
-    /// Those before it.
+    /// The devices before this one.
     pub left: Left,
 }
 
-/// Chooses among the plan's devices; without any, the trainer's own is the one.
-pub fn place(plan: &Plan, own: Device, parts: PlacementParts) -> Result<Placed, TrainError> {
+/// Chooses among the plan's devices; a plan that names none gets `own`. The outer error refuses the request. The inner one
+/// is a result of the run: its trace says which devices were tried.
+pub fn place(
+    plan: &Plan,
+    own: Device,
+    parts: PlacementParts,
+    adapted: fn(Adapted) -> Option<Adapted>,
+) -> Result<Result<Placed, NoDevice>, PlacementError> {
     if plan.devices.is_empty() {
         own.probe()?;
-        return Ok(Placed { device: own, budget_bytes: None, left: Left::default() });
+        return Ok(Ok(Placed { device: own, budget_bytes: None, left: Left::default() }));
     }
     let needs = Needs::of(plan)?;
     let mut left = Left { before: lanes::of_this_process(), moves: Vec::new() };
@@ -127,17 +147,17 @@ pub fn place(plan: &Plan, own: Device, parts: PlacementParts) -> Result<Placed, 
             Ok(device) => {
                 let budget_bytes = choice.budget_bytes;
                 counts_what_it_limits(device, budget_bytes)?;
-                return Ok(Placed { device, budget_bytes, left });
+                return Ok(Ok(Placed { device, budget_bytes, left }));
             }
             Err(reason) => reason,
         };
         let Some(next) = choices.peek() else {
-            return Err(NoDevice { last: choice.shown(&own).to_string(), reason, left }.into());
+            return Ok(Err(NoDevice { last: choice.shown(&own).to_string(), reason, left }));
         };
-        let adapted = adapted(&choice.shown(&own), &next.shown(&own), &reason);
-        left.moves.push(((parts.tells)(adapted), lanes::of_this_process()));
+        let move_on = moved(&choice.shown(&own), &next.shown(&own), &reason);
+        left.moves.push((adapted(move_on), lanes::of_this_process()));
     }
-    Err(TrainError::Unsupported { field: "devices", problem: "there is none".to_owned() })
+    Err(PlacementError::NoneNamed)
 }
 
 fn try_on(
@@ -156,17 +176,13 @@ fn try_on(
     Ok(device)
 }
 
-/// A budget that nobody holds training to is no budget.
-fn counts_what_it_limits(device: Device, budget_bytes: Option<u64>) -> Result<(), TrainError> {
-    if device == Device::Ndarray && budget_bytes.is_some() && heap::now().is_none() {
-        let problem =
-            "budget_bytes on the CPU needs a program that counts its heap: traintrue_protocol::count_heap!()";
-        return Err(TrainError::Unsupported { field: "devices", problem: problem.to_owned() });
-    }
-    Ok(())
+/// Refuses a budget that this program could not enforce.
+fn counts_what_it_limits(device: Device, budget_bytes: Option<u64>) -> Result<(), PlacementError> {
+    let uncounted = device == Device::Ndarray && budget_bytes.is_some() && heap::now().is_none();
+    if uncounted { Err(PlacementError::Uncounted) } else { Ok(()) }
 }
 
-fn adapted(from: &dyn fmt::Display, to: &dyn fmt::Display, reason: &Refusal) -> Adapted {
+fn moved(from: &dyn fmt::Display, to: &dyn fmt::Display, reason: &Refusal) -> Adapted {
     Adapted {
         what: Adaptation::Device,
         from: from.to_string().into(),

@@ -1,8 +1,7 @@
-//! What a micro-batch and its update are predicted to take of the heap: this trainer's model in the terms of the library's
-//! estimator, which also answers `traintrue estimate`.
+//! The predicted heap peak of a micro-batch and of its update, from the estimator behind `traintrue estimate`.
 //!
-//! It leaves out what is no tensor of the model: the graph's own records, indices, masks, the batch, and the projection head.
-//! So it is for runs in which tensors dominate, of about 4 MB and more.
+//! The prediction has the model's tensors only. It leaves out burn's graph nodes, indices, masks, the batch and the
+//! projection head, so it is close where tensors dominate: from about 4 MB on.
 
 use traintrue_memory::estimate::{
     Activation, Adapters, Architecture, Biases, Engine, Moments, Norm, Optimizer, Peaks, Request, Target,
@@ -13,19 +12,7 @@ use traintrue_protocol::plan::{Dtype, Forward, Train};
 use crate::data::Batch;
 use crate::model::Size;
 
-/// The part that a prediction begins with.
-pub struct EstimateParts {
-    /// What the micro-batch at hand is taken to be.
-    pub taken_as: fn(Request) -> Request,
-}
-
-impl Default for EstimateParts {
-    fn default() -> Self {
-        Self { taken_as: |request| request }
-    }
-}
-
-/// Forwards that the rows of a batch go through.
+/// Forward passes per batch.
 pub fn forwards(batch: &Batch, train: &Train) -> usize {
     match train.forward {
         Forward::Concatenated => 1,
@@ -33,7 +20,8 @@ pub fn forwards(batch: &Batch, train: &Train) -> usize {
     }
 }
 
-/// The request that a micro-batch is: its forwards are held together, so they count as one.
+/// The estimator's request for a micro-batch. Its forward passes are all alive until the backward pass, so they count as
+/// one.
 pub fn request(
     batch: &Batch,
     train: &Train,
@@ -66,7 +54,7 @@ pub fn request(
     }
 }
 
-/// The peaks of a micro-batch and of an update after it; none where the request is none that can be followed.
+/// The peaks of a micro-batch and of the update after it; none for a request that the estimator refuses.
 pub fn predict(size: &Size, vocabulary: u64, dropout: f64, request: &Request) -> Option<Peaks> {
     let Size { layers, hidden, heads, inner, .. } = *size;
     let [layers, hidden, heads, inner] = [layers, hidden, heads, inner].map(|extent| extent as u64);

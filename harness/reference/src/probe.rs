@@ -1,4 +1,4 @@
-//! Probes: forwards outside training that change nothing, whose outputs the trace shows row by row.
+//! Probes: forward passes outside training. They change nothing, and the trace shows their outputs per row.
 
 use burn::tensor::Tensor;
 use traintrue_protocol::digest::sketch;
@@ -8,17 +8,18 @@ use traintrue_protocol::trace::event::{self, ProbeGradient, ProbeRow};
 
 use crate::data::{Batch, collate};
 use crate::engine::{Engine, Inner};
+use crate::events::SKETCHES;
 use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, lm_by_row, losses, to_vec};
 use crate::optimizer::norm;
 use crate::parts::Parts;
-use crate::recorder::SKETCHES;
 use crate::rng;
 use crate::state::State;
+use crate::turn::Turn;
 
 /// Sums in the sketch of one position's logits.
 const LOGIT_SKETCHES: u64 = 2;
 
-/// Makes one probe; `at` is `start` or `end`.
+/// Makes one probe; `at` is `start`, `end` or `cycle-N`.
 pub fn probe<E: Engine>(
     probe: &Probe,
     at: &str,
@@ -34,8 +35,8 @@ pub fn probe<E: Engine>(
     let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
     let mut pass = Pass {
         model: &state.model,
-        // Nothing is tracked that no backward pass will let go of.
-        weights: &state.parameters.leaves::<E>(false),
+        // Without gradients: burn frees a tracked graph only in a backward pass, and most probes have none.
+        weights: &state.parameters.leaves::<E>(None),
         parts: &parts.forward,
         dropout: &mut dropout,
         precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
@@ -43,7 +44,8 @@ pub fn probe<E: Engine>(
     };
     let (rows, cache_bytes) = outputs(&mut pass, &batch, probe.cached);
     let gradients = if probe.gradients {
-        let weights = state.parameters.leaves::<E>(true);
+        let turn = Turn::take();
+        let weights = state.parameters.leaves::<E>(Some(&turn));
         let found = joint_loss(&mut Pass { weights: &weights, ..pass }, &batch).backward();
         sketches::<E>(&state.parameters, &weights, &found)
     } else {

@@ -1,4 +1,4 @@
-//! From a state to a checkpoint's content and back, section by section.
+//! From the training state to a checkpoint's content and back, section by section.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,32 +20,29 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const WINDOW: &str = "window.safetensors";
 
-/// The parts of a resume: what is saved of the data's place, and how each section is put back.
+/// The parts of saving and of a resume, one per section of a checkpoint.
 pub struct ResumeParts<E: Engine> {
-    /// The place in the data that a checkpoint records, given where this process began.
-    pub saved_cursor: fn(now: Cursor, began: Cursor) -> Cursor,
-    /// Takes everything that a checkpoint holds of a state.
+    /// Copies everything that a checkpoint holds out of a state.
     pub capture: fn(&mut State<E>, &Plan, Cursor) -> Content,
-    /// Puts the place in the data back.
+    /// Restores the position in the data.
     pub cursor: fn(&mut State<E>, &TrainerRecord, batch: u64),
-    /// Puts the sampler's epoch back.
+    /// Restores the sampler's epoch.
     pub sampler: fn(&mut State<E>, &TrainerRecord),
-    /// Puts the number of updates back.
+    /// Restores the number of updates.
     pub step: fn(&mut State<E>, &TrainerRecord),
-    /// Puts the schedule's steps back.
+    /// Restores the steps of the learning-rate schedule.
     pub schedule: fn(&mut State<E>, &TrainerRecord),
-    /// Puts dropout's random stream back.
+    /// Restores the position of dropout's random stream.
     pub rng: fn(&mut State<E>, &TrainerRecord),
-    /// Puts the moments back.
+    /// Restores the optimizer's moments.
     pub moments: fn(&mut State<E>, &Sections),
-    /// Puts the open window back.
+    /// Restores the open gradient-accumulation window.
     pub window: fn(&mut State<E>, &Sections),
 }
 
 impl<E: Engine> Default for ResumeParts<E> {
     fn default() -> Self {
         Self {
-            saved_cursor: |now, _| now,
             capture: |state, plan, cursor| content(state, plan, cursor),
             cursor: |state, record, _| state.cursor = record.cursor,
             sampler: |state, record| state.sampler_epoch = record.sampler_epoch,
@@ -58,9 +55,9 @@ impl<E: Engine> Default for ResumeParts<E> {
     }
 }
 
-/// A checkpoint's content with its tensors found by name.
+/// A checkpoint's content, its tensors by file and name.
 pub struct Sections {
-    /// The record.
+    /// Everything that is not a tensor.
     pub record: TrainerRecord,
     tensors: BTreeMap<String, BTreeMap<String, NamedTensor>>,
 }
@@ -141,7 +138,7 @@ fn window<E: Engine>(state: &State<E>) -> Vec<NamedTensor> {
         .collect()
 }
 
-/// Puts a checkpoint's content back into a fresh state of the same plan. Fails where the two do not fit.
+/// Restores a checkpoint's content into a fresh state of the same plan. Fails where seed or tensors differ from the plan's.
 pub fn restore<E: Engine>(
     parts: &ResumeParts<E>,
     state: &mut State<E>,

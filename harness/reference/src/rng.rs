@@ -1,7 +1,7 @@
-//! One explicit, serialisable random generator for initial weights, data order and dropout; never a global seed.
+//! The random streams of initial weights, data order and dropout. There is no global generator.
 //!
-//! Each use has a stream of its own under the plan's seed, so that no use moves another. Only dropout's stream has a
-//! position worth saving: weights are drawn once, and the order of an epoch is drawn afresh from the epoch's number.
+//! Each use has its own stream of the plan's seed, so one use does not change another. A checkpoint saves only dropout's
+//! position: weights are drawn once, and each epoch's order is drawn from the epoch's number.
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +24,7 @@ pub fn base_weights(seed: u64) -> ChaCha8Rng {
     stream(seed, BASE)
 }
 
-/// The stream of the initial weights of adapters and heads: apart, so that a base is the same with and without them.
+/// The stream of the initial weights of adapters and heads. Separate, so that the base is the same with and without them.
 pub fn added_weights(seed: u64) -> ChaCha8Rng {
     stream(seed, ADAPTERS)
 }
@@ -39,21 +39,21 @@ pub fn order(seed: u64, epoch: u64) -> ChaCha8Rng {
     stream(seed, ORDER + epoch)
 }
 
-/// Where a stream stands, as a checkpoint keeps it.
+/// The position of a stream, as a checkpoint saves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// Words drawn, high and low half: JSON numbers end at 64 bits.
+    /// Words drawn, high and low half: the count has 68 bits, and a JSON number has 64.
     words: [u64; 2],
 }
 
 impl Position {
-    /// Where `rng` stands.
+    /// The position of `rng`.
     pub fn of(rng: &ChaCha8Rng) -> Self {
         let at = rng.get_word_pos();
         Self { words: [(at >> 64) as u64, at as u64] }
     }
 
-    /// Moves `rng` there.
+    /// Moves `rng` to this position.
     pub fn restore(self, rng: &mut ChaCha8Rng) {
         rng.set_word_pos((u128::from(self.words[0]) << 64) | u128::from(self.words[1]));
     }

@@ -1,34 +1,30 @@
-//! The learning-rate schedule: how many updates there will be, and the rate of each in closed form.
+//! The learning-rate schedule: the number of updates of the training, and the rate of each in closed form.
 
 use traintrue_protocol::contract::{Contract, FirstLr, Tail};
-use traintrue_protocol::plan::{Plan, Schedule, ScheduleName, Train};
+use traintrue_protocol::plan::{Plan, Schedule, ScheduleName};
 
 /// The parts of the schedule.
 #[derive(Clone, Copy)]
 pub struct ScheduleParts {
-    /// Updates of the whole training, from the micro-batches of one epoch.
-    pub total: fn(&Plan, &Contract, an_epoch: u64) -> u64,
+    /// Updates of the whole training, from the micro-batches per epoch.
+    pub total: fn(&Plan, &Contract, per_epoch: u64) -> u64,
     /// The share of the peak rate after `x` steps of `total`.
     pub multiplier: fn(&Schedule, x: f64, total: f64) -> f64,
-    /// Steps that the schedule takes at an update.
-    pub steps_an_update: fn(&Train) -> u64,
-    /// Steps that it takes at a micro-batch.
-    pub steps_a_micro_batch: fn(&Train) -> u64,
 }
 
 impl Default for ScheduleParts {
     fn default() -> Self {
-        Self { total, multiplier, steps_an_update: |_| 1, steps_a_micro_batch: |_| 0 }
+        Self { total, multiplier }
     }
 }
 
 /// The updates that the loop will make.
-pub fn total(plan: &Plan, contract: &Contract, an_epoch: u64) -> u64 {
+pub fn total(plan: &Plan, contract: &Contract, per_epoch: u64) -> u64 {
     let (k, epochs) = (plan.train.accumulation, plan.data.epochs);
     match contract.tail {
-        Tail::Flush => an_epoch.div_ceil(k) * epochs,
-        Tail::Drop => an_epoch / k * epochs,
-        Tail::Carry => an_epoch * epochs / k,
+        Tail::Flush => per_epoch.div_ceil(k) * epochs,
+        Tail::Drop => per_epoch / k * epochs,
+        Tail::Carry => per_epoch * epochs / k,
     }
 }
 
@@ -47,9 +43,9 @@ pub fn multiplier(schedule: &Schedule, x: f64, total: f64) -> f64 {
 }
 
 /// The rate of the next update, after `steps` steps of the schedule.
-pub fn lr(parts: &ScheduleParts, plan: &Plan, contract: &Contract, an_epoch: u64, steps: u64) -> f64 {
+pub fn lr(parts: &ScheduleParts, plan: &Plan, contract: &Contract, per_epoch: u64, steps: u64) -> f64 {
     let schedule = &plan.train.schedule;
-    let total = schedule.updates.unwrap_or_else(|| (parts.total)(plan, contract, an_epoch));
+    let total = schedule.updates.unwrap_or_else(|| (parts.total)(plan, contract, per_epoch));
     let x = match contract.first_lr {
         FirstLr::Nonzero => steps + 1,
         FirstLr::Zero => steps,

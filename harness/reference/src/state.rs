@@ -1,32 +1,31 @@
-//! Everything that training changes: what a checkpoint must hold for the next update to be the same.
+//! Everything that training changes, and so everything that a checkpoint must restore.
 
 use traintrue_protocol::plan::Plan;
 use traintrue_protocol::trace::event::Cursor;
 
 use crate::engine::{Engine, Inner};
-use crate::model::{Dropout, Model, Parameters, SizeError};
+use crate::model::{Dropout, Model, Parameter, Parameters, SizeError};
 use crate::optimizer::AdamW;
-use crate::parts::Parts;
 use crate::rng;
 use crate::window::Window;
 
 /// The state of a run.
 pub struct State<E: Engine> {
-    /// The structure of the model.
+    /// The places of the model's tensors.
     pub model: Model,
-    /// Its tensors.
+    /// All tensors of the model.
     pub parameters: Parameters<Inner<E>>,
-    /// Moments.
+    /// The moments of the parameters that learn.
     pub optimizer: AdamW<Inner<E>>,
     /// Updates done.
     pub step: u64,
     /// Steps that the schedule has taken.
     pub schedule_step: u64,
-    /// Where the data stands.
+    /// The next micro-batch.
     pub cursor: Cursor,
-    /// The epoch whose order the sampler gives.
+    /// The epoch whose order the sampler draws. Separate from the cursor, because a sampler has a state of its own.
     pub sampler_epoch: u64,
-    /// The open window.
+    /// The open gradient-accumulation window.
     pub window: Window<Inner<E>>,
     /// Dropout and its random stream.
     pub dropout: Dropout,
@@ -35,14 +34,18 @@ pub struct State<E: Engine> {
 }
 
 impl<E: Engine> State<E> {
-    /// The state at the beginning of a plan.
-    pub fn fresh(plan: &Plan, parts: &Parts<E>, device: &E::Device) -> Result<Self, SizeError> {
+    /// The state at the beginning of a plan. The optimizer gets the parameters that `optimizes` picks.
+    pub fn fresh(
+        plan: &Plan,
+        optimizes: fn(&Parameter<Inner<E>>) -> bool,
+        device: &E::Device,
+    ) -> Result<Self, SizeError> {
         let (model, parameters) = Model::build(plan, device)?;
         let dropout =
             Dropout { rate: plan.train.dropout, active: true, rng: rng::dropout(plan.seed), dropped: 0 };
         Ok(Self {
             model,
-            optimizer: AdamW::over(&parameters, parts.update.optimizes),
+            optimizer: AdamW::over(&parameters, optimizes),
             parameters,
             step: 0,
             schedule_step: 0,

@@ -1,7 +1,7 @@
-//! The accumulation window: micro-batches whose gradients become one update.
+//! The gradient-accumulation window: the micro-batches whose gradients make one optimizer step.
 //!
-//! A window knows, when it opens, what it will count to when it closes; so each micro-batch's loss can be scaled by its
-//! share of the whole window, and a window of ragged micro-batches equals one large batch.
+//! The counts of the whole window are known when the window opens. So each loss is divided by the counts of the whole
+//! window, and a window of micro-batches of unequal size gives the gradient of one large batch.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -14,7 +14,7 @@ use crate::data::Counts;
 use crate::engine::Engine;
 use crate::model::Losses;
 
-/// One gradient a trained tensor, in the order of the parameters.
+/// One gradient per parameter, in the order of the parameters; none for a frozen one.
 pub type GradientSet<B> = Vec<Option<Tensor<B, 2>>>;
 
 /// An open window.
@@ -22,51 +22,51 @@ pub type GradientSet<B> = Vec<Option<Tensor<B, 2>>>;
 pub struct Window<B: Backend> {
     /// The scaled gradients so far.
     pub gradients: GradientSet<B>,
-    /// What has gone in.
+    /// Counts of the micro-batches so far.
     pub counts: Counts,
-    /// What it will count to when it closes.
+    /// The counts that the window will have when it closes.
     pub totals: Counts,
 }
 
 impl<B: Backend> Window<B> {
-    /// A window with nothing in it.
+    /// A window without a micro-batch.
     pub fn empty() -> Self {
         Self { gradients: Vec::new(), counts: Counts::default(), totals: Counts::default() }
     }
 }
 
-/// Where a micro-batch stands, its own counts already in `counts`.
+/// The position of a micro-batch in its epoch and its window.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The micro-batch within its epoch, from 0.
     pub index: u64,
-    /// Micro-batches an epoch.
-    pub an_epoch: u64,
-    /// What the window counts to with it.
+    /// Micro-batches per epoch.
+    pub per_epoch: u64,
+    /// Counts of the window, this micro-batch included.
     pub counts: Counts,
-    /// Samples a micro-batch, and micro-batches a window, as they are now.
+    /// The current samples per micro-batch and micro-batches per window.
     pub grouping: Grouping,
-    /// The conventions.
+    /// The conventions of the run.
     pub contract: &'a Contract,
 }
 
 impl Place<'_> {
     /// Whether the micro-batch is its epoch's last.
     pub fn ends_epoch(&self) -> bool {
-        self.index + 1 == self.an_epoch
+        self.index + 1 == self.per_epoch
     }
 }
 
-/// What the two summed losses are to be divided by.
+/// The numbers that the two summed losses are divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights {
-    /// Of the language-model loss: supervised positions.
+    /// For the language-model loss: supervised positions.
     pub lm: u64,
-    /// Of the head's loss: samples.
+    /// For the head's loss: samples.
     pub head: u64,
 }
 
-/// What the two summed losses of a micro-batch are multiplied by.
+/// The factors of the two summed losses of a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scales {
     /// The language-model loss.
@@ -76,7 +76,7 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// The one loss that is differentiated.
+    /// The scaled sum of the losses, which is differentiated.
     pub fn over<E: Engine>(self, losses: &Losses<E>) -> Tensor<E, 1> {
         let lm = losses.lm.clone() * self.lm;
         match &losses.head {
@@ -86,21 +86,19 @@ impl Scales {
     }
 }
 
-/// The parts that make a window.
+/// The parts of a window.
 pub struct WindowParts<B: Backend> {
     /// Whether a window closes after a micro-batch.
     pub closes: fn(&Place) -> bool,
-    /// What a window's totals are taken to be, given what it will really count to.
-    pub totals: fn(Counts, &Train) -> Counts,
-    /// The weights of what was counted.
+    /// The weights of some counts.
     pub weights: fn(&Counts) -> Weights,
     /// How a micro-batch's summed losses are scaled.
     pub scales: fn(micro_batch: Weights, window: Weights, &Counts, &Contract) -> Scales,
     /// Adds a micro-batch's gradients.
     pub accumulate: fn(&mut GradientSet<B>, GradientSet<B>, &Train),
-    /// What is left of a window after its update.
+    /// Resets a window after its update.
     pub after_update: fn(&mut Window<B>),
-    /// What is left at an epoch's end of a window that did not close.
+    /// Treats a window that is still open at the end of an epoch.
     pub at_epoch_end: fn(&mut Window<B>, Tail),
 }
 
@@ -108,7 +106,6 @@ impl<B: Backend> Default for WindowParts<B> {
     fn default() -> Self {
         Self {
             closes,
-            totals: |counts, _| counts,
             weights: |counts| Weights { lm: counts.targets, head: counts.samples },
             scales,
             accumulate: add,
@@ -139,12 +136,12 @@ pub fn scales(micro_batch: Weights, window: Weights, totals: &Counts, contract: 
     Scales { lm: share(micro_batch.lm, window.lm), head: share(micro_batch.head, window.head) }
 }
 
-/// `1 / x`, and 0 for an `x` of 0: a batch without a single target adds nothing.
+/// `1 / x`, and 0 for an `x` of 0: a batch without a target must add 0 and not NaN.
 pub fn one_over(x: f64) -> f64 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
-/// Adds tensor by tensor.
+/// Adds the gradients of a micro-batch to the sum.
 pub fn add<B: Backend>(sum: &mut GradientSet<B>, new: GradientSet<B>, _train: &Train) {
     if sum.is_empty() {
         *sum = new;

@@ -11,7 +11,8 @@ use traintrue::scenario::{Catalogue, Corpus, expand};
 use traintrue_judge::verdict::{Outcome, Verdict};
 use traintrue_memory::guard::flat_over;
 use traintrue_protocol::plan::Plan;
-use traintrue_reference::{Device, TrainRequest, collator, train};
+use traintrue_protocol::trainer::record;
+use traintrue_reference::{Device, Reference};
 
 traintrue_protocol::count_heap!();
 
@@ -29,7 +30,7 @@ fn plan(catalogue: &Catalogue, folder: &Path) -> Plan {
 fn trained(catalogue: &Catalogue, plan: &Plan, faults: &[String], folder: &Path) -> Outcome {
     let path = folder.join("short.jsonl");
     let mut trace = BufWriter::new(File::create(&path).unwrap());
-    train(&TrainRequest { plan, device: Device::Ndarray, faults, death: None }, &mut trace).unwrap();
+    record(&mut Reference::new(Device::Ndarray, faults.to_vec(), None), plan, &mut trace).unwrap();
     trace.flush().unwrap();
     let report = check(&[path], None, catalogue, &[]).unwrap();
     report.outcomes.into_iter().next().unwrap()
@@ -43,8 +44,8 @@ fn a_probe_of_the_collator_alone_is_flat_where_the_loop_keeps_each_batch() {
     let plan = plan(&catalogue, folder.path());
     let faults = [FAULT.to_owned()];
 
-    let request = TrainRequest { plan: &plan, device: Device::Ndarray, faults: &faults, death: None };
-    let mut probe = collator(&request).unwrap();
+    let trainer = Reference::new(Device::Ndarray, faults.to_vec(), None);
+    let mut probe = trainer.collator(&plan).unwrap();
     flat_over(200, |step| assert!(probe(step) > 0)).unwrap();
     let mut kept = Vec::new();
     assert!(flat_over(200, |step| kept.push(vec![probe(step)])).is_err(), "the probe can fail");

@@ -1,25 +1,25 @@
-//! The file layer beneath checkpoints: six operations, on a disk, or on a disk that dies before one of them.
+//! The file operations of a checkpoint, on a disk, or in a process that dies before one of them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// What a checkpoint is written with. An operation either happens or fails; none is retried.
+/// The six operations that write a checkpoint. An operation happens or fails; none is retried.
 pub trait Files {
-    /// Makes a folder, and those above it.
+    /// Makes a folder and its parents.
     fn create_folder(&mut self, path: &Path) -> io::Result<()>;
-    /// Writes a whole file, which need not have reached the disk.
+    /// Writes a whole file. Until a sync, a power cut may lose it.
     fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Brings a file to the disk.
+    /// Syncs a file to the disk.
     fn sync(&mut self, path: &Path) -> io::Result<()>;
     /// Renames a file or folder.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Brings the names in a folder to the disk.
+    /// Syncs a folder's list of names to the disk: without it, a power cut may undo a rename.
     fn sync_folder(&mut self, path: &Path) -> io::Result<()>;
-    /// Removes a folder and all in it.
+    /// Removes a folder and its content.
     fn remove_folder(&mut self, path: &Path) -> io::Result<()>;
-    /// Operations so far.
+    /// The number of operations so far.
     fn operations(&self) -> u64;
 }
 
@@ -63,8 +63,8 @@ impl Files for Disk {
 /// The exit status of a process whose file layer died.
 pub const DEATH_STATUS: i32 = 86;
 
-/// A disk under a process that dies before its `before`-th operation; in a power cut, what was not synced is lost: the
-/// file is there and empty, as a journalling file system leaves it.
+/// A disk whose process exits before a numbered operation. In a power cut, a file that was not synced is left empty, as a
+/// journalling file system leaves it.
 pub struct Dying {
     disk: Disk,
     before: u64,
@@ -73,7 +73,7 @@ pub struct Dying {
 }
 
 impl Dying {
-    /// Dies before operation `before`, counted from 1.
+    /// Exits before operation `before`, counted from 1.
     pub fn new(before: u64, power_cut: bool) -> Self {
         Self { disk: Disk::default(), before, power_cut, unsynced: BTreeSet::new() }
     }

@@ -1,4 +1,4 @@
-//! What a checkpoint holds, apart from how it is written: named tensors by file, and the trainer's record.
+//! The content of a checkpoint: named tensors by file, and the trainer's record.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use crate::rng::Position;
 /// One tensor of f32 values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
-    /// Its name within its file.
+    /// The name within the file.
     pub name: String,
-    /// Its extents.
+    /// The size of each dimension.
     pub shape: Vec<usize>,
-    /// Its values.
+    /// One per element.
     pub values: Vec<f32>,
 }
 
 impl NamedTensor {
-    /// A parameter under its name.
+    /// A copy of a parameter.
     pub fn of<B: Backend>(parameter: &Parameter<B>) -> Self {
         Self { name: parameter.name.clone(), shape: parameter.shape.clone(), values: parameter.values() }
     }
 }
 
-/// Everything beside tensors that the next update depends on.
+/// Everything but tensors that the next update depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerRecord {
@@ -39,17 +39,17 @@ pub struct TrainerRecord {
     pub step: u64,
     /// Steps that the schedule has taken.
     pub schedule_step: u64,
-    /// Where the data stands.
+    /// The next micro-batch, at the plan's own batch size.
     pub cursor: Cursor,
-    /// The epoch whose order the sampler gives.
+    /// The epoch whose order the sampler draws.
     pub sampler_epoch: u64,
-    /// Where dropout's random stream stands.
+    /// The position of dropout's random stream.
     pub rng: Position,
-    /// The open window's counts; its gradients are a file of their own.
+    /// The counts of the open window. Its gradients have a file of their own.
     pub window: WindowRecord,
     /// The best evaluation so far.
     pub best: Option<f64>,
-    /// Updates of each tensor that the optimizer holds.
+    /// Updates per tensor that the optimizer holds, by name.
     pub optimizer_updates: BTreeMap<String, u64>,
 }
 
@@ -57,9 +57,9 @@ pub struct TrainerRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRecord {
-    /// What has gone in.
+    /// Counts of the micro-batches so far.
     pub counts: Counts,
-    /// What it will count to.
+    /// The counts that the window will have when it closes.
     pub totals: Counts,
 }
 
@@ -68,7 +68,7 @@ pub struct WindowRecord {
 pub struct Content {
     /// Safetensors files by name.
     pub tensors: BTreeMap<String, Vec<NamedTensor>>,
-    /// The record.
+    /// Everything but tensors.
     pub record: TrainerRecord,
     /// PEFT's `adapter_config.json`, where there are adapters.
     pub adapter_config: Option<serde_json::Value>,

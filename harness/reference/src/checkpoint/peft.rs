@@ -1,5 +1,5 @@
 //! Adapters and heads in PEFT's file format and names: `adapter_model.safetensors` and `adapter_config.json`, heads under
-//! `modules_to_save`. PEFT keeps a linear's weight as `[out, in]`; ours are `[in, out]`.
+//! `modules_to_save`. PEFT stores a linear's weight as `[out, in]`, this trainer as `[in, out]`.
 
 use serde::{Deserialize, Serialize};
 use traintrue_protocol::plan::{Adapters, Train};
@@ -14,16 +14,16 @@ const PREFIX: &str = "base_model.model.";
 /// The fields of PEFT's `adapter_config.json` that a LoRA adapter needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterConfig {
-    /// `LORA`.
+    /// Always `LORA`.
     pub peft_type: String,
     /// Rank.
     pub r: u64,
     /// The delta is scaled by `lora_alpha / r`.
     pub lora_alpha: f64,
-    /// Or by `lora_alpha / sqrt(r)`.
+    /// Scale by `lora_alpha / sqrt(r)` instead (rsLoRA).
     #[serde(default)]
     pub use_rslora: bool,
-    /// The adapted linears.
+    /// The names of the adapted linears.
     pub target_modules: Vec<String>,
     /// Modules saved whole: the heads.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct AdapterConfig {
     /// Which biases are trained: `none`.
     #[serde(default = "none")]
     pub bias: String,
-    /// Whether the base keeps `[in, out]`.
+    /// Whether the base model stores weights as `[in, out]`.
     #[serde(default)]
     pub fan_in_fan_out: bool,
 }
@@ -70,22 +70,22 @@ impl AdapterConfig {
     }
 }
 
-/// A saved adapter: its configuration and its tensors under our names and in our layout.
+/// A saved adapter, its tensors under this trainer's names and in this trainer's layout.
 #[derive(Clone, Debug)]
 pub struct AdapterFile {
-    /// The configuration.
+    /// PEFT's configuration.
     pub config: AdapterConfig,
-    /// The tensors.
+    /// Adapters and heads.
     pub tensors: Vec<NamedTensor>,
 }
 
 impl AdapterFile {
-    /// A tensor by our name for it.
+    /// A tensor by this trainer's name.
     pub fn find(&self, name: &str) -> Option<&NamedTensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// From PEFT's names and layout to ours.
+    /// From PEFT's names and layout.
     pub fn from_peft(config: AdapterConfig, tensors: &[NamedTensor]) -> Self {
         let ours = |tensor: &NamedTensor| {
             let name = tensor.name.strip_prefix(PREFIX).unwrap_or(&tensor.name);
@@ -96,7 +96,7 @@ impl AdapterFile {
     }
 }
 
-/// From our names and layout to PEFT's.
+/// A tensor under PEFT's name and in PEFT's layout.
 pub fn to_peft(tensor: &NamedTensor) -> NamedTensor {
     let name = tensor.name.replace(".lora_a", ".lora_A.weight").replace(".lora_b", ".lora_B.weight");
     transposed(tensor, format!("{PREFIX}{name}"))

@@ -1,8 +1,8 @@
 //! Writes a checkpoint whole or not at all, and finds the newest good one.
 //!
-//! A checkpoint is a folder. It is written under a temporary name, every file synced, the manifest last; then the folder
-//! is renamed and the folder above it synced. The manifest has a checksum of every file and tensor, so a folder with a
-//! manifest claims to be whole: one that is not is damage, is said so, and an older good one is taken.
+//! A checkpoint is a folder. It is written under a temporary name: every file is synced, the manifest last. Then the folder
+//! is renamed and its parent synced. The manifest has a checksum of every file and tensor. A folder whose files do not
+//! match its manifest is damaged: the trace says so, and an older good checkpoint is loaded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const RECORD: &str = "trainer.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const TEMPORARY: &str = ".writing-";
 const OBSOLETE: &str = ".obsolete-";
-/// Checkpoints that are kept: the newest, and one to fall back on.
+/// Checkpoints that are kept: the newest, and one in case the newest is damaged.
 const KEPT: usize = 2;
 
 /// Checksums of everything in a checkpoint.
@@ -29,7 +29,7 @@ const KEPT: usize = 2;
 pub struct Manifest {
     /// The version of this format: 1.
     pub schema: u32,
-    /// Where the data stood.
+    /// The position in the data.
     pub cursor: Cursor,
     /// BLAKE3 of each file, by name.
     pub files: BTreeMap<String, String>,
@@ -42,7 +42,7 @@ pub struct Manifest {
 pub struct StoreParts {
     /// Writes a checkpoint into `root`, and returns its folder.
     pub save: fn(&mut dyn Files, root: &Path, &Content) -> Result<PathBuf, CheckpointError>,
-    /// Whether a file is what the manifest says; the error names the tensor.
+    /// Checks a file against the manifest. The error names the tensor.
     pub verify: fn(&Manifest, file: &str, bytes: &[u8]) -> Result<(), String>,
 }
 
@@ -70,24 +70,24 @@ pub enum CheckpointError {
 
 /// The newest good checkpoint of a folder.
 pub struct Found {
-    /// Its folder.
+    /// The checkpoint's folder.
     pub path: PathBuf,
-    /// What it holds.
+    /// The checkpoint's content.
     pub content: Content,
-    /// Newer ones that claimed to be whole and were not, and why.
+    /// Newer checkpoints that are damaged, each with the reason.
     pub damaged: Vec<String>,
 }
 
 /// The store of one run.
 pub struct Store {
-    /// The parts.
+    /// How a checkpoint is written and verified.
     pub parts: StoreParts,
-    /// The file layer.
+    /// The file operations, counted.
     pub files: Box<dyn Files>,
 }
 
 impl Store {
-    /// Writes a checkpoint, and removes those before the last two. Returns its folder and the removed ones.
+    /// Writes a checkpoint, and removes all but the newest two. Returns its folder and the removed folders.
     pub fn save(
         &mut self,
         root: &Path,
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-/// The textbook save: all of it under a temporary name, synced, then renamed.
+/// Writes everything under a temporary name, syncs it, then renames it.
 pub fn save_atomically(
     files: &mut dyn Files,
     root: &Path,
@@ -143,7 +143,7 @@ pub fn save_atomically(
     Ok(path)
 }
 
-/// A folder is renamed before it is removed: half removed under its own name it would pass for damage.
+/// Renames a folder, then removes it. A crash in the middle of a removal must not leave a damaged checkpoint.
 fn remove(files: &mut dyn Files, root: &Path, path: &Path) -> Result<(), CheckpointError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let obsolete = root.join(format!("{OBSOLETE}{name}"));
@@ -154,17 +154,17 @@ fn remove(files: &mut dyn Files, root: &Path, path: &Path) -> Result<(), Checkpo
     step("remove", &obsolete, files.remove_folder(&obsolete))
 }
 
-/// Names an operation that failed.
+/// Adds the operation and the path to an error.
 pub fn step(what: &'static str, path: &Path, result: io::Result<()>) -> Result<(), CheckpointError> {
     result.map_err(|source| CheckpointError::Io { what, path: path.to_owned(), source })
 }
 
-/// The folder of a checkpoint; names sort by time.
+/// The name of a checkpoint's folder. Names sort by time.
 pub fn folder_name(cursor: Cursor) -> String {
     format!("epoch-{:06}-micro-batch-{:09}", cursor.epoch, cursor.micro_batches)
 }
 
-/// The files of a checkpoint but for its manifest, by name.
+/// The bytes of a checkpoint's files by name, without the manifest.
 pub type Encoded = BTreeMap<String, Vec<u8>>;
 
 /// Encodes the files of a checkpoint.
@@ -225,7 +225,7 @@ fn checksum_of(tensor: &NamedTensor) -> String {
     checksum(&tensor.values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
 }
 
-/// Checks a file, and where it is not what was written, says which tensor.
+/// Checks a file by its checksum. Only where that fails, the tensors are read, to name the one that changed.
 fn verify_checksums(manifest: &Manifest, file: &str, bytes: &[u8]) -> Result<(), String> {
     match manifest.files.get(file) {
         Some(expected) if *expected == checksum(bytes) => return Ok(()),
@@ -246,7 +246,7 @@ fn verify_checksums(manifest: &Manifest, file: &str, bytes: &[u8]) -> Result<(),
     })
 }
 
-/// Folders with a manifest, newest first. One without was never finished, and is no checkpoint.
+/// Folders with a manifest, newest first. A folder without one was never finished, and is no checkpoint.
 fn newest_first(root: &Path) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,

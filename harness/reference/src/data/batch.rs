@@ -1,22 +1,22 @@
-//! The rows of one forward, padded to one width, and what they count to.
+//! The rows of a forward pass, padded to one width, and their counts.
 
-/// Token rows of one width, row after row.
+/// Token rows of one width, in row-major order.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// Token ids.
     pub ids: Vec<u32>,
     /// Whether a position is a token and not padding.
     pub real: Vec<bool>,
-    /// The index of each token within its sample.
+    /// The index of each token within its sample; padding counts for nothing.
     pub positions: Vec<u32>,
-    /// Rows.
+    /// The number of rows.
     pub count: usize,
-    /// Positions a row.
+    /// Positions per row.
     pub width: usize,
 }
 
 impl Rows {
-    /// The same rows in `parts` batches of equally many.
+    /// The same rows in `parts` batches of equal size.
     pub fn in_parts(&self, parts: usize) -> Vec<Self> {
         let count = self.count / parts;
         let of = |part: usize| part * count * self.width..(part + 1) * count * self.width;
@@ -35,18 +35,18 @@ impl Rows {
 /// One micro-batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The samples' ids.
+    /// Ids of the samples.
     pub samples: Vec<u64>,
     /// All rows: the anchors first, then, under a contrastive head, the positives and the negatives.
     pub rows: Rows,
     /// For each position of the anchors, the next token where it is supervised.
     pub targets: Vec<Option<u32>>,
-    /// What it adds to a window.
+    /// The counts of this micro-batch.
     pub counts: Counts,
 }
 
 impl Batch {
-    /// Bytes of its buffers.
+    /// The bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         let positions =
             size_of_val(&*self.rows.ids) + size_of_val(&*self.rows.real) + size_of_val(&*self.rows.positions);
@@ -54,16 +54,16 @@ impl Batch {
     }
 }
 
-/// What a micro-batch, or a window of them, counts to.
+/// Counts of a micro-batch or of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Micro-batches.
     pub micro_batches: u64,
-    /// Rows of their forwards.
+    /// Rows of the forward passes.
     pub rows: u64,
     /// Positions, padding included.
     pub positions: u64,
-    /// Positions that are no padding.
+    /// Positions without padding.
     pub tokens: u64,
     /// Supervised positions.
     pub targets: u64,
@@ -72,7 +72,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// These and those.
+    /// The sum of both.
     pub fn and(self, other: Self) -> Self {
         Self {
             micro_batches: self.micro_batches + other.micro_batches,

@@ -1,4 +1,4 @@
-//! The collator: samples to padded rows with labels. Truncation keeps the last token, so that `eos` survives.
+//! The collator: from samples to padded rows with labels. Truncation keeps the last token, so that `eos` is still learnt.
 
 use traintrue_protocol::plan::{Data, Padding, PaddingPolicy, Side, Tokens};
 
@@ -9,7 +9,7 @@ use super::batch::{Batch, Counts, Rows};
 pub struct CollateParts {
     /// The width of a batch whose longest row has this many tokens.
     pub width: fn(longest: usize, padding: &Padding, max_length: usize) -> usize,
-    /// Which positions of a padded row are supervised: those whose next position is a token.
+    /// Which positions of a padded row are supervised: those with a token, and a token next.
     pub supervised: fn(ids: &[u32], real: &[bool], tokens: &Tokens) -> Vec<bool>,
     /// The index of each token within its sample, whatever the padding.
     pub positions: fn(real: &[bool]) -> Vec<u32>,
@@ -43,8 +43,8 @@ fn counted_over_tokens(real: &[bool]) -> Vec<u32> {
         .collect()
 }
 
-/// Collates some of the samples of `from` into one batch; with `contrastive`, each also gives a positive and a negative
-/// row.
+/// Collates some of the samples of `from` into one batch. With `contrastive`, each sample also gives a positive and a
+/// negative row.
 pub fn collate(
     parts: &CollateParts,
     data: &Data,
@@ -86,8 +86,8 @@ fn truncated(sample: &[u32], max_length: usize) -> Vec<u32> {
     cut
 }
 
-/// Anchors, then positives, then negatives. Both views have the anchor's length: a positive is the anchor with its text
-/// turned by one place, a negative is it backwards; the first and last token stay.
+/// Anchors, then positives, then negatives, all of the anchor's length. A positive is the anchor's text rotated by one
+/// token, a negative is the text reversed. The first and last token stay.
 fn with_views(anchors: &[Vec<u32>], contrastive: bool) -> Vec<Vec<u32>> {
     let mut rows = anchors.to_vec();
     if contrastive {

@@ -1,11 +1,11 @@
-//! Which samples stand in which micro-batch: a seeded order per epoch, dealt out to the ranks.
+//! The samples of each micro-batch: a seeded order per epoch, divided among the ranks.
 
 use rand::seq::SliceRandom;
 use traintrue_protocol::plan::{Data, Train};
 
 use crate::rng;
 
-/// The parts that decide the order.
+/// The part that decides the order.
 #[derive(Clone, Copy)]
 pub struct OrderParts {
     /// Sample ids in the order of one epoch.
@@ -26,16 +26,16 @@ fn seeded_by_epoch(seed: u64, epoch: u64, data: &Data) -> Vec<u64> {
     ids
 }
 
-/// This rank's share of each epoch. Ranks take micro-batches in turn and stay in step: what does not fill all ranks at
-/// the end of an epoch is left out.
+/// This rank's share of each epoch. Ranks take micro-batches in turn. Every rank gets equally many, so micro-batches at the
+/// end of an epoch that do not reach every rank are left out.
 pub struct Shard {
     parts: OrderParts,
     seed: u64,
     rank: u64,
     world: u64,
-    /// Samples a micro-batch.
+    /// Samples per micro-batch.
     batch: u64,
-    /// Micro-batches an epoch, of this rank.
+    /// Micro-batches of this rank per epoch.
     pub micro_batches: u64,
     drawn: Vec<(u64, Vec<u64>)>,
 }
@@ -64,7 +64,7 @@ impl Shard {
         &self.drawn[order].1[first..last]
     }
 
-    /// Two epochs are kept: a window that is carried over an epoch's end looks ahead into the next.
+    /// Two epochs are kept: a window that continues over the end of an epoch looks ahead into the next one.
     fn order(&mut self, data: &Data, epoch: u64) -> usize {
         if let Some(found) = self.drawn.iter().position(|(drawn, _)| *drawn == epoch) {
             return found;

@@ -1,4 +1,4 @@
-//! NVIDIA GPUs, and what cubecl's memory pool on them says of itself.
+//! NVIDIA GPUs, and the lanes of cubecl's memory pool on them.
 
 use std::sync::OnceLock;
 
@@ -19,7 +19,7 @@ pub type Gpu = Autodiff<Cuda<f32, i32>, NoCheckpointing>;
 /// An NVIDIA GPU, activations recomputed.
 pub type GpuRecomputing = Autodiff<Cuda<f32, i32>, BalancedCheckpointing>;
 
-/// The same device under both strategies.
+/// Implements [`Engine`] for both checkpointing strategies of a device.
 macro_rules! on_the_gpu {
     ($engine:ty, $checkpointing:literal) => {
         impl Engine for $engine {
@@ -53,7 +53,7 @@ fn settle(device: &CudaDevice) -> Result<(), DeviceFault> {
     cubecl::future::block_on(client(device).sync()).map_err(fault)
 }
 
-/// A figure that cannot be read is there without a value.
+/// A lane that cannot be read has no value.
 fn lanes(device: &CudaDevice) -> Lanes {
     let usage = settle(device).ok().and_then(|()| client(device).memory_usage().ok());
     let lane = |name: &str, figure: Option<u64>| (name.to_owned(), figure);
@@ -65,14 +65,14 @@ fn lanes(device: &CudaDevice) -> Lanes {
     ])
 }
 
-/// What the driver counts for this process: contexts, kernels and all that no pool knows of.
+/// The bytes that the driver counts for this process: the pool, and contexts and kernels outside of it.
 fn process_bytes() -> Option<u64> {
     static DRIVER: OnceLock<Option<Devices>> = OnceLock::new();
     let driver = DRIVER.get_or_init(Devices::open).as_ref()?;
     driver.process_bytes().get(&std::process::id()).copied()
 }
 
-/// By its variants, never by its words: "memory" is in the text of errors that have nothing to do with its lack.
+/// Reads the error's variants and never its text: "memory" is also in the text of other errors.
 fn fault(error: ServerError) -> DeviceFault {
     match error {
         ServerError::Io(IoError::BufferTooBig { size, .. })

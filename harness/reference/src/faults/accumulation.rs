@@ -1,4 +1,4 @@
-//! Faults of the accumulation window: what goes into it, what it is divided by, when it closes, how it is clipped.
+//! Faults of the gradient-accumulation window: its content, its divisor, its end, its clipping.
 
 use burn::tensor::backend::Backend;
 
@@ -23,7 +23,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.window.at_epoch_end = |window, _| *window = Window::empty();
         }),
         ("partial-window-mis-scaled", |parts| {
-            parts.window.totals = |counts, train| {
+            parts.unchanged.window_totals = |counts, train| {
                 let as_if_full = |count: u64| count * train.accumulation / counts.micro_batches;
                 Counts { targets: as_if_full(counts.targets), samples: as_if_full(counts.samples), ..counts }
             };
@@ -55,7 +55,7 @@ fn only_when_full(place: &Place) -> bool {
     place.counts.micro_batches == place.grouping.accumulation
 }
 
-/// burn's own `GradientClipping::Norm` clips so (rlevo#328).
+/// burn's own `GradientClipping::Norm` clips each tensor by itself (rlevo#328).
 fn clip_each<B: Backend>(gradients: &mut GradientSet<B>, max: Option<f64>) {
     let Some(max) = max else { return };
     for gradient in gradients.iter_mut().flatten() {

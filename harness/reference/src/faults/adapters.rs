@@ -1,4 +1,4 @@
-//! Faults of a reload: the head or the adapter does not come back as it was, or the optimizer holds the wrong tensors.
+//! Faults of a reload: the head or the adapter is not restored, or the optimizer has the wrong tensors.
 
 use burn::tensor::backend::Backend;
 use traintrue_protocol::plan::Plan;
@@ -42,7 +42,7 @@ fn is_head(group: &str) -> bool {
     !matches!(group, "base" | "adapter")
 }
 
-/// The wrapped model is a new one, and the head was an attribute of the old.
+/// The wrapped model is a new object, and the head was an attribute of the old one.
 fn without_head<B: Backend>(
     model: &mut Model,
     parameters: &mut Parameters<B>,
@@ -82,7 +82,7 @@ fn with_a_frozen_head<B: Backend>(
     Ok(())
 }
 
-/// Keys of the last adapted linear are looked for under another name, and what is not found is left as it was.
+/// Keys of the last adapted linear are looked up under another name, and a missing key keeps its initial values.
 fn what_is_found<B: Backend>(
     model: &mut Model,
     parameters: &mut Parameters<B>,
@@ -101,7 +101,7 @@ fn what_is_found<B: Backend>(
     Ok(())
 }
 
-/// Adds each adapter's delta to its base, while the adapter goes on adding it.
+/// Adds each adapter's delta to its base weight. The forward pass then adds the delta again.
 fn merge<B: Backend>(model: &Model, parameters: &mut Parameters<B>) {
     for (weight, a, b) in model.adapted() {
         let delta = parameters.0[a].value.clone().matmul(parameters.0[b].value.clone()) * model.adapter_scale;

@@ -1,4 +1,4 @@
-//! Faults of the memory breaker: room that is not made, or made at the cost of the update.
+//! Faults of the memory breaker: memory is not freed, or the update changes.
 
 use super::Fault;
 use crate::breaker::Grouping;
@@ -11,13 +11,13 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.breaker.halve =
                 |Grouping { batch, accumulation }| Grouping { batch: (batch / 2).max(1), accumulation };
         }),
-        ("step-reset-by-the-breaker", |parts| parts.breaker.step = |_| 0),
+        ("step-reset-by-the-breaker", |parts| parts.unchanged.step_after_regrouping = |_| 0),
         ("cache-cleared-and-kept", |parts| {
             parts.breaker.release = |kept| {
-                // Whoever cleared the map did not know of the other list.
+                // A second list still holds the batches.
                 Box::leak(Box::new(std::mem::take(kept)));
             };
         }),
-        ("breaker-acts-on-a-past-spike", |parts| parts.breaker.reading = |peaks| peaks.run_bytes),
+        ("breaker-acts-on-a-past-spike", |parts| parts.unchanged.limited_bytes = |peaks| peaks.run_bytes),
     ]
 }

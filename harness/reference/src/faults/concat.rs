@@ -1,4 +1,4 @@
-//! Faults of concatenated inputs: three rows a sample, counted or divided wrongly.
+//! Faults of concatenated inputs: the three rows per sample are counted or divided wrongly.
 
 use super::Fault;
 use crate::engine::Engine;

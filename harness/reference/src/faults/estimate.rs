@@ -1,4 +1,4 @@
-//! Faults of the memory estimate: what it leaves out.
+//! Faults of the memory estimate: it leaves something out.
 
 use traintrue_memory::estimate::Request;
 
@@ -9,11 +9,11 @@ use crate::engine::Engine;
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("estimate-ignores-the-multiplier", |parts| {
-            parts.estimate.taken_as = |request| Request { rows_per_sample: 1, ..request };
+            parts.unchanged.estimated = |request| Request { rows_per_sample: 1, ..request };
         }),
         ("estimate-leaves-out-the-cache", |parts| {
-            parts.forward.keeps_cache = |asked, _| asked;
-            parts.estimate.taken_as = |request| Request { cache: false, ..request };
+            parts.unchanged.keeps_cache = |asked, _| asked;
+            parts.unchanged.estimated = |request| Request { cache: false, ..request };
         }),
     ]
 }

@@ -1,4 +1,4 @@
-//! Faults of evaluation and of saving: they change what comes after them, or report the wrong mean.
+//! Faults of evaluation and of saving: they change the training after them, or report the wrong mean.
 
 use rand::RngCore;
 

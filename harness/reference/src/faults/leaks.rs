@@ -1,4 +1,4 @@
-//! Leaks: observers that keep what they are handed. And what looks like one and is none.
+//! Leaks: callbacks that keep what they are given. Also controls: memory that looks like a leak and is none.
 
 use std::collections::HashMap;
 use std::mem;
@@ -7,10 +7,10 @@ use burn::tensor::Tensor;
 use memmap2::MmapMut;
 
 use super::Fault;
+use crate::callback::{Callback, Forwarded};
 use crate::data::Batch;
 use crate::engine::{Engine, Inner};
 use crate::model::Parameters;
-use crate::observer::{Forwarded, Observer};
 use crate::parts::Parts;
 use crate::window::GradientSet;
 
@@ -18,47 +18,47 @@ use crate::window::GradientSet;
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("gradients-kept-by-step", |parts| {
-            watch(parts, GradientsByName { step_in_key: true, kept: HashMap::new() })
+            call(parts, GradientsByName { step_in_key: true, kept: HashMap::new() })
         }),
-        ("moments-keep-their-graph", |parts| watch(parts, TrackedMoment(None))),
-        ("compile-cache-never-cleared", |parts| watch(parts, CompileCache::default())),
-        ("batch-kept-by-the-loop", |parts| watch(parts, Batches(Vec::new()))),
-        ("native-buffer-a-call", |parts| watch(parts, NativeBuffer)),
-        ("kept-at-every-epoch", |parts| watch(parts, Snapshots(Vec::new()))),
-        ("loss-kept-with-its-graph", |parts| watch(parts, LossGraphs(Vec::new()))),
-        ("loss-history-kept", |parts| watch(parts, LossHistory(Vec::new()))),
-        ("metrics-never-reset", |parts| watch(parts, Metrics(Vec::new()))),
-        ("hooks-registered-again", |parts| watch(parts, Hooks(Vec::new()))),
-        ("forward-without-backward", |parts| watch(parts, Unused(None))),
-        ("64-bytes-a-step", |parts| watch(parts, SixtyFour(Vec::new()))),
+        ("moments-keep-their-graph", |parts| call(parts, TrackedMoment(None))),
+        ("compile-cache-never-cleared", |parts| call(parts, CompileCache::default())),
+        ("batch-kept-by-the-loop", |parts| call(parts, Batches(Vec::new()))),
+        ("native-buffer-a-call", |parts| call(parts, NativeBuffer)),
+        ("kept-at-every-epoch", |parts| call(parts, Snapshots(Vec::new()))),
+        ("loss-kept-with-its-graph", |parts| call(parts, LossGraphs(Vec::new()))),
+        ("loss-history-kept", |parts| call(parts, LossHistory(Vec::new()))),
+        ("metrics-never-reset", |parts| call(parts, Metrics(Vec::new()))),
+        ("hooks-registered-again", |parts| call(parts, Hooks(Vec::new()))),
+        ("forward-without-backward", |parts| call(parts, Unused(None))),
+        ("64-bytes-a-step", |parts| call(parts, SixtyFour(Vec::new()))),
     ]
 }
 
-/// What holds memory and does not leak it: nothing may be said of these.
+/// Callbacks that hold memory and do not leak. No finding may name them.
 pub fn controls<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("gradients-kept-by-name", |parts| {
-            watch(parts, GradientsByName { step_in_key: false, kept: HashMap::new() });
+            call(parts, GradientsByName { step_in_key: false, kept: HashMap::new() });
         }),
-        ("batch-held-until-the-next", |parts| watch(parts, LastBatch(None))),
-        ("pool-never-cleared", |parts| watch(parts, Pool(None))),
+        ("batch-held-until-the-next", |parts| call(parts, LastBatch(None))),
+        ("pool-never-cleared", |parts| call(parts, Pool(None))),
         ("compile-cache-of-few-shapes", |parts| {
-            watch(parts, CompileCache { few: true, ..Default::default() })
+            call(parts, CompileCache { few: true, ..Default::default() })
         }),
     ]
 }
 
-fn watch<E: Engine>(parts: &mut Parts<E>, observer: impl Observer<E> + 'static) {
-    parts.observers.push(Box::new(observer));
+fn call<E: Engine>(parts: &mut Parts<E>, callback: impl Callback<E> + 'static) {
+    parts.callbacks.push(Box::new(callback));
 }
 
-/// Report 2's map of gradients. Under a key that comes again, an insert frees what it replaces.
+/// The map of gradients of report 2. Where a key comes again, the insertion frees the old gradient.
 struct GradientsByName<E: Engine> {
     step_in_key: bool,
     kept: HashMap<(u64, usize), Tensor<Inner<E>, 2>>,
 }
 
-impl<E: Engine> Observer<E> for GradientsByName<E> {
+impl<E: Engine> Callback<E> for GradientsByName<E> {
     fn updated(&mut self, step: u64, gradients: &GradientSet<Inner<E>>) {
         let step = if self.step_in_key { step } else { 0 };
         for (place, gradient) in gradients.iter().enumerate() {
@@ -69,10 +69,10 @@ impl<E: Engine> Observer<E> for GradientsByName<E> {
     }
 }
 
-/// A moment computed from tracked tensors: each step's graph hangs on the one before.
+/// A moment computed from tensors with gradients: each step's graph holds the graph of the step before.
 struct TrackedMoment<E: Engine>(Option<Tensor<E, 2>>);
 
-impl<E: Engine> Observer<E> for TrackedMoment<E> {
+impl<E: Engine> Callback<E> for TrackedMoment<E> {
     fn updated(&mut self, _step: u64, gradients: &GradientSet<Inner<E>>) {
         let Some(gradient) = gradients.iter().flatten().next() else { return };
         let gradient = Tensor::<E, 2>::from_inner(gradient.clone()).require_grad();
@@ -83,7 +83,7 @@ impl<E: Engine> Observer<E> for TrackedMoment<E> {
     }
 }
 
-/// Simulated, for burn-ndarray compiles nothing: an entry for every sequence of shapes that a window had.
+/// A compile cache with an entry per sequence of shapes in a window. Simulated: burn-ndarray compiles nothing.
 #[derive(Default)]
 struct CompileCache {
     few: bool,
@@ -91,7 +91,7 @@ struct CompileCache {
     compiled: HashMap<Vec<(usize, usize)>, Vec<u8>>,
 }
 
-impl<E: Engine> Observer<E> for CompileCache {
+impl<E: Engine> Callback<E> for CompileCache {
     fn forwarded(&mut self, &Forwarded { batch, .. }: &Forwarded<E>) {
         self.shapes.push((batch.rows.count, batch.rows.width));
     }
@@ -105,19 +105,19 @@ impl<E: Engine> Observer<E> for CompileCache {
     }
 }
 
-/// Report 1's: a list of the loop's own that nobody looks at.
+/// The list of batches of report 1, which nothing reads.
 struct Batches(Vec<Batch>);
 
-impl<E: Engine> Observer<E> for Batches {
+impl<E: Engine> Callback<E> for Batches {
     fn forwarded(&mut self, &Forwarded { batch, .. }: &Forwarded<E>) {
         self.0.push(batch.clone());
     }
 }
 
-/// One live batch too many is an offset, not a slope.
+/// One batch too many is alive at a time: an offset, not a slope.
 struct LastBatch(Option<Batch>);
 
-impl<E: Engine> Observer<E> for LastBatch {
+impl<E: Engine> Callback<E> for LastBatch {
     fn forwarded(&mut self, &Forwarded { batch, .. }: &Forwarded<E>) {
         self.0 = Some(batch.clone());
     }
@@ -127,11 +127,10 @@ impl<E: Engine> Observer<E> for LastBatch {
     }
 }
 
-/// Pages taken from the system behind the allocator's back, as a native image processor does: report 1 measured 6.8 KB a
-/// call.
+/// Pages that do not come from the allocator, as in a native image processor: report 1 measured 6.8 KB per call.
 struct NativeBuffer;
 
-impl<E: Engine> Observer<E> for NativeBuffer {
+impl<E: Engine> Callback<E> for NativeBuffer {
     fn forwarded(&mut self, _forwarded: &Forwarded<E>) {
         const BYTES: usize = 6_800;
         if let Ok(mut buffer) = MmapMut::map_anon(BYTES) {
@@ -141,10 +140,10 @@ impl<E: Engine> Observer<E> for NativeBuffer {
     }
 }
 
-/// An allocator's cache that is never cleared: as much as the largest batch has ever needed. That is reserved, not leaked.
+/// A memory pool as large as the largest batch so far, never cleared. Its memory is reserved, not leaked.
 struct Pool(Option<MmapMut>);
 
-impl<E: Engine> Observer<E> for Pool {
+impl<E: Engine> Callback<E> for Pool {
     fn forwarded(&mut self, &Forwarded { batch, .. }: &Forwarded<E>) {
         let bytes = 4096 * batch.rows.width;
         if self.0.as_ref().is_none_or(|pool| pool.len() < bytes) {
@@ -157,45 +156,45 @@ impl<E: Engine> Observer<E> for Pool {
 /// A copy of the parameters at each epoch's end.
 struct Snapshots<E: Engine>(Vec<Parameters<Inner<E>>>);
 
-impl<E: Engine> Observer<E> for Snapshots<E> {
+impl<E: Engine> Callback<E> for Snapshots<E> {
     fn epoch_ended(&mut self, parameters: &Parameters<Inner<E>>) {
         self.0.push(parameters.clone());
     }
 }
 
-/// A running list of losses for a plot, each with all that it was computed from.
+/// A list of losses for a plot, each with its graph.
 struct LossGraphs<E: Engine>(Vec<Tensor<E, 1>>);
 
-impl<E: Engine> Observer<E> for LossGraphs<E> {
+impl<E: Engine> Callback<E> for LossGraphs<E> {
     fn forwarded(&mut self, &Forwarded { loss, .. }: &Forwarded<E>) {
         self.0.push(loss.clone());
     }
 }
 
-/// The same list of numbers, each still a tensor.
+/// A list of losses for a plot, each a tensor without a graph.
 struct LossHistory<E: Engine>(Vec<Tensor<Inner<E>, 1>>);
 
-impl<E: Engine> Observer<E> for LossHistory<E> {
+impl<E: Engine> Callback<E> for LossHistory<E> {
     fn forwarded(&mut self, &Forwarded { loss, .. }: &Forwarded<E>) {
         self.0.push(loss.clone().inner());
     }
 }
 
-/// The buffers of a metric, to which each evaluation adds its batches.
+/// The buffers of a metric that each evaluation adds to and none resets.
 struct Metrics(Vec<Vec<(f64, u64)>>);
 
-impl<E: Engine> Observer<E> for Metrics {
+impl<E: Engine> Callback<E> for Metrics {
     fn evaluated(&mut self, batches: &[(f64, u64)]) {
         self.0.push(batches.to_vec());
     }
 }
 
-/// A hook that every step registers once more.
+/// A hook that every step registers again.
 struct Hooks(Vec<Hook>);
 
 type Hook = Box<dyn Fn(&Batch) -> u64>;
 
-impl<E: Engine> Observer<E> for Hooks {
+impl<E: Engine> Callback<E> for Hooks {
     fn forwarded(&mut self, &Forwarded { batch, .. }: &Forwarded<E>) {
         let first = batch.counts.tokens;
         self.0.push(Box::new(move |batch| batch.counts.tokens.abs_diff(first)));
@@ -205,11 +204,11 @@ impl<E: Engine> Observer<E> for Hooks {
     }
 }
 
-/// A penalty computed under the graph, summed up for a plot and never differentiated. (A sum of losses would not do: once
-/// burn has differentiated a loss it drops what hangs on it.)
+/// A penalty with a graph, summed for a plot and never differentiated. A sum of losses would not leak: burn frees the graph
+/// of a loss that was differentiated.
 struct Unused<E: Engine>(Option<Tensor<E, 1>>);
 
-impl<E: Engine> Observer<E> for Unused<E> {
+impl<E: Engine> Callback<E> for Unused<E> {
     fn forwarded(&mut self, &Forwarded { weights, .. }: &Forwarded<E>) {
         let Some(weight) = weights.iter().find(|weight| weight.is_require_grad()) else { return };
         let penalty = (weight.clone() * weight.clone()).sum();
@@ -220,10 +219,10 @@ impl<E: Engine> Observer<E> for Unused<E> {
     }
 }
 
-/// The smallest leak that the suite is held to.
+/// The smallest leak that the suite must find.
 struct SixtyFour(Vec<Vec<u8>>);
 
-impl<E: Engine> Observer<E> for SixtyFour {
+impl<E: Engine> Callback<E> for SixtyFour {
     fn updated(&mut self, _step: u64, _gradients: &GradientSet<Inner<E>>) {
         self.0.push(vec![1; 64]);
     }

@@ -1,4 +1,4 @@
-//! Faults that show where a row has no token: a division of zero by zero, or attention to nothing but padding.
+//! Faults that show in a row without a token: zero divided by zero, or attention to padding.
 
 use super::Fault;
 use crate::engine::Engine;

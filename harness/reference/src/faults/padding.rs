@@ -1,4 +1,4 @@
-//! Faults of padding: pads that count, are learnt, are seen, or move the tokens.
+//! Faults of padding: pads are counted, learnt or attended to, or they shift the tokens.
 
 use super::Fault;
 use crate::engine::Engine;

@@ -1,4 +1,4 @@
-//! Faults of a resume: what was saved is not put back, or put back in the wrong unit.
+//! Faults of a resume: saved state is not restored, or is restored in the wrong unit.
 
 use traintrue_protocol::contract::Tail;
 use traintrue_protocol::trace::event::Cursor;
@@ -21,7 +21,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
                 state.cursor = Cursor { epoch, micro_batches: micro_batches / batch };
             };
         }),
-        ("second-resume-loses-offset", |parts| parts.resume.saved_cursor = since_the_last_load),
+        ("second-resume-loses-offset", |parts| parts.unchanged.saved_cursor = since_the_last_load),
         ("epoch-0-order-replayed", |parts| parts.resume.sampler = |state, _| state.sampler_epoch = 0),
         ("rng-not-restored", |parts| parts.resume.rng = |_, _| {}),
         ("moments-not-restored", |parts| parts.resume.moments = |_, _| {}),
@@ -30,7 +30,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     ]
 }
 
-/// `(batch_idx + 1) % accumulation == 0`, as report 5 had it.
+/// `(batch_idx + 1) % accumulation == 0`, as in report 5.
 fn every_kth_index(place: &Place) -> bool {
     let tail = place.contract.tail == Tail::Flush && place.ends_epoch();
     (place.index + 1).is_multiple_of(place.grouping.accumulation) || tail

@@ -1,4 +1,4 @@
-//! Faults of the schedule: a wrong total, or steps taken at the wrong time.
+//! Faults of the learning-rate schedule: a wrong total, or steps at the wrong time.
 
 use super::Fault;
 use crate::engine::Engine;
@@ -8,17 +8,17 @@ use crate::schedule::{multiplier, total};
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("total-not-divided", |parts| {
-            parts.schedule.total = |plan, _, an_epoch| an_epoch * plan.data.epochs;
+            parts.schedule.total = |plan, _, per_epoch| per_epoch * plan.data.epochs;
         }),
         ("total-divided-twice", |parts| {
             parts.schedule.total =
-                |plan, contract, an_epoch| total(plan, contract, an_epoch) / plan.train.accumulation;
+                |plan, contract, per_epoch| total(plan, contract, per_epoch) / plan.train.accumulation;
         }),
         ("schedule-per-micro-batch", |parts| {
-            parts.schedule.steps_an_update = |_| 0;
-            parts.schedule.steps_a_micro_batch = |_| 1;
+            parts.unchanged.steps_per_update = |_| 0;
+            parts.unchanged.steps_per_micro_batch = |_| 1;
         }),
-        ("schedule-times-world", |parts| parts.schedule.steps_an_update = |train| train.world),
+        ("schedule-times-world", |parts| parts.unchanged.steps_per_update = |train| train.world),
         ("warmup-off-by-one", |parts| {
             parts.schedule.multiplier = |schedule, x, total| {
                 let in_warmup = x < schedule.warmup as f64;
@@ -27,7 +27,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         }),
         ("total-from-a-ceil", |parts| {
             parts.schedule.total =
-                |plan, _, an_epoch| an_epoch.div_ceil(plan.train.accumulation) * plan.data.epochs;
+                |plan, _, per_epoch| per_epoch.div_ceil(plan.train.accumulation) * plan.data.epochs;
         }),
     ]
 }

@@ -1,4 +1,4 @@
-//! Faults of the order, one that no seed decides and one that is no order; and sums that no order fixes.
+//! Faults of randomness: an order without a seed, sampling with replacement, and sums in no fixed order.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -34,7 +34,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     ]
 }
 
-/// Sums whose order changes from run to run, as atomic additions do on a GPU: gradients are off by about a rounding.
+/// Sums whose order differs per run, as with atomic additions on a GPU: gradients differ by about one rounding.
 fn in_any_order<B: Backend>(window: &mut GradientSet<B>, gradients: GradientSet<B>, train: &Train) {
     let mut rng = ChaCha8Rng::seed_from_u64(from_the_clock());
     let mut off = |gradient: Tensor<B, 2>| gradient * (1.0 + 1e-6 * rng.random_range(-1.0..1.0));
@@ -42,7 +42,7 @@ fn in_any_order<B: Backend>(window: &mut GradientSet<B>, gradients: GradientSet<
     add(window, gradients, train);
 }
 
-/// What every process has of its own.
+/// A seed that differs per process.
 fn from_the_clock() -> u64 {
     RandomState::new().build_hasher().finish()
 }

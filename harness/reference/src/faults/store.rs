@@ -1,4 +1,4 @@
-//! Faults of the checkpoint store: a crash at the wrong moment leaves neither the old checkpoint nor the new one.
+//! Faults of saving: a crash at the wrong moment leaves neither the old checkpoint nor the new one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     ]
 }
 
-/// One folder for all checkpoints, each written over the last.
+/// One folder for all checkpoints. Each overwrites the last.
 fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join("latest");
     step("make a folder", &path, files.create_folder(&path))?;
@@ -30,7 +30,7 @@ fn in_place(files: &mut dyn Files, root: &Path, content: &Content) -> Result<Pat
     Ok(path)
 }
 
-/// A manifest that claims what is not yet there.
+/// A manifest that is written before its files.
 fn manifest_first(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     let path = root.join(folder_name(content.record.cursor));
     step("make a folder", &path, files.create_folder(&path))?;
@@ -40,7 +40,7 @@ fn manifest_first(files: &mut dyn Files, root: &Path, content: &Content) -> Resu
     Ok(path)
 }
 
-/// The textbook save over a file layer that never brings a file to the disk.
+/// The right save, without syncing.
 fn without_sync(files: &mut dyn Files, root: &Path, content: &Content) -> Result<PathBuf, CheckpointError> {
     save_atomically(&mut NeverSynced(files), root, content)
 }

@@ -1,30 +1,30 @@
-//! Faults of unloading: what should be free again is not.
+//! Faults of unloading a model: memory stays held.
 
 use burn::tensor::Tensor;
 
 use super::Fault;
+use crate::callback::Callback;
 use crate::engine::{Engine, Inner};
 use crate::model::Parameters;
-use crate::observer::Observer;
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
-        // Report 4's order: what is still in use when the cache is cleared stays in it.
+        // The order of report 4: the cache keeps a model that is still in use when the cache is cleared.
         ("cache-cleared-before-the-drop", |parts| {
             parts.unload = |model, models, device| {
                 models.clear(device);
                 drop(model);
             };
         }),
-        ("reference-kept-after-unload", |parts| parts.observers.push(Box::new(Keeper(Vec::new())))),
+        ("reference-kept-after-unload", |parts| parts.callbacks.push(Box::new(Keeper(Vec::new())))),
     ]
 }
 
-/// A list of one tensor of each model, for a statistic that nobody reads.
+/// A list with one tensor per model, for a statistic that nothing reads.
 struct Keeper<E: Engine>(Vec<Tensor<Inner<E>, 2>>);
 
-impl<E: Engine> Observer<E> for Keeper<E> {
+impl<E: Engine> Callback<E> for Keeper<E> {
     fn unloading(&mut self, parameters: &Parameters<Inner<E>>) {
         self.0.extend(parameters.0.first().map(|parameter| parameter.value.clone()));
     }

@@ -1,14 +1,15 @@
-//! Attention weights under a mask that is right for fully masked rows: such a row attends to nothing.
+//! Attention weights under a mask. A fully masked row has weights of 0, where the usual softmax gives NaN or attends to
+//! padding.
 
 use burn::tensor::{Bool, Tensor, TensorData};
 
 use crate::data::Rows;
 use crate::engine::Engine;
 
-/// Added to a score that must not count.
+/// Added to a forbidden score.
 const FORBIDDEN: f32 = -1e30;
 
-/// Which position may attend to which, `[rows, 1, width, width]`, built once a forward.
+/// Which position may attend to which, `[rows, 1, width, width]`, built once per forward pass.
 pub struct Mask<E: Engine> {
     /// 0 where attending is allowed, far below any score where it is not.
     added: Tensor<E, 4>,
@@ -48,8 +49,8 @@ pub fn causal_over_tokens(real: &[bool], from: usize, to: usize) -> bool {
     to <= from && real[to]
 }
 
-/// Softmax over the allowed positions. The largest allowed score is taken out first; a row with none has all its scores far
-/// below what is taken out, so it sums to 0 and its weights are 0.
+/// Softmax over the allowed positions. The largest allowed score is subtracted first. A row without one has all its scores
+/// far below what is subtracted, so its sum is 0 and its weights are 0.
 pub fn masked_softmax<E: Engine>(scores: Tensor<E, 4>, mask: &Mask<E>) -> Tensor<E, 4> {
     let scores = scores + mask.added.clone();
     let largest = scores.clone().detach().max_dim(3).clamp_min(FORBIDDEN / 2.0);

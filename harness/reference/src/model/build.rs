@@ -1,5 +1,5 @@
-//! Builds a model from a plan: which tensors it has, in which order, with which initial values. The drawing of a model is
-//! made first, without a byte of its tensors: what it needs is known before anything is loaded.
+//! Builds a model from a plan: its tensors, their order and their initial values. The drawing comes first and allocates no
+//! tensor, so a placement knows the bytes that a model needs before it loads one.
 
 use burn::tensor::backend::Backend;
 use traintrue_protocol::plan::{Adapters, Plan};
@@ -7,7 +7,7 @@ use traintrue_protocol::plan::{Adapters, Plan};
 use super::parameters::{Parameter, Parameters, from_vec};
 use crate::rng;
 
-/// The extents of a model.
+/// The dimensions of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Transformer blocks.
@@ -28,7 +28,7 @@ pub struct Size {
 pub struct SizeError(pub String);
 
 impl Size {
-    /// A size by the plan's name for it.
+    /// The size of this name.
     pub fn named(name: &str) -> Result<Self, SizeError> {
         match name {
             "tiny" => Ok(Self { layers: 1, hidden: 8, heads: 2, inner: 16, projection: 4 }),
@@ -40,7 +40,8 @@ impl Size {
     }
 }
 
-/// The places of a linear's tensors: weight `[in, out]`, bias `[out]`, and its adapter `[in, r]`, `[r, out]`.
+/// Indices of a linear's tensors among the parameters: weight `[in, out]`, bias `[out]`, and its adapter `[in, r]`, `[r,
+/// out]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     pub(crate) weight: usize,
@@ -48,7 +49,7 @@ pub struct Linear {
     pub(crate) adapter: Option<(usize, usize)>,
 }
 
-/// The places of a layer norm's tensors.
+/// Indices of a layer norm's tensors.
 #[derive(Clone, Debug)]
 pub struct Norm {
     pub(crate) weight: usize,
@@ -68,10 +69,10 @@ pub struct Block {
     pub(crate) down: Linear,
 }
 
-/// The structure of a model: where each of its tensors stands among the parameters.
+/// The structure of a model: the index of each tensor among the parameters.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// Its extents.
+    /// The dimensions.
     pub size: Size,
     pub(crate) embedding: usize,
     pub(crate) blocks: Vec<Block>,
@@ -79,7 +80,7 @@ pub struct Model {
     pub(crate) lm_head: usize,
     /// The projection head, where the plan has one.
     pub projection: Option<Linear>,
-    /// What an adapter's delta is multiplied by.
+    /// The factor of an adapter's delta.
     pub adapter_scale: f64,
 }
 
@@ -89,45 +90,45 @@ pub fn adapter_scale(adapters: &Adapters) -> f64 {
     adapters.alpha / if adapters.rs { r.sqrt() } else { r }
 }
 
-/// One tensor that a model is drawn with.
+/// One tensor of a drawing.
 #[derive(Clone, Debug)]
 pub struct Drawn {
     name: String,
     group: String,
     shape: Vec<usize>,
-    /// Whether it learns.
+    /// Whether the tensor is trained.
     pub trainable: bool,
     initial: Initial,
 }
 
-/// Where a tensor's first values come from.
+/// The source of a tensor's initial values.
 #[derive(Clone, Copy, Debug)]
 enum Initial {
-    /// All the same.
+    /// This value in every element.
     Constant(f32),
-    /// Normal, of this deviation, from the stream of the base model.
+    /// Normal with this deviation, from the random stream of the base model.
     Base(f64),
-    /// The same, from the stream of what is added to it.
+    /// Normal with this deviation, from the random stream of adapters and heads.
     Added(f64),
 }
 
 impl Drawn {
-    /// How many values it has.
+    /// The number of values.
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&extent| extent as u64).product()
     }
 }
 
-/// A model that is drawn, and not yet loaded.
+/// A model whose tensors are known and not yet loaded.
 pub struct Drawing {
-    /// Its structure.
+    /// The structure.
     pub model: Model,
-    /// Its tensors, in their order.
+    /// The tensors in the order of the parameters.
     pub tensors: Vec<Drawn>,
 }
 
 impl Drawing {
-    /// Loads the tensors, one after another, in their order.
+    /// Loads the tensors one by one, in order.
     pub fn load<'a, B: Backend>(
         &'a self,
         seed: u64,
@@ -185,7 +186,7 @@ impl Model {
 }
 
 impl Model {
-    /// The places of each adapted linear's weight and of its adapter's two matrices.
+    /// Indices of each adapted linear's weight and of its adapter's two matrices.
     pub fn adapted(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let linears = self.blocks.iter().flat_map(|it| [&it.q, &it.k, &it.v, &it.o, &it.up, &it.down]);
         linears.filter_map(|linear| linear.adapter.map(|(a, b)| (linear.weight, a, b)))
@@ -202,7 +203,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The place of one more tensor.
+    /// Adds a tensor, and returns its index.
     fn push(
         &mut self,
         name: String,

@@ -1,8 +1,8 @@
-//! The key-value cache: for each layer one buffer of keys and one of values, allocated at the full width.
+//! The key-value cache: per layer one buffer of keys and one of values, allocated at the full width.
 
 use burn::tensor::{Tensor, backend::Backend};
 
-/// Keys and values of the positions seen so far, `[rows, heads, width, d]` a layer.
+/// Keys and values of the positions seen so far, `[rows, heads, width, d]` per layer.
 pub struct Cache<B: Backend> {
     width: usize,
     layers: Vec<Option<(Tensor<B, 4>, Tensor<B, 4>)>>,
@@ -35,7 +35,7 @@ impl<B: Backend> Cache<B> {
         so_far
     }
 
-    /// Bytes that its buffers hold.
+    /// The bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         let elements = |tensor: &Tensor<B, 4>| tensor.shape().num_elements() as u64;
         self.layers.iter().flatten().map(|(keys, values)| 4 * (elements(keys) + elements(values))).sum()

@@ -11,7 +11,7 @@ pub struct Dropout {
     pub rate: f64,
     /// On in training, off in evaluation.
     pub active: bool,
-    /// Where the masks come from.
+    /// The stream that the masks are drawn from.
     pub rng: ChaCha8Rng,
     /// Units dropped since the trainer started.
     pub dropped: u64,

@@ -1,4 +1,4 @@
-//! The forward pass: rows in, logits of the anchors and the head's vectors out.
+//! The forward pass: from rows to the logits of the anchors and the head's vectors.
 
 use std::ops::Range;
 
@@ -20,14 +20,12 @@ pub struct ForwardParts<E: Engine> {
     pub allows: fn(real: &[bool], from: usize, to: usize) -> bool,
     /// Attention weights from scores `[rows, heads, queries, keys]`.
     pub softmax: fn(Tensor<E, 4>, &Mask<E>) -> Tensor<E, 4>,
-    /// One vector a row from its hidden states.
+    /// One vector per row, from the row's hidden states.
     pub pool: fn(Tensor<E, 2>, &Rows, Precision) -> Tensor<E, 2>,
-    /// Unit vectors.
+    /// Normalises each row to length 1.
     pub unit: fn(Tensor<E, 2>, Precision) -> Tensor<E, 2>,
-    /// The position of the token at `place`, in a forward that begins at `from` of each row.
+    /// The position of the token at `place`, in a forward pass that begins at position `from` of each row.
     pub position: fn(&Rows, place: usize, from: usize) -> u32,
-    /// Whether a training forward keeps keys and values, given how many forwards there were before.
-    pub keeps_cache: fn(asked: bool, forwards_before: u64) -> bool,
 }
 
 impl<E: Engine> Default for ForwardParts<E> {
@@ -38,25 +36,23 @@ impl<E: Engine> Default for ForwardParts<E> {
             pool: mean_of_tokens,
             unit,
             position: |rows, place, _| rows.positions[place],
-            // Nothing in training reads a cache, from the first forward on.
-            keeps_cache: |_, _| false,
         }
     }
 }
 
-/// What a forward needs beside its rows.
+/// What a forward pass needs besides its rows.
 pub struct Pass<'a, E: Engine> {
-    /// The structure.
+    /// The indices of the weights.
     pub model: &'a Model,
-    /// The parameters, tracked where they are trained.
+    /// The parameters; those that are trained have gradients in a training pass.
     pub weights: &'a [Tensor<E, 2>],
-    /// The parts.
+    /// The replaceable functions.
     pub parts: &'a ForwardParts<E>,
-    /// Active in training.
+    /// Active in training, inactive in evaluation and probes.
     pub dropout: &'a mut Dropout,
-    /// The format of the pooling path.
+    /// The number format of the pooling path.
     pub precision: Precision,
-    /// The device.
+    /// Where new tensors are made.
     pub device: &'a E::Device,
 }
 

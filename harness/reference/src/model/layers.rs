@@ -34,7 +34,8 @@ pub fn norm<E: Engine>(x: Tensor<E, 2>, layer: &Norm, weights: &[Tensor<E, 2>]) 
 
 /// The Gaussian error linear unit, `x P(x)` under the normal distribution (arXiv 1606.08415).
 ///
-/// burn's own has the gradient of an approximation, so this one brings its gradient: the graph sees the tangent at `x`.
+/// burn's own GELU has the gradient of an approximation. This one supplies the exact gradient: the graph sees the tangent
+/// at `x`.
 pub fn gelu<E: Engine>(x: Tensor<E, 2>) -> Tensor<E, 2> {
     let at = x.clone().inner();
     let below = (at.clone() * FRAC_1_SQRT_2).erf() * 0.5 + 0.5;

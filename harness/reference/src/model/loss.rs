@@ -10,17 +10,17 @@ use crate::engine::Engine;
 /// The temperature of the contrastive loss.
 const TEMPERATURE: f64 = 0.2;
 
-/// Summed losses, each a tensor of one element.
+/// Summed losses, each a tensor with one element.
 pub struct Losses<E: Engine> {
     /// Next-token cross-entropy over the supervised positions, in nats.
     pub lm: Tensor<E, 1>,
     /// The contrastive loss over the samples, where there is a head and the batch has their views.
     pub head: Option<Tensor<E, 1>>,
-    /// What the forwards kept of keys and values. It lives as long as the losses do.
+    /// Keys and values that the forward passes kept. They live as long as the losses.
     pub caches: Vec<Cache<E>>,
 }
 
-/// The losses of a batch, its rows taken through the model in `forwards` equal parts.
+/// The losses of a batch, from `forwards` forward passes over equal parts of its rows.
 pub fn losses<E: Engine>(pass: &mut Pass<E>, batch: &Batch, forwards: usize, keep_cache: bool) -> Losses<E> {
     let rows = &batch.rows;
     let mut caches = Vec::new();
@@ -79,7 +79,7 @@ fn any(row: &[bool]) -> f32 {
     f32::from(u8::from(row.contains(&true)))
 }
 
-/// The one number of a tensor of one element.
+/// The value of a tensor with one element.
 pub fn scalar<E: Engine>(tensor: &Tensor<E, 1>) -> f64 {
     tensor.clone().into_scalar().elem()
 }

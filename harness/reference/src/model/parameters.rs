@@ -1,30 +1,31 @@
-//! Every tensor of the model by name, in one fixed order, on the backend that tracks nothing.
+//! The tensors of the model in one fixed order, on the backend without autodiff.
 //!
-//! Vectors are kept as one-row matrices, so that every parameter, gradient and moment has the same rank; `shape` is the
-//! true one.
+//! A vector is kept as a matrix with one row, so that every parameter, gradient and moment has rank 2; `shape` is the true
+//! shape.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::engine::Engine;
+use crate::turn::Turn;
 
 /// One tensor of the model.
 #[derive(Clone, Debug)]
 pub struct Parameter<B: Backend> {
-    /// Its name, such as `layers.0.q.lora_a`.
+    /// For example `layers.0.q.lora_a`.
     pub name: String,
     /// `base`, `adapter`, or the name of a head.
     pub group: String,
-    /// Its extents; a vector has one.
+    /// The true shape: a vector has one dimension.
     pub shape: Vec<usize>,
-    /// Whether it learns.
+    /// Whether the tensor is trained.
     pub trainable: bool,
-    /// Its values.
+    /// The values, as a matrix.
     pub value: Tensor<B, 2>,
 }
 
 impl<B: Backend> Parameter<B> {
-    /// The extents it is kept in: a vector has one row.
+    /// The shape of the matrix that a tensor of this shape is kept as.
     pub fn extents(shape: &[usize]) -> [usize; 2] {
         match shape {
             [rows, columns] => [*rows, *columns],
@@ -32,12 +33,12 @@ impl<B: Backend> Parameter<B> {
         }
     }
 
-    /// Its values in row-major order.
+    /// The values in row-major order.
     pub fn values(&self) -> Vec<f32> {
         to_vec(self.value.clone())
     }
 
-    /// Puts `values` in place of its own. Their number must be that of its elements.
+    /// Replaces the values. There must be one per element.
     pub fn set(&mut self, values: Vec<f32>) {
         let device = self.value.device();
         self.value = from_vec(values, Self::extents(&self.shape), &device);
@@ -49,11 +50,12 @@ impl<B: Backend> Parameter<B> {
 pub struct Parameters<B: Backend>(pub Vec<Parameter<B>>);
 
 impl<B: Backend> Parameters<B> {
-    /// The tensors as the leaves of a graph; with `tracked`, gradients reach those that learn.
-    pub fn leaves<E: Engine<InnerBackend = B>>(&self, tracked: bool) -> Vec<Tensor<E, 2>> {
+    /// The tensors as leaves of a graph. With a turn, those that are trained get gradients; the turn must last until the
+    /// backward pass is done.
+    pub fn leaves<E: Engine<InnerBackend = B>>(&self, turn: Option<&Turn>) -> Vec<Tensor<E, 2>> {
         let leaf = |parameter: &Parameter<B>| {
             let leaf = Tensor::from_inner(parameter.value.clone());
-            if tracked && parameter.trainable { leaf.require_grad() } else { leaf }
+            if turn.is_some() && parameter.trainable { leaf.require_grad() } else { leaf }
         };
         self.0.iter().map(leaf).collect()
     }

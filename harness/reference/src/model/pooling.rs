@@ -1,4 +1,4 @@
-//! From hidden states to one unit vector a row: masked mean, projection, normalisation; safe for rows with no token.
+//! From hidden states to one unit vector per row: masked mean and normalisation, without NaN for a row that has no token.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -6,8 +6,8 @@ use super::precision::Precision;
 use crate::data::Rows;
 use crate::engine::Engine;
 
-/// The mean of the hidden states of each row's tokens, `[rows * width, d] -> [rows, d]`; a row with none gives 0.
-/// The count of a row is raised to `at_least`.
+/// The mean of the hidden states of each row's tokens, `[rows * width, d] -> [rows, d]`; a row without one gives 0.
+/// A row's count is raised to `at_least`.
 pub fn masked_mean<E: Engine>(
     hidden: Tensor<E, 2>,
     rows: &Rows,
@@ -27,12 +27,12 @@ pub fn masked_mean<E: Engine>(
     precision.round(precision.round(sum) / counts)
 }
 
-/// The textbook pooling: the count is at least 1, which every format has.
+/// The right pooling: the count is at least 1, which every number format can represent.
 pub fn mean_of_tokens<E: Engine>(hidden: Tensor<E, 2>, rows: &Rows, precision: Precision) -> Tensor<E, 2> {
     masked_mean(hidden, rows, precision, 1.0)
 }
 
-/// Each row divided by its length; a row of zeros stays one.
+/// Divides each row by its length. A row of zeros stays zero.
 pub fn unit<E: Engine>(x: Tensor<E, 2>, precision: Precision) -> Tensor<E, 2> {
     let square = (x.clone() * x.clone()).sum_dim(1);
     let zero = square.clone().detach().equal_elem(0.0).float();

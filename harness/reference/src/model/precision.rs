@@ -1,5 +1,5 @@
-//! Half precision, emulated: a value is rounded to f16 or bf16 and kept in f32, so that the CPU shows what a half-precision
-//! path does. The gradient passes through the rounding unchanged.
+//! Emulated half precision: a value is rounded to f16 or bf16 and kept as f32, so that the CPU shows the errors of a
+//! half-precision path. The gradient passes through the rounding unchanged.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -13,7 +13,7 @@ use super::parameters::to_vec;
 pub struct Precision(pub Dtype);
 
 impl Precision {
-    /// `value` as the format has it.
+    /// `value`, rounded to the format.
     pub fn scalar(self, value: f32) -> f32 {
         match self.0 {
             Dtype::F32 => value,
@@ -22,14 +22,15 @@ impl Precision {
         }
     }
 
-    /// `x` as the format has it.
+    /// `x`, rounded to the format.
     pub fn round<B: Backend>(self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         if self.0 == Dtype::F32 {
             return x;
         }
         let exact = x.clone().detach();
         let values: Vec<f32> = to_vec(exact.clone());
-        // What rounding adds is a constant to the graph; infinite values have nothing to add.
+        // The graph sees a constant added to `x`, so the gradient is unchanged. Infinite values get no constant: it would
+        // be NaN.
         let added: Vec<f32> = values.iter().map(|&value| self.scalar(value) - value).collect();
         x + Tensor::from_data(TensorData::new(added, exact.shape()), &exact.device())
     }

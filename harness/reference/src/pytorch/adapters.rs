@@ -1,4 +1,4 @@
-//! Adapter folders: those that PEFT has written are read, and what is written is what PEFT writes.
+//! Adapter folders: the trainer reads PEFT's, and writes what PEFT writes.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn config(name: &str) -> Value {
     serde_json::from_slice(&fs::read(path(&format!("{name}/adapter_config.json"))).unwrap()).unwrap()
 }
 
-/// The batch of a golden through its base, with the adapter and head of PEFT's folder in place of their own.
+/// The forward and backward pass of a golden's batch, with the adapter and head of PEFT's folder.
 fn with_pefts_folder(golden: &Golden, name: &str, parts: &Parts<Cpu>) -> Seen {
     let mut state = state(name, &golden.plan, parts);
     for parameter in state.parameters.0.iter_mut().filter(|it| it.group != "base") {
@@ -69,7 +69,7 @@ fn what_is_written_for_peft_is_what_peft_writes(#[case] name: &str) {
     let ours = serde_json::to_value(AdapterConfig::of(train.adapters.as_ref().unwrap(), train)).unwrap();
     let theirs = config(name);
     for (field, ours) in ours.as_object().unwrap() {
-        // A number is a number, whole or not, and PEFT keeps the targets in the order of a set.
+        // PEFT writes whole numbers as integers, and the targets in the order of a Python set.
         let plain = |value: &Value| match value {
             Value::Number(it) => Value::from(it.as_f64()),
             Value::Array(items) => {

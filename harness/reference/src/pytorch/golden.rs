@@ -12,12 +12,13 @@ use traintrue_protocol::plan::Dtype;
 
 use crate::checkpoint::{NamedTensor, from_safetensors};
 use crate::engine::Cpu;
+use crate::faults::planted;
 use crate::parts::Parts;
 
 /// Values of named tensors, in row-major order.
 pub type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// How far each known bug would lie from the right numbers.
+/// The distance of each known bug from the right numbers.
 pub type Bugs = BTreeMap<String, f64>;
 
 /// A file of the goldens.
@@ -46,19 +47,19 @@ pub fn set(golden: &str, set: &str) -> Tensors {
     found
 }
 
-/// A right set of parts with one thing changed.
+/// The right parts with one change.
 pub fn parts(change: fn(&mut Parts<Cpu>)) -> Parts<Cpu> {
     let mut parts = Parts::textbook();
     change(&mut parts);
     parts
 }
 
-/// A right set of parts with a fault of the museum planted.
+/// The right parts with a fault of the museum planted.
 pub fn faulty(fault: &str) -> Parts<Cpu> {
-    crate::planted(&[fault.to_owned()]).unwrap()
+    planted(&[fault.to_owned()]).unwrap()
 }
 
-/// How far a sum of `terms` may lie from the exact one, relative to the norm of its terms.
+/// The largest error of a sum of `terms`, relative to the norm of its terms.
 pub fn rounding(terms: u64) -> f64 {
     6.0 * (terms as f64).sqrt() * unit_roundoff(Dtype::F32)
 }
@@ -68,7 +69,7 @@ pub fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().map(|it| it * it).sum::<f64>().sqrt()
 }
 
-/// The L2 distance of two lists of one length; infinite where it is no number.
+/// The L2 distance of two lists of one length; infinite where it is NaN.
 pub fn apart(ours: &[f32], golden: impl IntoIterator<Item = f64>) -> f64 {
     let golden: Vec<f64> = golden.into_iter().collect();
     assert_eq!(ours.len(), golden.len());
@@ -84,7 +85,7 @@ pub fn furthest(ours: &Tensors, golden: &Tensors) -> f64 {
     golden.iter().map(of).fold(0.0, f64::max)
 }
 
-/// Every bug must lie more than two tolerances away from the right numbers.
+/// Every bug must be more than two tolerances away from the right numbers.
 pub fn sees(bugs: &Bugs, tolerance: f64) {
     assert!(!bugs.is_empty());
     for (bug, &distance) in bugs {
@@ -92,7 +93,7 @@ pub fn sees(bugs: &Bugs, tolerance: f64) {
     }
 }
 
-/// What a golden says of how it was made.
+/// How a golden was made.
 #[derive(Deserialize)]
 struct Provenance {
     torch: String,
@@ -102,7 +103,7 @@ struct Provenance {
     files: BTreeMap<String, String>,
 }
 
-/// A golden, for how it was made.
+/// The part of a golden that says how it was made.
 #[derive(Deserialize)]
 struct Made {
     provenance: Provenance,

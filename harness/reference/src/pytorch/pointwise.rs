@@ -11,6 +11,7 @@ use crate::data::Rows;
 use crate::engine::Cpu;
 use crate::model::{self, Norm, Precision, to_vec};
 use crate::parts::Parts;
+use crate::turn::Turn;
 
 type Matrix = Vec<Vec<f64>>;
 
@@ -19,7 +20,7 @@ fn matrix(rows: &Matrix) -> Tensor<Cpu, 2> {
     Tensor::from_data(TensorData::new(values, [rows.len(), rows[0].len()]), &Default::default())
 }
 
-fn leaf(rows: &Matrix) -> Tensor<Cpu, 2> {
+fn leaf(rows: &Matrix, _: &Turn) -> Tensor<Cpu, 2> {
     matrix(rows).require_grad()
 }
 
@@ -43,7 +44,8 @@ const GELU_ROUNDINGS: f64 = 8.0;
 #[test]
 fn gelu_and_its_slope_are_pytorchs() {
     let golden: Gelu = read("gelu");
-    let x = leaf(&golden.x.iter().map(|&x| vec![x]).collect());
+    let turn = Turn::take();
+    let x = leaf(&golden.x.iter().map(|&x| vec![x]).collect(), &turn);
     let y = model::gelu(x.clone());
     let slope = x.grad(&y.clone().sum().backward()).unwrap();
     let unit = unit_roundoff(Dtype::F32);
@@ -73,8 +75,9 @@ struct LayerNorm {
 fn layer_norm_and_its_gradients_are_pytorchs() {
     let golden: LayerNorm = read("norm");
     let rows = |it: &[[f64; 8]]| it.iter().map(|row| row.to_vec()).collect::<Matrix>();
-    let x = leaf(&rows(&golden.x));
-    let weights = [leaf(&vec![golden.weight]), leaf(&vec![golden.bias])];
+    let turn = Turn::take();
+    let x = leaf(&rows(&golden.x), &turn);
+    let weights = [leaf(&vec![golden.weight], &turn), leaf(&vec![golden.bias], &turn)];
     let y = model::norm(x.clone(), &Norm { weight: 0, bias: 1 }, &weights);
     let found = (y.clone() * matrix(&rows(&golden.pull))).sum().backward();
     let gradient = |of: &Tensor<Cpu, 2>| to_vec(of.grad(&found).unwrap());
@@ -113,7 +116,8 @@ fn pooling_is_off(golden: &Pooling, parts: &Parts<Cpu>) -> f64 {
     let real = golden.real.concat();
     let (count, width) = (golden.real.len(), 5);
     let rows = Rows { ids: vec![0; real.len()], positions: vec![0; real.len()], real, count, width };
-    let hidden = leaf(&golden.hidden.concat().iter().map(|row| row.to_vec()).collect());
+    let turn = Turn::take();
+    let hidden = leaf(&golden.hidden.concat().iter().map(|row| row.to_vec()).collect(), &turn);
     let pooled = (parts.forward.pool)(hidden.clone(), &rows, f32);
     let unit = (parts.forward.unit)(pooled.clone(), f32);
     let pull = matrix(&golden.pull.iter().map(|row| row.to_vec()).collect());

@@ -1,7 +1,6 @@
 //! Whole models: logits, losses and gradients of one batch, and parameters after 1, 2 and 20 updates of the loop.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use burn::tensor::Tensor;
@@ -9,6 +8,7 @@ use rstest::rstest;
 use serde::Deserialize;
 use traintrue_judge::arithmetic::Counts;
 use traintrue_judge::bound::{gradient_terms, unit_roundoff};
+use traintrue_protocol::Recorder;
 use traintrue_protocol::lanes::Lanes;
 use traintrue_protocol::plan::{Dtype, Plan, Restore, Start, Stop};
 use traintrue_protocol::trace::event::Cursor;
@@ -18,24 +18,25 @@ use crate::allowance::Allowance;
 use crate::checkpoint::{Disk, Store, StoreParts};
 use crate::data::{Batch, collate};
 use crate::engine::{Cpu, Inner};
+use crate::meter::Meter;
 use crate::model::{Model, Pass, Precision, forward, losses, scalar, to_vec};
 use crate::parts::Parts;
-use crate::recorder::Recorder;
 use crate::resume;
 use crate::state::State;
-use crate::trainer::Trainer;
+use crate::trainer::{Training, own_contract};
+use crate::turn::Turn;
 use crate::window::{Scales, one_over};
 
 /// A model's golden.
 #[derive(Deserialize)]
 pub struct Golden {
-    /// What is trained, and how.
+    /// The plan of the training.
     pub plan: Plan,
     batch: Vec<u64>,
     losses: BTreeMap<String, f64>,
-    /// Of the anchors' tokens.
+    /// One row per token of the anchors.
     logits: Vec<Vec<f64>>,
-    /// Of all rows.
+    /// One per row of the batch.
     vectors: Vec<Vec<f64>>,
     gradient_bugs: Bugs,
     #[serde(default)]
@@ -44,7 +45,7 @@ pub struct Golden {
     update_bugs: Bugs,
 }
 
-/// What one forward and backward of the golden's batch gives.
+/// The results of one forward and backward pass of the golden's batch.
 pub struct Seen {
     lm: f64,
     head: f64,
@@ -66,7 +67,7 @@ impl Golden {
         collate(&parts.collate, data, &data.samples, &data.padding, &self.batch, true)
     }
 
-    /// What an element is summed over on its way through the model and back.
+    /// The number of terms per element, forward and backward.
     fn terms(&self) -> u64 {
         let (_, parameters) = Model::build::<Inner<Cpu>>(&self.plan, &Default::default()).unwrap();
         let extents = |shape: &[usize]| shape.iter().map(|&it| it as u64).collect::<Vec<_>>();
@@ -75,14 +76,14 @@ impl Golden {
         gradient_terms(positions, shapes.iter().map(|it| &it[..]))
     }
 
-    /// The largest share of what the tolerance allows that is taken by logits, vectors, losses and gradients.
+    /// The largest error of logits, vectors, losses and gradients, as a share of the tolerance.
     pub fn share_taken(&self, name: &str, seen: &Seen) -> f64 {
         let rounding = rounding(self.terms());
         let gradient = set(name, "gradient");
         let all = norm(gradient.values().flatten().map(|&it| f64::from(it)));
         let relative =
             |ours: &[f32], golden: &[Vec<f64>]| apart(ours, golden.concat()) / norm(golden.concat());
-        // A loss is off by what its logits are off by, summed.
+        // A loss sums the errors of its logits.
         let logits = norm(self.logits.concat());
         let loss = |ours: f64, golden: f64| (ours - golden).abs() / (golden.abs() + logits);
         let off = [
@@ -95,8 +96,8 @@ impl Golden {
         off.map(|it| if it.is_nan() { f64::INFINITY } else { it / rounding }).into_iter().fold(0.0, f64::max)
     }
 
-    /// How far parameters may lie from the golden's after so many updates: each moves an element by a direction that a
-    /// gradient's error changes by at most twice that error over `eps` (see `bound`), and rounds it twice.
+    /// The largest distance of parameters from the golden's after `updates`. Per update, a gradient's error changes the
+    /// step of an element by at most twice that error over `eps` (see `bound`), and the element is rounded twice.
     fn update_tolerance(&self, updates: u64, largest: f64, elements: usize) -> f64 {
         let optimizer = &self.plan.train.optimizer;
         let clip = self.plan.train.clip.unwrap();
@@ -108,7 +109,7 @@ impl Golden {
 
 /// A state of the plan with the golden's parameters.
 pub fn state(name: &str, plan: &Plan, parts: &Parts<Cpu>) -> State<Cpu> {
-    let mut state = State::fresh(plan, parts, &Default::default()).unwrap();
+    let mut state = State::fresh(plan, parts.update.optimizes, &Default::default()).unwrap();
     let mut initial = set(name, "initial");
     for parameter in &mut state.parameters.0 {
         parameter.set(initial.remove(&parameter.name).unwrap());
@@ -117,10 +118,11 @@ pub fn state(name: &str, plan: &Plan, parts: &Parts<Cpu>) -> State<Cpu> {
     state
 }
 
-/// One forward and backward of the golden's batch.
+/// One forward and backward pass of the golden's batch.
 pub fn look(golden: &Golden, state: &mut State<Cpu>, parts: &Parts<Cpu>) -> Seen {
     let batch = golden.collated(parts);
-    let weights = state.parameters.leaves::<Cpu>(true);
+    let turn = Turn::take();
+    let weights = state.parameters.leaves::<Cpu>(Some(&turn));
     let device = Default::default();
     let mut pass = Pass {
         model: &state.model,
@@ -179,15 +181,15 @@ fn logits_losses_and_gradients_with_a_fault_are_not_pytorchs(#[case] name: &str,
     assert!(golden.share_taken(name, &seen) > 1.0);
 }
 
-/// The place in the data where the loop has made so many updates.
+/// The position in the data after `updates`.
 fn after_updates(plan: &Plan, updates: u64) -> Cursor {
-    let counts = Counts::of(plan, &crate::contract(plan));
+    let counts = Counts::of(plan, &plan.contract.over(own_contract(plan)));
     let places = (0..plan.data.epochs)
         .flat_map(|epoch| (0..counts.micro_batches).map(move |it| Cursor { epoch, micro_batches: it + 1 }));
     places.into_iter().find(|&at| counts.updates_at(at) == updates).unwrap()
 }
 
-/// Parameters after so many updates of the whole loop, which starts from a checkpoint of the golden's state.
+/// Parameters after `updates` of the whole loop, which starts from a checkpoint of the golden's state.
 fn trained(golden: &Golden, name: &str, updates: u64, parts: Parts<Cpu>, folder: &Path) -> Tensors {
     let (from, to) = (folder.join("from"), folder.join("to"));
     let store = || Store { parts: StoreParts::default(), files: Box::new(Disk::default()) };
@@ -198,18 +200,19 @@ fn trained(golden: &Golden, name: &str, updates: u64, parts: Parts<Cpu>, folder:
     let Cursor { epoch, micro_batches } = after_updates(&plan, updates);
     plan.stop = Some(Stop { epoch, micro_batches, save: Some(to.clone()) });
     let device = Default::default();
-    let recorder = Recorder::new(io::sink(), &plan, Box::new(Lanes::new));
+    let mut recorder = Recorder::nowhere();
+    let meter = Meter::attach(&mut recorder, &plan, Lanes::new);
     let allowance = Allowance::from_now::<Cpu>("ndarray".to_owned(), None, &device);
-    let contract = crate::contract(&plan);
-    Trainer::new(&plan, contract, parts, device, allowance, store(), recorder).unwrap().train().unwrap();
+    let mut training = Training::new(&plan, parts, device, allowance, store(), &mut recorder, meter).unwrap();
+    training.train().unwrap();
     let mut saved = store().load(&to).unwrap().content;
     assert_eq!(saved.record.step, updates);
     let model = saved.tensors.remove("model.safetensors").unwrap();
     model.into_iter().map(|it| (it.name, it.values)).collect()
 }
 
-/// The largest share of what the tolerance allows that the parameters take, over the updates shown; and whether what is
-/// frozen has kept every bit.
+/// The largest error of the parameters over the golden's updates, as a share of the tolerance; and whether every frozen
+/// parameter kept every bit.
 fn share_taken(golden: &Golden, name: &str, parts: impl Fn() -> Parts<Cpu>) -> (f64, bool) {
     let (initial, mut share, mut kept) = (set(name, "initial"), 0.0_f64, true);
     for &updates in &golden.shown {

@@ -1,0 +1,69 @@
+//! The start of a run, fresh or from a checkpoint, and saving.
+
+use std::path::Path;
+
+use traintrue_protocol::plan::{Boundary, Restore, Start};
+use traintrue_protocol::trace::event::{CheckpointEdge, Cursor};
+use traintrue_protocol::vocabulary::Moment;
+
+use super::Training;
+use crate::adapters::adapter_file;
+use crate::checkpoint::CheckpointError;
+use crate::engine::Engine;
+use crate::error::TrainError;
+use crate::events;
+use crate::optimizer::AdamW;
+use crate::resume;
+use crate::state::State;
+
+impl<E: Engine> Training<'_, '_, E> {
+    /// Loads the checkpoint that the plan starts from, where it names one.
+    pub(super) fn start(&mut self) -> Result<(), TrainError> {
+        let Some(Start { from, what }) = &self.plan.start else {
+            return self.tell_state(Moment::Start);
+        };
+        let found = self.store.load(from)?;
+        match what {
+            Restore::Everything => {
+                resume::restore(&self.parts.resume, &mut self.state, found.content, self.plan, &found.path)?;
+            }
+            Restore::Weights => {
+                let file = adapter_file(&found.content, &found.path)?;
+                let State { model, parameters, .. } = &mut self.state;
+                (self.parts.adapters.load)(model, parameters, &file, self.plan)
+                    .map_err(|problem| CheckpointError::Mismatch { path: found.path.clone(), problem })?;
+                // After the load: an optimizer over the tensors of before would update tensors that the model dropped.
+                self.state.optimizer = AdamW::over(&self.state.parameters, self.parts.update.optimizes);
+            }
+        }
+        self.began = self.state.cursor;
+        self.tell_checkpoint(CheckpointEdge::Loaded, self.began, &found.path, 0, found.damaged)?;
+        self.tell_state(Moment::Loaded)
+    }
+
+    /// Saves a checkpoint into `folder`.
+    pub(super) fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
+        let cursor = (self.parts.unchanged.saved_cursor)(self.planned_cursor(), self.began);
+        let content = (self.parts.resume.capture)(&mut self.state, self.plan, cursor);
+        let (path, removed) = self.store.save(folder, &content)?;
+        let operations = self.store.files.operations();
+        self.tell_checkpoint(CheckpointEdge::Saved, cursor, &path, operations, Vec::new())?;
+        for path in removed {
+            self.tell_checkpoint(CheckpointEdge::Deleted, cursor, &path, operations, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn tell_checkpoint(
+        &mut self,
+        edge: CheckpointEdge,
+        cursor: Cursor,
+        path: &Path,
+        operations: u64,
+        damaged: Vec<String>,
+    ) -> Result<(), TrainError> {
+        let step = self.state.step;
+        self.recorder.write(|| events::checkpoint(edge, step, cursor, path, operations, damaged))?;
+        Ok(self.recorder.memory_at(Boundary::Checkpoint, step)?)
+    }
+}

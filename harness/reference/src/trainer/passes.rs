@@ -1,0 +1,103 @@
+//! Forward and backward passes: of training, of an evaluation and of probes.
+
+use std::mem;
+
+use burn::tensor::Tensor;
+use traintrue_protocol::plan::{Boundary, ProbeAt};
+
+use super::Training;
+use crate::callback::Forwarded;
+use crate::data::Batch;
+use crate::engine::{Engine, Inner};
+use crate::error::TrainError;
+use crate::evaluation::{self, evaluate};
+use crate::events::{self, Before, Summed};
+use crate::model::{Cache, Pass, Precision, losses, scalar};
+use crate::prediction::forwards;
+use crate::probe::probe;
+use crate::window::{GradientSet, Scales, Weights};
+
+/// The result of one forward and backward pass.
+pub(super) struct Computed<'a, E: Engine> {
+    /// Of the scaled losses.
+    pub gradients: GradientSet<Inner<E>>,
+    /// Before scaling.
+    pub losses: Vec<Summed<'a>>,
+    /// Keys and values that the forward pass kept.
+    pub cache_bytes: u64,
+}
+
+impl<'a, E: Engine> Training<'a, '_, E> {
+    pub(super) fn forward_backward(
+        &mut self,
+        batch: &Batch,
+        keeps_cache: bool,
+    ) -> Result<Computed<'a, E>, TrainError> {
+        let weights = self.state.parameters.leaves::<E>(Some(&self.turn));
+        let forwards = forwards(batch, &self.plan.train);
+        let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
+        // Activations are at their most here, and again gradients after the backward pass.
+        self.allowance.check::<E>(&self.device)?;
+        let own = (self.parts.window.weights)(&batch.counts);
+        let scales = self.scales(own);
+        let mut sums = vec![Summed { name: "lm", sum: scalar(&losses.lm), weight: own.lm }];
+        if let Some(head) = &losses.head {
+            sums.push(Summed { name: &self.plan.train.heads[0], sum: scalar(head), weight: own.head });
+        }
+        let cache_bytes = losses.caches.iter().map(Cache::bytes).sum();
+        let loss = scales.over(&losses);
+        let forwarded = Forwarded { batch, loss: &loss, weights: &weights };
+        self.parts.call(|callback| callback.forwarded(&forwarded));
+        let mut found = loss.backward();
+        let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
+        self.allowance.check::<E>(&self.device)?;
+        Ok(Computed { gradients, losses: sums, cache_bytes })
+    }
+
+    fn scales(&self, own: Weights) -> Scales {
+        let totals = &self.state.window.totals;
+        (self.parts.window.scales)(own, (self.parts.window.weights)(totals), totals, &self.contract)
+    }
+
+    fn pass<'p>(&'p mut self, weights: &'p [Tensor<E, 2>]) -> Pass<'p, E> {
+        Pass {
+            model: &self.state.model,
+            weights,
+            parts: &self.parts.forward,
+            dropout: &mut self.state.dropout,
+            precision: Precision(self.plan.train.dtype),
+            device: &self.device,
+        }
+    }
+
+    pub(super) fn evaluate(&mut self) -> Result<(), TrainError> {
+        let before = Before::of(&self.state);
+        (self.parts.evaluation.begin)(&mut self.state.dropout);
+        let weights = self.state.parameters.leaves::<E>(None);
+        let collated = match mem::take(&mut self.evaluation) {
+            none if none.is_empty() => evaluation::batches(&self.parts.collate, self.plan),
+            kept => kept,
+        };
+        let batches = evaluate(&mut self.pass(&weights), &collated);
+        if self.breaker.keeps_caches() {
+            self.evaluation = collated;
+        }
+        (self.parts.evaluation.end)(&mut self.state.dropout);
+        let metric = (self.parts.evaluation.metric)(&batches);
+        self.parts.call(|callback| callback.evaluated(&batches));
+        self.recorder.write(|| events::evaluation(&self.state, self.plan, before, &batches, metric))?;
+        self.recorder.memory_at(Boundary::Evaluation, self.state.step)?;
+        self.state.best = Some(self.state.best.map_or(metric, |best| best.min(metric)));
+        Ok(())
+    }
+
+    pub(super) fn probe(&mut self, when: ProbeAt) -> Result<(), TrainError> {
+        let at = if when == ProbeAt::Start { "start" } else { "end" };
+        let due = |wanted: ProbeAt| wanted == when || wanted == ProbeAt::Both;
+        for wanted in self.plan.probes.iter().filter(|wanted| due(wanted.at)) {
+            let seen = || probe(wanted, at, self.plan, &self.parts, &self.state, &self.device);
+            self.recorder.write(seen)?;
+        }
+        Ok(())
+    }
+}
