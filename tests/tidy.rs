@@ -66,7 +66,7 @@ fn nothing_is_left_undone() {
 
 #[test]
 fn burn_is_named_by_the_reference_trainer_and_by_burns_own_loop_alone() {
-    let homes = ["harness/reference", "harness/burn-train", "tests/tidy.rs"];
+    let homes = ["harness/reference", "harness/burn-threads", "harness/burn-train", "tests/tidy.rs"];
     let is_elsewhere = |path: &Path| !homes.iter().any(|home| path.starts_with(home));
     for (path, text) in sources().into_iter().filter(|(path, _)| is_elsewhere(path)) {
         for code in text.lines().filter(|line| !line.trim_start().starts_with("//")) {

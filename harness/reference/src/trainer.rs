@@ -293,14 +293,8 @@ impl<'a, E: Engine, W: Write> Trainer<'a, E, W> {
     fn batch(&mut self, epoch: u64, index: u64) -> Batch {
         let data = &self.plan.data;
         let samples = self.shard.samples(data, epoch, index);
-        collate(
-            &self.parts.collate,
-            data,
-            &data.samples,
-            &data.padding,
-            samples,
-            !self.plan.train.heads.is_empty(),
-        )
+        let contrastive = !self.plan.train.heads.is_empty();
+        collate(&self.parts.collate, data, &data.samples, &data.padding, samples, contrastive)
     }
 
     /// Begins a memory peak, with what it is predicted to be.
