@@ -57,9 +57,10 @@ fn an_unseeded_order_fails() -> Result<(), Failed> {
 fn ones_own_is_a_test() -> Result<(), Failed> {
     let expected = [
         "running 2 tests",
-        "test determinism ... FAILED",
+        "determinism: determinism/repeat is broken in again",
         "test determinism-of-one-epoch ... FAILED",
         "determinism-of-one-epoch: determinism/repeat is broken in again",
+        "--scenarios",
         "tests/scenarios",
     ];
     says("own-scenarios", "determinism", 101, &expected)

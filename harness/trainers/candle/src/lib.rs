@@ -90,7 +90,13 @@ impl Trainer for Candle {
     }
 
     fn capabilities(&self) -> &[Capability] {
-        &[Capability::Resume, Capability::Evaluation, Capability::Contract, Capability::World, Capability::Probes]
+        &[
+            Capability::Resume,
+            Capability::Evaluation,
+            Capability::Contract,
+            Capability::World,
+            Capability::Probes,
+        ]
     }
 
     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {

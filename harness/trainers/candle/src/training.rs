@@ -4,7 +4,9 @@ use std::path::Path;
 
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::plan::ProbeAt;
-use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge, Edge, Epoch, Evaluation, Loss, MicroBatch, Update};
+use traintrue_protocol::trace::event::{
+    Checkpoint, CheckpointEdge, Edge, Epoch, Evaluation, Loss, MicroBatch, Update,
+};
 use traintrue_protocol::{Plan, Recorder, TrainerError};
 
 use crate::Parts;
