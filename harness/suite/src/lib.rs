@@ -16,6 +16,7 @@ pub mod report;
 pub mod reproduce;
 pub mod runner;
 pub mod scenario;
+pub mod schema;
 pub mod suite;
 mod test_main;
 pub mod waivers;
