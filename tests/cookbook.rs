@@ -97,6 +97,14 @@ fn properties(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn the_cookbook_quotes_the_error_of_a_name_that_selects_no_run() {
+    let text = snippets().swap_remove(0).replace("against = \"whole\"", "against = \"hole\"");
+    let error = Scenario::parse(Path::new("my-scenarios/stopped-early.toml"), &text).unwrap_err().to_string();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/README.md")).unwrap();
+    assert!(page.contains(&format!("\n    {error}\n")), "{error}");
+}
+
+#[test]
 fn the_cookbook_begins_with_a_scenario_that_the_reference_trainer_holds() {
     let first = snippets().swap_remove(0);
     let folder = tempfile::tempdir().unwrap();
