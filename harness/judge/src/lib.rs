@@ -1,7 +1,9 @@
-//! From the traces that a trainer leaves to findings and verdicts. Pure: it starts no process and reads no scenario file.
+//! From the traces that a trainer leaves to findings and verdicts. Pure: it starts no process and reads no scenario
+//! file.
 //!
-//! An **invariant** is a [`rule::Rule`]: a pure function from traces to a [`finding::Sheet`]. The sheet counts comparisons and
-//! keeps the first one that failed, with its line, the component to look at and the likely cause. No comparison is no pass.
+//! An **invariant** is a [`rule::Rule`]: a pure function from traces to a [`finding::Sheet`]. The sheet counts
+//! comparisons and keeps the first one that failed, with its line, the component to look at and the likely cause. No
+//! comparison is no pass.
 //!
 //! One trace to a finding: the trainer below wrote a loss that is not a number.
 //!
@@ -41,8 +43,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`case::judge`] does the same for all runs of a scenario and adds the invariants over runs and pairs of runs. It shares no
-//! arithmetic with a trainer: [`arithmetic`] counts again, from the plan in the trace.
+//! [`case::judge`] does the same for all runs of a scenario and adds the invariants over runs and pairs of runs. It
+//! shares no arithmetic with a trainer: [`arithmetic`] counts again, from the plan in the trace.
 
 #![forbid(unsafe_code)]
 

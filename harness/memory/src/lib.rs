@@ -1,7 +1,7 @@
 //! Memory that must not grow: what is measured, and what is judged from it.
 //!
-//! **Guards**, for a test of your own. Count the heap once per program, then put one line around the code under test. A guard
-//! compares the heap to the byte, so that a leak shows in a few steps, long before the process grows:
+//! **Guards**, for a test of your own. Count the heap once per program, then put one line around the code under test.
+//! A guard compares the heap to the byte, so that a leak shows in a few steps, long before the process grows:
 //!
 //! ```
 //! traintrue_memory::count_heap!();
@@ -34,8 +34,8 @@
 //! assert_eq!(judge(&leak, limit).verdict, SlopeVerdict::Exceeds);
 //! ```
 //!
-//! [`gate`] judges files by limits, [`estimate`] predicts what a model needs from its architecture alone, and on Linux
-//! `watch` samples the process tree of any command.
+//! [`gate`] judges files by limits, [`estimate`] predicts what a model needs from its architecture alone, and on
+//! Linux `watch` samples the process tree of any command.
 
 #![forbid(unsafe_code)]
 

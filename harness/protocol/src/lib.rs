@@ -4,9 +4,9 @@
 //! plan ──> trainer ──> trace
 //! ```
 //!
-//! A **plan** says what one run must do: literal samples, the optimizer, the schedule, where to stop. A **trace** says what
-//! happened, one JSON object per line: each micro-batch, each update, each save. A **contract** names conventions in which
-//! trainers may differ. A judge reads traces only, so that a trainer can be in any language.
+//! A **plan** says what one run must do: literal samples, the optimizer, the schedule, where to stop. A **trace**
+//! says what happened, one JSON object per line: each micro-batch, each update, each save. A **contract** names
+//! conventions in which trainers may differ. A judge reads traces only, so that a trainer can be in any language.
 //!
 //! In Rust a trainer is one method. This one counts steps and learns nothing, and its trace says exactly that:
 //!
@@ -24,10 +24,12 @@
 //!         let mut step = 0;
 //!         for epoch in 0..plan.data.epochs {
 //!             recorder.write(|| Epoch { epoch, edge: Edge::Begin })?;
+//!             let mut index = 0;
 //!             for window in batches.chunks(plan.train.accumulation as usize) {
-//!                 for (index, batch) in (0..).zip(window) {
+//!                 for batch in window {
 //!                     let samples = Some(batch.to_vec());
 //!                     recorder.write(|| MicroBatch { epoch, index, samples, ..Default::default() })?;
+//!                     index += 1;
 //!                 }
 //!                 step += 1;
 //!                 let micro_batches = Some(window.len() as u64);
@@ -51,8 +53,9 @@
 //! # Ok::<(), TrainerError>(())
 //! ```
 //!
-//! [`trainer_main`] makes a program of a trainer, for `traintrue run --trainer PROGRAM`; `traintrue::test_main` makes every
-//! scenario a test of it. [`vocabulary`] has the closed lists of words: capabilities, components, moments, memory lanes.
+//! [`trainer_main`] makes a program of a trainer, for `traintrue run --trainer PROGRAM`; `traintrue::test_main` makes
+//! every scenario a test of it. [`vocabulary`] has the closed lists of words: capabilities, components, moments,
+//! memory lanes.
 
 pub mod contract;
 pub mod digest;

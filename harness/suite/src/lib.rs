@@ -6,8 +6,8 @@
 //!
 //! This crate is everything but a trainer: it names no framework and sees only traces.
 //!
-//! **Your trainer under test.** In a test with `harness = false`, one line makes every scenario a test of its own. A scenario
-//! that needs what the trainer cannot do is ignored, with the reason:
+//! **Your trainer under test.** In a test with `harness = false`, one line makes every scenario a test of its own. A
+//! scenario that needs what the trainer cannot do is ignored, with the reason:
 //!
 //! ```no_run
 //! # struct MyTrainer;
@@ -21,8 +21,8 @@
 //! }
 //! ```
 //!
-//! **From a scenario to plans.** A scenario file has counts; expanding it cuts a corpus into samples and makes one literal
-//! plan per process:
+//! **From a scenario to plans.** A scenario file has counts; expanding it cuts a corpus into samples and makes one
+//! literal plan per process:
 //!
 //! ```
 //! use std::path::Path;
@@ -39,8 +39,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`suite`] carries out and judges scenarios, [`kill_matrix`] plants faults, [`check`](check::check) judges recorded traces,
-//! and [`report`] writes the results. `harness/suite/examples` has whole trainers without a framework.
+//! [`suite`] carries out and judges scenarios, [`kill_matrix`] plants faults, [`check`](check::check) judges recorded
+//! traces, and [`report`] writes the results. `harness/suite/examples` has whole trainers without a framework.
 
 #![forbid(unsafe_code)]
 
