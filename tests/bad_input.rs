@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[rstest]
-#[case::unknown_key("class =", "clas =", "mine.toml:5: unknown field `clas`")]
+#[case::unknown_key("class =", "clas =", "mine.toml:6: unknown field `clas`")]
 #[case::other_schema("schema = 1", "schema = 2", "mine.toml: schema 2, this command reads schema 1")]
 #[case::not_toml("[plan]", "[plan", "mine.toml:")]
 #[case::no_runs("[[runs]]", "[[random.x]]", "mine.toml:")]

@@ -201,9 +201,13 @@ fn a_corpus_that_is_too_short_is_repeated_and_the_report_says_so() {
 #[test]
 fn the_catalogue_is_listed_as_a_document() {
     let list: serde_json::Value = traintrue(&["list", "--format", "json"]).with_exit(0).document();
-    for (kind, id) in
-        [("scenarios", "determinism"), ("faults", "unseeded-order"), ("invariants", "seam/identical")]
-    {
+    for (kind, id) in [
+        ("scenarios", "determinism"),
+        ("faults", "unseeded-order"),
+        ("invariants", "seam/identical"),
+        ("components", "boundary"),
+        ("capabilities", "resume"),
+    ] {
         let entries = list[kind].as_array().unwrap();
         assert!(entries.iter().any(|entry| entry["id"] == id && entry["says"] != ""), "{kind}");
     }
@@ -214,6 +218,8 @@ fn the_catalogue_is_listed_as_a_document() {
 #[case("determinism", "where it bit")]
 #[case("unseeded-order", "must break")]
 #[case("seam/identical", "does not verify")]
+#[case("moments", "planted faults")]
+#[case("resume", "needed by")]
 fn each_kind_of_thing_is_explained(#[case] id: &str, #[case] section: &str) {
     let ran = traintrue(&["explain", id]).with_exit(0);
     assert!(ran.stdout.contains(section), "{}", ran.stdout);

@@ -32,6 +32,10 @@ mod noise;
 mod any_program;
 // What a repository says of its trainer: limits, conventions, waivers.
 mod config;
+// The snippets of the scenario cookbook are scenarios.
+mod cookbook;
+// What the README shows is what the code does.
+mod readme;
 // The examples of the protocol's documentation are run as they are printed.
 #[cfg(unix)]
 mod protocol_readme;

@@ -12,15 +12,15 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use traintrue::program::Program;
-use traintrue::scenario::{Corpus, expand};
+use traintrue::scenario::{Catalogue, Corpus, expand};
+use traintrue::schema::accept;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::Plan;
-use traintrue_protocol::schema::accept;
 use traintrue_protocol::trace::TraceReader;
 
 use crate::binary::traintrue;
 use crate::in_process::Bench;
-use crate::inputs::PLAN;
+use crate::inputs::{PLAN, own_scenario};
 use crate::round_trips::event;
 use crate::scenarios::read;
 use crate::strategies::{padding, plan, row_probes};
@@ -107,6 +107,57 @@ proptest! {
             prop_assert_eq!(objection(&lines, &line), None, "{}", line);
         }
     }
+}
+
+fn scenario_as_json(text: &str) -> Result<Value, String> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
+    serde_json::to_value(table).map_err(|error| error.to_string())
+}
+
+/// Those of others' trainers too: a schema that refuses a good file would put red lines into somebody's editor.
+#[rstest]
+fn every_scenario_is_in_the_schema_that_its_editor_is_told(
+    #[files("scenarios/*.toml")]
+    #[files("golden/results/**/scenarios/*.toml")]
+    #[files("tests/doubles/scenarios/*.toml")]
+    path: PathBuf,
+) {
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(objection(&validator("scenario.json"), &scenario_as_json(&text).unwrap()), None);
+    if path.parent() == Some(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")) {
+        assert!(text.starts_with("#:schema ../golden/schema/scenario.json\n"));
+    }
+}
+
+#[rstest]
+#[case::nothing_changed("seed = 11", "seed = 11", true)]
+#[case::part_of_a_plan("name = \"once\"", "name = \"once\"\nwith = { train = { clip = 0.5 } }", true)]
+#[case::unknown_key("class =", "clas =", false)]
+#[case::other_schema("schema = 1", "schema = 2", false)]
+#[case::no_name("id = \"mine\"", "id = \"mi/ne\"", false)]
+#[case::no_version("order = 110", "since = \"1\"", false)]
+#[case::unknown_need("order = 110", "needs = [\"resmue\"]", false)]
+#[case::unknown_component("component = \"seeding\"", "component = \"seedling\"", false)]
+#[case::unknown_invariant("invariant = \"determinism/repeat\"", "invariant = \"determinism/repat\"", false)]
+#[case::unknown_fault_invariant("must = [\"determinism/repeat\"]", "must = [\"determinism\"]", false)]
+#[case::unknown_plan_key("seed = 11", "sead = 11", false)]
+#[case::unknown_plan_key_of_a_run(
+    "name = \"once\"",
+    "name = \"once\"\nwith = { train = { klip = 1 } }",
+    false
+)]
+#[case::short_pieces("piece_bytes = 40", "piece_bytes = 3", false)]
+#[case::unknown_death("name = \"once\"", "name = \"once\"\ndeaths = { how = \"bored\" }", false)]
+#[case::a_list_for_a_name("name = \"once\"", "name = [\"once\"]", false)]
+fn a_scenario(#[case] from: &str, #[case] to: &str, #[case] accepted: bool) {
+    let folder = own_scenario("mine", |text| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    });
+    let text = fs::read_to_string(folder.path().join("mine.toml")).unwrap();
+    let code = Catalogue::load(Some(folder.path())).is_ok();
+    let document = scenario_as_json(&text).unwrap();
+    assert_eq!(both(code, &validator("scenario.json"), &document.to_string()), accepted);
 }
 
 /// Whether the code and the schema both take `text`, or both refuse it.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use traintrue::kill_matrix::accept as write;
 use traintrue::report::text;
+use traintrue::schema;
 use traintrue_memory::gate::{Gate, Held, Limits};
 use traintrue_memory::series::{Recording, record};
 use traintrue_protocol::exit::Exit;
-use traintrue_protocol::schema;
 
 use crate::bench::{BenchArgs, BenchError, Request};
 use crate::faults::{GOLDEN, matrix};

@@ -1,4 +1,4 @@
-//! `traintrue explain`: one scenario, fault or invariant in full.
+//! `traintrue explain`: one scenario, fault, invariant, component or capability in full.
 
 use clap::Args;
 use traintrue::report::explain::explain as page;
@@ -9,7 +9,7 @@ use crate::{Done, output};
 
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// A scenario's id, a fault's, or an invariant's name.
+    /// The id of a scenario or fault, or the name of an invariant, component or capability.
     id: String,
     #[command(flatten)]
     catalogue: CatalogueArgs,

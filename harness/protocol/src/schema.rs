@@ -28,9 +28,12 @@ pub fn all() -> [(&'static str, Schema); 3] {
     [("plan.json", of::<Plan>()), ("trace.json", of::<Event>()), ("description.json", of::<Description>())]
 }
 
-/// Writes every schema into `folder`. Fails where the folder is not there or a file cannot be written.
-pub fn accept(folder: &Path) -> Result<(), SchemaError> {
-    for (name, schema) in all() {
+/// Writes schemas into `folder`. Fails where the folder is missing or a file cannot be written.
+pub fn write(
+    folder: &Path,
+    schemas: impl IntoIterator<Item = (&'static str, Schema)>,
+) -> Result<(), SchemaError> {
+    for (name, schema) in schemas {
         let path = folder.join(name);
         let text = serde_json::to_string_pretty(&schema)
             .map_err(|source| SchemaError::Json { path: path.clone(), source })?;
@@ -39,7 +42,8 @@ pub fn accept(folder: &Path) -> Result<(), SchemaError> {
     Ok(())
 }
 
-fn of<T: JsonSchema>() -> Schema {
+/// The schema of one document.
+pub fn of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(settle));
     settings.into_generator().into_root_schema_for::<T>()
 }

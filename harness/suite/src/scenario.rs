@@ -5,17 +5,19 @@ mod catalogue;
 mod corpus;
 mod expand;
 mod file;
+mod plan;
 mod randomise;
+mod read;
 mod version;
 
 pub use catalogue::{Catalogue, CatalogueError};
 pub use corpus::{Corpus, CorpusError, TOKENS};
 pub use expand::{ConcreteRun, DIED, Dies, ExpandError, Expansion, Segment, expand};
-pub(crate) use file::line_of;
-pub use file::{
-    Cut, Damage, DamageKind, Deaths, EachCut, PlannedFault, RunSpec, Scenario, ScenarioError, Thread,
-};
+pub use file::{Cut, Damage, DamageKind, Deaths, EachCut, PlannedFault, RunSpec, Scenario, Thread};
+pub use plan::{DataSpec, PlanSpec};
 pub use randomise::randomised;
+pub use read::ScenarioError;
+pub(crate) use read::line_of;
 pub use version::{Pin, Version, VersionError};
 
 #[cfg(test)]

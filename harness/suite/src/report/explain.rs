@@ -1,8 +1,9 @@
-//! One scenario, fault or invariant in full.
+//! One scenario, fault, invariant, component or capability in full.
 
 use traintrue_judge::rule::Rule;
 use traintrue_judge::rules::RULES;
 use traintrue_protocol::nearest::hint;
+use traintrue_protocol::vocabulary::{Capability, Component};
 
 use crate::scenario::{Catalogue, PlannedFault, Scenario};
 
@@ -11,7 +12,7 @@ const COLUMNS: usize = 100;
 
 /// A name that nothing has.
 #[derive(Debug, thiserror::Error)]
-#[error("no scenario, fault or invariant is called {name:?}{hint}")]
+#[error("no scenario, fault, invariant, component or capability is called {name:?}{hint}")]
 pub struct Unknown {
     name: String,
     hint: String,
@@ -28,9 +29,17 @@ pub fn explain(catalogue: &Catalogue, name: &str) -> Result<String, Unknown> {
     if let Some(it) = RULES.iter().find(|rule| rule.name == name) {
         return Ok(invariant(catalogue, it));
     }
+    // A few words are both, such as `adapters`: the part of a trainer, and what the trainer can do.
+    let components = Component::ALL.iter().filter(|it| it.name() == name).map(|&it| component(catalogue, it));
+    let capabilities = Capability::ALL.iter().filter(|it| it.name() == name);
+    let pages: Vec<String> = components.chain(capabilities.map(|&it| capability(catalogue, it))).collect();
+    if !pages.is_empty() {
+        return Ok(pages.join("\n"));
+    }
     let scenarios = catalogue.all().iter().map(|it| it.id.as_str());
     let faults = catalogue.faults().map(|(_, it)| it.id.as_str());
-    let names = scenarios.chain(faults).chain(RULES.iter().map(|it| it.name));
+    let words = Component::ALL.iter().map(|it| it.name()).chain(Capability::ALL.iter().map(|it| it.name()));
+    let names = scenarios.chain(faults).chain(RULES.iter().map(|it| it.name)).chain(words);
     Err(Unknown { name: name.to_owned(), hint: hint(name, names) })
 }
 
@@ -57,7 +66,7 @@ fn scenario(it: &Scenario) -> String {
 fn fault(of: &Scenario, it: &PlannedFault) -> String {
     let mut page = Page::new(&it.id, "planted fault", &it.what);
     page.section("scenario", &format!("{}: {}", of.id, of.title));
-    page.section("component", it.component.name());
+    page.items("component", [(it.component.name(), it.component.meaning())].into_iter());
     page.section("must break", &it.must.join(", "));
     page.section("may break", &it.may.join(", "));
     page.section("see it", &format!("traintrue run {} --fault {}", of.id, it.id));
@@ -73,6 +82,20 @@ fn invariant(catalogue: &Catalogue, it: &Rule) -> String {
     page.items("asked for by", asked.map(|of| (of.id.as_str(), of.title.as_str())));
     let caught = catalogue.faults().filter(|(_, fault)| fault.must.iter().any(|must| must == it.name));
     page.items("must catch", caught.map(|(_, fault)| (fault.id.as_str(), fault.what.as_str())));
+    page.0
+}
+
+fn component(catalogue: &Catalogue, it: Component) -> String {
+    let mut page = Page::new(it.name(), "component", it.meaning());
+    let planted = catalogue.faults().filter(|(_, fault)| fault.component == it);
+    page.items("planted faults", planted.map(|(_, fault)| (fault.id.as_str(), fault.what.as_str())));
+    page.0
+}
+
+fn capability(catalogue: &Catalogue, it: Capability) -> String {
+    let mut page = Page::new(it.name(), "capability", it.meaning());
+    let needing = catalogue.all().iter().filter(|scenario| scenario.needs.contains(&it));
+    page.items("needed by", needing.map(|of| (of.id.as_str(), of.title.as_str())));
     page.0
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use traintrue_judge::rules::RULES;
 use traintrue_protocol::plan::SCHEMA;
+use traintrue_protocol::vocabulary::{Capability, Component};
 
 use crate::scenario::Catalogue;
 
@@ -20,11 +21,15 @@ pub struct Listing {
     pub faults: Vec<Entry>,
     /// Every invariant.
     pub invariants: Vec<Entry>,
+    /// Every part of a trainer that a finding can name.
+    pub components: Vec<Entry>,
+    /// Everything that a trainer can be asked to do.
+    pub capabilities: Vec<Entry>,
     /// Every bug class.
     pub classes: Vec<String>,
 }
 
-/// One scenario, fault or invariant.
+/// One scenario, fault, invariant, component or capability.
 #[derive(Debug, Serialize)]
 pub struct Entry {
     /// Its id or name.
@@ -53,6 +58,8 @@ pub fn list(catalogue: &Catalogue) -> Listing {
         scenarios: all.iter().map(|it| entry(&it.id, &it.title, None, Some(&it.class))).collect(),
         faults: catalogue.faults().map(|(of, it)| entry(&it.id, &it.what, Some(&of.id), None)).collect(),
         invariants: RULES.iter().map(|it| entry(it.name, it.says, None, None)).collect(),
+        components: Component::ALL.iter().map(|it| entry(it.name(), it.meaning(), None, None)).collect(),
+        capabilities: Capability::ALL.iter().map(|it| entry(it.name(), it.meaning(), None, None)).collect(),
         classes: all.iter().map(|it| it.class.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
     }
 }
@@ -60,9 +67,13 @@ pub fn list(catalogue: &Catalogue) -> Listing {
 /// A listing as text.
 pub fn text(listing: &Listing) -> String {
     let mut text = String::new();
-    for (head, entries) in
-        [("scenarios", &listing.scenarios), ("faults", &listing.faults), ("invariants", &listing.invariants)]
-    {
+    for (head, entries) in [
+        ("scenarios", &listing.scenarios),
+        ("faults", &listing.faults),
+        ("invariants", &listing.invariants),
+        ("components", &listing.components),
+        ("capabilities", &listing.capabilities),
+    ] {
         let width = entries.iter().map(|it| it.id.chars().count()).max().unwrap_or(0);
         // Writing to a string does not fail.
         let _ = writeln!(text, "{head}");

@@ -152,20 +152,31 @@ fn catalogue() -> Catalogue {
 }
 
 #[test]
-fn a_scenario_a_fault_and_an_invariant_are_explained_in_full() {
+fn everything_that_has_a_name_is_explained_in_full() {
     let catalogue = catalogue();
     for name in ["tea-break", "cold-tea", "protocol/answers"] {
         insta::assert_snapshot!(explain::explain(&catalogue, name).unwrap());
     }
     insta::assert_snapshot!(explain::explain(&catalogue, "tea-brake").unwrap_err());
+    insta::assert_snapshot!(explain::explain(&catalogue, "cursor").unwrap());
 }
 
 #[test]
-fn the_list_names_every_scenario_fault_and_invariant() {
+fn a_word_for_a_component_and_a_capability_is_explained_as_both() {
+    let page = explain::explain(&catalogue(), "adapters").unwrap();
+    assert!(page.contains("adapters (component)") && page.contains("\n\nadapters (capability)"), "{page}");
+}
+
+#[test]
+fn the_list_names_everything_that_can_be_explained() {
     let listing = list::list(&catalogue());
     let text = list::text(&listing);
-    let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants);
-    assert!(all.into_iter().all(|entry| text.contains(&entry.id) && !entry.says.is_empty()));
+    let words = listing.components.iter().chain(&listing.capabilities);
+    let all = listing.scenarios.iter().chain(&listing.faults).chain(&listing.invariants).chain(words);
+    for entry in all {
+        assert!(text.contains(&entry.id) && !entry.says.is_empty(), "{}", entry.id);
+        assert!(explain::explain(&catalogue(), &entry.id).is_ok(), "{}", entry.id);
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use include_dir::{Dir, include_dir};
 use traintrue_judge::rules;
 use traintrue_protocol::nearest::hint;
 
-use super::file::{PlannedFault, Scenario, ScenarioError};
+use super::file::{PlannedFault, Scenario};
+use super::read::ScenarioError;
 use super::version::Pin;
 
 static SHIPPED: Dir = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
@@ -239,7 +240,7 @@ mod tests {
         "\"determinism/repat\"",
         "mine.toml: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
     )]
-    #[case::unknown_key("class =", "clas =", "mine.toml:5: unknown field `clas`")]
+    #[case::unknown_key("class =", "clas =", "mine.toml:6: unknown field `clas`")]
     fn a_catalogue_with_a_mistake_is_one_clear_error(
         #[case] from: &str,
         #[case] to: &str,

@@ -8,7 +8,8 @@ use traintrue_protocol::plan::{Data, DeviceChoice, Plan, PlanError, Probe, Probe
 use traintrue_protocol::vocabulary::Capability;
 
 use super::corpus::{Corpus, TOKENS};
-use super::file::{Cut, Damage, Deaths, PlanSpec, RunSpec, Scenario};
+use super::file::{Cut, Damage, Deaths, RunSpec, Scenario};
+use super::plan::PlanSpec;
 
 /// A scenario, ready to run.
 #[derive(Clone, Debug)]

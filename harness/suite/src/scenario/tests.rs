@@ -186,6 +186,36 @@ fn random_plans_are_the_seeds_own_and_stay_within_their_epochs() {
 #[case("name = \"cut-{}\"", "name = \"cut\"", "example.toml: runs.name: \"cut\" is there twice")]
 #[case("schema = 1", "schema = 2", "example.toml: schema 2, this command reads schema 1")]
 #[case("class = \"c\"", "class = ", "example.toml:5: ")]
+#[case(
+    "runs = \"cut-*\"",
+    "runs = \"kut-*\"",
+    "example.toml:38: holds.runs: no run is called \"kut-*\"; nearest: cut-"
+)]
+#[case(
+    "against = \"whole\"",
+    "against = \"whol\"",
+    "example.toml:39: holds.against: no run is called \"whol\"; nearest: whole"
+)]
+#[case(
+    "against = \"whole\"",
+    "against = \"whole*\"",
+    "example.toml:39: holds.against: no run is called \"whole*\"; nearest: whole"
+)]
+#[case(
+    "runs = [\"cut-7\"]",
+    "runs = [\"whole\", \"cut-8\"]",
+    "example.toml:45: faults.runs: no run is called \"cut-8\"; nearest: cut-"
+)]
+#[case(
+    "component = \"boundary\"",
+    "component = \"boundry\"",
+    "example.toml:43: unknown component \"boundry\"; nearest: boundary"
+)]
+#[case(
+    "cost = \"c\"",
+    "cost = \"c\"\nneeds = [\"resmue\"]",
+    "example.toml:8: unknown capability \"resmue\"; nearest: resume"
+)]
 fn a_scenario_with_a_mistake_is_one_clear_error(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
     let error =
         Scenario::parse(Path::new("example.toml"), &SCENARIO.replacen(from, to, 1)).unwrap_err().to_string();
