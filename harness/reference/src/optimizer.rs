@@ -42,7 +42,7 @@ fn decay_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
     if parameter.shape.len() > 1 { train.optimizer.decay } else { 0.0 }
 }
 
-/// PyTorch's: added to the norm in the divisor.
+/// Added to the norm in the divisor, as in PyTorch.
 const CLIP_EPS: f64 = 1e-6;
 
 /// Scales all gradients by `max / (norm + 1e-6)`, where that makes them smaller (PyTorch's `clip_grad_norm_`).

@@ -63,7 +63,7 @@ pub struct TooSmall {
     pub room_bytes: u64,
 }
 
-/// A plan or a device that cannot be placed on, whichever devices the plan names.
+/// A request that cannot be placed, because the plan or the program is wrong for every device.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum PlacementError {

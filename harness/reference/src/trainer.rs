@@ -148,7 +148,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
             self.state.cursor = Cursor { epoch: self.state.cursor.epoch + 1, micro_batches: 0 };
             self.state.sampler_epoch += 1;
         }
-        // Fewer samples than one micro-batch per rank make an epoch of nothing, and `while` would not end.
+        // An epoch without a micro-batch, from too few samples per rank, would begin and never end.
         self.shard.micro_batches > 0 && self.state.cursor.epoch < self.plan.data.epochs
     }
 
@@ -194,7 +194,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
     }
 
     fn update(&mut self) -> Result<(), TrainError> {
-        // A copy: clipping must not change the window's own sum, which a resume would find.
+        // A copy: the window keeps its own sum until `after_update` resets it.
         let mut gradients = self.state.window.gradients.clone();
         self.unclipped = Unclipped::of(&gradients);
         (self.parts.update.clip)(&mut gradients, self.plan.train.clip);

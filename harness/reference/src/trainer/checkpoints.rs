@@ -32,7 +32,7 @@ impl<E: Engine> Training<'_, '_, E> {
                 let State { model, parameters, .. } = &mut self.state;
                 (self.parts.adapters.load)(model, parameters, &file, self.plan)
                     .map_err(|problem| CheckpointError::Mismatch { path: found.path.clone(), problem })?;
-                // After the load: an optimizer over the tensors of before would update tensors that the model dropped.
+                // After the load, which decides which parameters there are and which of them are trained.
                 self.state.optimizer = AdamW::over(&self.state.parameters, self.parts.update.optimizes);
             }
         }

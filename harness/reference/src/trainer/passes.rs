@@ -36,7 +36,7 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         let weights = self.state.parameters.leaves::<E>(Some(&self.turn));
         let forwards = forwards(batch, &self.plan.train);
         let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
-        // Activations are at their most here, and again gradients after the backward pass.
+        // Memory peaks here, where all activations are alive, or after the backward pass, where all gradients are.
         self.allowance.check::<E>(&self.device)?;
         let own = (self.parts.window.weights)(&batch.counts);
         let scales = self.scales(own);
