@@ -1,4 +1,4 @@
-//! What a scenario asks of its runs.
+//! Which invariants a scenario requires of its runs.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Expectation {
     /// `family/name`.
     pub invariant: String,
-    /// The runs that it judges: a name, or a prefix and `*`. Absent is every run.
+    /// The runs that it judges: a name, or a prefix and `*`. Defaults to every run.
     #[serde(default = "every")]
     pub runs: String,
-    /// The run that they are held against, for an invariant over pairs.
+    /// The run to compare them with, for an invariant over pairs.
     #[serde(default)]
     pub against: Option<String>,
 }
@@ -20,7 +20,7 @@ fn every() -> String {
     "*".to_owned()
 }
 
-/// True where `pattern` is `name`, or a prefix of it and `*`.
+/// True if `pattern` is `name`, or a prefix of `name` followed by `*`.
 pub fn selects(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),

@@ -1,4 +1,4 @@
-//! Memory that must not grow: what is measured, and what is judged from it.
+//! Memory that must not grow: reading, judging, limiting and estimating it.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,6 @@
-//! Walks a run and another one in step, and finds the first event in which they part.
-//!
-//! Both are streams: nothing is held but the open window and the last state. A resumed segment is laid over the other
-//! run from where the one before it stopped; one that follows a killed segment, from the cursor that it loaded.
+//! Walks two runs in step and finds the first event in which they differ.
+//! Both are streams: only the open window and the last state are in memory. A resumed segment is compared from where
+//! the segment before it stopped. A segment after a killed one is compared from the cursor that it loaded.
 
 use std::path::PathBuf;
 
@@ -41,17 +40,17 @@ impl Scope {
     }
 }
 
-/// How two runs part.
+/// How two runs differ.
 pub(crate) enum Parting {
-    /// Both train, at different places; the other run's.
+    /// Both train, at different places. Holds the other run's place.
     Place(Cursor),
-    /// The run closes its window, the other does not.
+    /// The run closes its window; the other does not.
     Early,
-    /// The other run closes its window, the run does not; how the run's window ends.
+    /// The other run closes its window; the run does not. Holds how the run's window ends.
     Late(Closing),
-    /// The run has an event that the other does not have there; the other's, unless it has ended.
+    /// The run has an event that the other does not have. Holds the other's event, unless it has ended.
     Event(Option<&'static str>),
-    /// The run is done, the other goes on.
+    /// The run is done; the other continues.
     Short,
     /// A field differs.
     Field(Differs),
@@ -66,13 +65,13 @@ pub(crate) struct Held {
 
 /// How a late window ends.
 pub(crate) struct Closing {
-    /// Its last micro-batch, where the run gets so far as an update.
+    /// Its last micro-batch. None if the run ends before the update.
     pub(crate) last: Option<Cursor>,
-    /// Micro-batches trained since the cut, or since the last update where no cut is between.
+    /// Micro-batches trained since the cut, or since the last update if there was no cut.
     pub(crate) holds: u64,
 }
 
-/// The first event in which the run parts from the other.
+/// The first event in which the run differs from the other.
 pub(crate) struct Divergence {
     pub(crate) segment: usize,
     pub(crate) line: Line,
@@ -81,11 +80,11 @@ pub(crate) struct Divergence {
     pub(crate) window: Vec<Held>,
     /// How many of them are from before the last cut.
     pub(crate) before_cut: usize,
-    /// Whether the loaded state says that it has them: the saved window, with the saved gradients.
+    /// Whether the loaded state has the saved window and the saved gradients: then those micro-batches are not lost.
     pub(crate) restored: bool,
 }
 
-/// A loaded state that is not the state that was saved.
+/// A loaded state that differs from the saved one.
 pub(crate) struct Suspect {
     pub(crate) segment: usize,
     pub(crate) line: Line,
@@ -99,17 +98,17 @@ pub(crate) struct Walked {
     pub(crate) suspect: Option<Suspect>,
 }
 
-/// How the figures of the two runs are held against each other.
+/// How the values of the two runs are compared.
 enum Hold<'a> {
     /// Bit for bit, unless a trace says that its trainer is not deterministic.
     Declared { deterministic: bool },
     /// Within the spread of the other run's repeats.
     Within(Spread),
-    /// They are repeats, and their spread is measured.
+    /// The two are repeats, and their spread is being measured.
     Measuring(&'a mut Spread),
 }
 
-/// Walks `run` along `against`: within the spread of its repeats where there are any, else bit for bit.
+/// Compares `run` with `against`: within the spread of the latter's repeats if there are any, otherwise bit for bit.
 pub(crate) fn walk(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -135,7 +134,8 @@ pub(crate) fn walk(
     walk_holding(run, against, scope, hold, sheet)
 }
 
-/// Walks two repeats of one plan and notes how far apart their figures lie; parts only where they do other things.
+/// Compares two repeats of one plan and notes the distances of their values. Only different events count as a
+/// difference.
 pub(crate) fn walk_measuring(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -164,7 +164,7 @@ fn walk_holding(
     Ok(Walked { divergence: None, suspect: walk.suspect })
 }
 
-/// Walks the last segment alone along `against`, from the cursor that it loaded.
+/// Compares only the last segment with `against`, from the cursor that it loaded.
 pub(crate) fn walk_last(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -192,7 +192,7 @@ struct Walk<'a> {
     before_cut: usize,
     /// The place after the last micro-batch.
     next: Option<Cursor>,
-    /// The state that the segment before ended with.
+    /// The state at the end of the segment before.
     saved: Option<State>,
     loaded: Option<Cursor>,
     ended: Option<EndReason>,
@@ -252,7 +252,7 @@ impl<'a> Walk<'a> {
         self.at_end(run, sheet)
     }
 
-    /// The run's next event to compare; on the way it takes in what the others say.
+    /// The run's next event to compare. Events in between set the contract, the cursor and the saved state.
     fn next_of(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Line>, TraceError> {
         while let Some(line) = run.next()? {
             match &line.event {
@@ -296,12 +296,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Brings the other run to where this segment should go on.
+    /// Moves the other run to where this segment should continue.
     fn lay_over(&mut self) -> Result<(), TraceError> {
         let from = match self.ended.take().filter(|reason| *reason != EndReason::Error).and(self.next) {
             Some(next) => next,
             None => {
-                // A segment that died, or ended with an error, may have gone on after its checkpoint.
+                // A segment that died or ended with an error may have trained beyond its checkpoint, so the cursor of
+                // the checkpoint counts and not the last micro-batch.
                 self.other = Stream::of(self.others);
                 self.window.clear();
                 self.before_cut = 0;
@@ -366,7 +367,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Reads on to the run's next update, to say what is really in it.
+    /// Reads to the run's next update, so that the finding can say what is in it.
     fn closing(&self, run: &mut Stream) -> Result<Closing, TraceError> {
         let mut holds = (self.window.len() - self.before_cut) as u64;
         let mut last =
@@ -385,7 +386,7 @@ impl<'a> Walk<'a> {
         Ok(Closing { last: None, holds })
     }
 
-    /// A run that is done leaves nothing to the other.
+    /// If the run is done, the other must have no events left.
     fn at_end(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Divergence>, TraceError> {
         if self.ended != Some(EndReason::Done) {
             return Ok(None);
