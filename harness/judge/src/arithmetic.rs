@@ -1,4 +1,5 @@
 //! The counts and rates that follow from a plan and a contract: micro-batches, updates, open windows, learning rates.
+//!
 //! The judge derives them itself. Nothing here is shared with a trainer, on purpose: a trainer that counted with the
 //! same code would agree with the judge in its errors too.
 
@@ -150,6 +151,7 @@ impl Rates {
 
     /// The rate of update `step`; the first is 1.
     pub fn at(&self, step: u64) -> f64 {
+        // The two conventions differ by one step: whether the scheduler runs before or after the optimizer.
         let taken = match self.first {
             FirstLr::Zero => step.saturating_sub(1),
             FirstLr::Nonzero => step,
@@ -161,6 +163,7 @@ impl Rates {
         if taken < self.warmup {
             return taken as f64 / self.warmup as f64;
         }
+        // At least 1: a schedule that is all warm-up must not divide by zero.
         let fall = self.total.saturating_sub(self.warmup).max(1) as f64;
         let progress = ((taken - self.warmup) as f64 / fall).min(1.0);
         match self.form {

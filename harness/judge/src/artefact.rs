@@ -4,6 +4,7 @@
 //! path ──> contents ──> trainer_state.json ──> events of a trace ──> the invariants over traces ──> outcome
 //!                  └──> tensors, configuration, log ──> the invariants of `artefact/...`  ────────────┘
 //! ```
+//!
 //! What a trace can express becomes trace events and is judged by the invariants over traces. Loading a pickle runs
 //! code, so no pickle is ever opened.
 

@@ -5,6 +5,7 @@
 //! orders differ by at most twice that. In half precision `n u` reaches 1 and the worst case says nothing; there the
 //! probabilistic bound `6 sqrt(n) u` is used (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
 //! 2019), which fails with a probability below 1e-7.
+//!
 //! A bound that is as large as the values themselves would accept any two values. In that case nothing is compared.
 //!
 //! **A gradient.** `n` counts what an element of it is summed over: the positions of the window, and, forward and
@@ -57,6 +58,7 @@ pub fn grown(n: u64, dtype: Dtype, growth: f64) -> Result<f64, Unbounded> {
     let bound = match dtype {
         Dtype::F32 if worst < 1.0 => 2.0 * worst / (1.0 - worst),
         Dtype::F32 => f64::INFINITY,
+        // The worst case grows with n and soon says nothing in 16 bits; the probabilistic bound grows with its root.
         Dtype::F16 | Dtype::Bf16 => 2.0 * SKETCH * (n as f64).sqrt() * unit,
     };
     let bound = growth * bound;

@@ -1,4 +1,5 @@
 //! Verdicts: `broken` over `not judged` over `waived` over `held`.
+//!
 //! Not judged has a reason and is never a pass. An invariant that compared nothing is not judged.
 
 use std::collections::BTreeMap;

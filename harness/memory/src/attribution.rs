@@ -1,4 +1,5 @@
 //! Why a lane grows: which lanes of the run grew with it, which did not, and where.
+//!
 //! A lane is one counter, and each counter counts only its own memory. Growth in one lane and not in another is
 //! therefore between the two: bytes of the process that no counter of the program counts are native; bytes that a pool
 //! has reserved and nothing uses are the pool's.

@@ -1,4 +1,5 @@
 //! Exact lanes: a trainer with flat memory holds the same number of bytes at the same phase of its last two epochs.
+//!
 //! Within an epoch memory varies with ragged batches, evaluations and checkpoints, so each sample is compared with the
 //! one at the same place of the epoch before. There is no limit and no statistics: a counted heap has no noise.
 

@@ -14,6 +14,7 @@
 //! }
 //! # }
 //! ```
+//!
 //! The heap is counted for the whole process, so tests that run in parallel are counted too. Use a test binary with one
 //! test, one test thread (`--test-threads 1`), or one process per test (cargo-nextest).
 
@@ -67,6 +68,7 @@ pub fn flat_over<T>(steps: u64, mut step: impl FnMut(u64) -> T) -> Result<(), Gr
     for number in 0..steps {
         drop(step(number));
         let left = steps - 1 - number;
+        // Only the last half is sampled: the first half is warm-up.
         if left < 2 * quarter {
             let mark = &mut lowest[usize::from(left < quarter)];
             let sample = Sample::take()?;
@@ -142,6 +144,7 @@ impl Sample {
             let blocks = later.heap.blocks as i64 - self.heap.blocks as i64;
             return Err(Growth::Held { what, bytes, blocks });
         }
+        // Only if the heap is flat: heap growth makes the process grow too.
         let native =
             self.rss_bytes.zip(later.rss_bytes).map_or(0, |(before, after)| after.saturating_sub(before));
         if native > NATIVE_SLACK_BYTES { Err(Growth::Native { what, bytes: native }) } else { Ok(()) }

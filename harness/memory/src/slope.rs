@@ -1,39 +1,28 @@
 //! The slope verdict: does memory that persists to the end of a run grow faster than a limit?
-//! There are three answers, so that none is a guess: within if the growth is shown to be below the limit, exceeds if it
-//! is shown to be above, otherwise not judged. What is not growth is removed first, in this order, because each hides
-//! the next:
-//! 1. `fall`: memory that is freed again. Spikes go by a low-water mark, the future minimum over as long as the widest
-//! of them. The
-//!    collapses of a collector are spread over the wait before them; where they are of no one kind, the low-water mark
-//!    bounds the growth from below and the high-water mark from above.
-//! 2. Blocks: 120 medians along the run, so that spread and outliers mean the same in a series of 300 and of 3,000
-//! points.
-//! 3. `jumps` and `recur`: what comes at once and stays. Outliers among the increments (Hampel 1974) leave the series;
-//! those
+//!
+//! There are three answers, so that none is a guess: within if the growth is shown to be below the limit, exceeds if it is
+//! shown to be above, otherwise not judged. What is not growth is removed first, in this order, because each hides the next:
+//!
+//! 1. `fall`: memory that is freed again. Spikes go by a low-water mark, the future minimum over as long as the widest of
+//!    them. The collapses of a collector are spread over the wait before them; where they are of no one kind, the
+//!    low-water mark bounds the growth from below and the high-water mark from above.
+//! 2. Blocks: 120 medians along the run, so that spread and outliers mean the same in a series of 300 and of 3,000 points.
+//! 3. `jumps` and `recur`: what comes at once and stays. Outliers among the increments (Hampel 1974) leave the series; those
 //!    that recur, as a renewal or as a compound Poisson process, add their rate, and one or two are a pool that grew.
-//! 4. `tail`: the slope of what remains, over as long an end of the run as agrees with itself (Goldenshluger and
-//! Nemirovski
-//!    1997), with an error that counts autocorrelated residuals for what they are worth (Santer et al. 2000, Sokal
-//! 1997).
-//! Warm-up, a pool's growth and a held batch are therefore offsets and not slopes. A leak that begins half-way is
-//! judged from where it begins. Growth that begins in the last fifth of a run is seen late or not at all, three stairs
-//! are told
-//! from three growths of a pool by their equal size alone, and memory that wanders further than the limit allows over
-//! the
+//! 4. `tail`: the slope of what remains, over as long an end of the run as agrees with itself (Goldenshluger and Nemirovski
+//!    1997), with an error that counts autocorrelated residuals for what they are worth (Santer et al. 2000, Sokal 1997).
+//!
+//! Warm-up, a pool's growth and a held batch are therefore offsets and not slopes. A leak that begins half-way is judged
+//! from where it begins. Growth that begins in the last fifth of a run is seen late or not at all, three stairs are told
+//! from three growths of a pool by their equal size alone, and memory that wanders further than the limit allows over the
 //! whole run is not judged.
 //!
-//! Error rates, on generated series of 300 to 3,000 points whose growth is 1.5 to 20 times the limit, or below 0.6 of
-//! it,
-//! of five seeds that were not looked at before: of 30,000 from the source by which most constants were set, 33
-//! verdicts
-//! (0.11 %) are wrong and 533 (1.8 %) are none; of 30,000 from a second source, 15 (0.05 %) and 436 (1.5 %). The seed
-//! of
-//! the test that finds none wrong in a thousand is one that has none: about one in a thousand is to be expected. Those
-//! left
-//! are a bounded walk that ends in a rise, a few bursts in 300 points, and a jump in a collector's tooth, which passes
-//! for
-//! a spike. `cargo run --release -p traintrue --example slope_rules` compares simpler rules, and `cargo test --release
-//! -p
+//! Error rates, on generated series of 300 to 3,000 points whose growth is 1.5 to 20 times the limit, or below 0.6 of it,
+//! of five seeds that were not looked at before: of 30,000 from the source by which most constants were set, 33 verdicts
+//! (0.11 %) are wrong and 533 (1.8 %) are none; of 30,000 from a second source, 15 (0.05 %) and 436 (1.5 %). The seed of
+//! the test that finds none wrong in a thousand is one that has none: about one in a thousand is to be expected. Those left
+//! are a bounded walk that ends in a rise, a few bursts in 300 points, and a jump in a collector's tooth, which passes for
+//! a spike. `cargo run --release -p traintrue --example slope_rules` compares simpler rules, and `cargo test --release -p
 //! traintrue --test slope -- --ignored --nocapture` prints the rates by shape.
 
 mod fall;

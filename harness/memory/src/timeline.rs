@@ -62,6 +62,7 @@ impl Timeline {
     pub fn read(trace: &Path, limit: impl Fn(&str) -> Option<BytesPerStep>) -> Result<Self, TraceError> {
         let mut lanes: BTreeMap<String, Vec<Point>> = BTreeMap::new();
         let (mut marks, mut step) = (Vec::new(), 0.0);
+        // Stops at the first line that cannot be read: the course up to there is still worth a chart.
         for line in TraceReader::open(trace)?.map_while(Result::ok) {
             let at = match line.event {
                 Event::Update(it) => {

@@ -6,6 +6,7 @@ use std::fs;
 use traintrue_protocol::lanes::process::{Identity, Process, Unlisted};
 
 /// The descendants of one process, without the process itself.
+///
 /// If that process is a subreaper, orphans become its children and stay in the tree. Otherwise they leave it.
 #[derive(Debug)]
 pub struct Tree {
@@ -22,9 +23,11 @@ impl Tree {
     }
 
     /// Adds new descendants and drops those that ended.
+    ///
     /// The kernel's list of children may omit a child while a sibling ends, so a known process stays until it has ended
     /// itself.
     pub fn refresh(&mut self) {
+        // The kernel reuses pids, so the start time decides whether it is the same process.
         let began = |known: &Identity, now: &Identity| known.began == now.began;
         let mut still: BTreeMap<i32, Identity> = BTreeMap::new();
         for (pid, known) in &self.known {

@@ -105,8 +105,10 @@ pub enum WatchError {
 }
 
 /// Runs a command and watches it until it ends.
+///
 /// For a process that does nothing else: it catches the signals of this process, and takes all later children of this
 /// process for the command's.
+///
 /// When the command ends by itself, processes that it leaves behind stay alive. When the watcher stops the command, it
 /// stops all of them.
 pub fn watch(request: &Request, observer: &mut dyn Observer) -> Result<Watched, WatchError> {

@@ -105,6 +105,8 @@ fn pickles(left: &Left, judged: &mut Judged) {
     }
     let named = left.contents.pickles.join(", ");
     let why = format!("not judged: {named}: loading a pickle runs code, so traintrue never opens one");
+    // Pickled weights mean that the main content is not judged. A pickled optimizer beside safetensors is normal and
+    // only a note.
     if left.contents.weights_pickled() {
         judged.tally.cannot_judge(why);
     } else {
@@ -119,6 +121,7 @@ fn of_state(state: &TrainerState, given: &Given, judged: &mut Judged) -> Result<
         judged.by(&best::RULE, &state.path, |sheet| best::judge(state, it, sheet));
     }
     let plan = given.plan(state)?;
+    // The log does not say which convention it follows, so it is inferred.
     let contract = Contract { first_lr: state.first_lr(&plan), ..Contract::default() };
     let opening = Opening { plan: &plan, contract: &contract };
     for (rule, mut sheet) in imported(&[&finite::RULE, &schedule::RULE], &opening, &state.events()) {
@@ -154,6 +157,7 @@ fn curve(
         judged.tally.cannot_judge(format!("{name}: the log has no learning_rate"));
         return false;
     }
+    // Taking the finding back avoids a false accusation: skipped updates give exactly this picture.
     if state.scaled && sheet.broken.take().is_some() {
         judged.tally.cannot_judge(format!(
             "{name}: the learning rates do not follow the schedule, but the run had a loss scaler: each update that it \
@@ -175,6 +179,7 @@ fn of_an_adapter(it: &Adapter, config: &Path, judged: &mut Judged) {
     judged.by(&targets::MODULES_TO_SAVE, path, |sheet| targets::modules_to_save(it, config, sheet));
     let whole = |tensor: &super::Tensor| it.is_saved_whole(&tensor.name);
     judged.by(&tensors::ZERO, path, |sheet| tensors::zero(&it.file, whole, sheet));
+    // Other methods have other tensors, which these rules would call wrong.
     if it.config.peft_type != "LORA" {
         let kind = &it.config.peft_type;
         return judged
@@ -195,6 +200,7 @@ fn of_pair(later: &Left, earlier: &Left, judged: &mut Judged) -> Result<(), Arte
         |what| ArtefactError::Unlike { later: later.path.clone(), earlier: earlier.path.clone(), what };
     let weights = (later.weights(), earlier.weights());
     match (&later.state, &earlier.state) {
+        // A swapped order would turn every rule about progress around.
         (Some(is), Some(was)) if is.global_step <= was.global_step => {
             return Err(ArtefactError::Order {
                 later: later.path.clone(),

@@ -1,4 +1,5 @@
 //! Invariants over files that a run has left behind: its log, its adapters, its weights.
+//!
 //! They judge only these files; no scenario asks for them.
 
 pub(crate) mod adapter;

@@ -121,6 +121,7 @@ pub fn judge_all(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
 fn usual_limit(recording: &Recording, held: Held<'_>) -> BytesPerStep {
     let listed =
         held.limits.zip(recording.run.as_ref()).into_iter().flat_map(|(limits, run)| limits.of_run(run));
+    // A limit on a count says nothing about bytes.
     let listed = listed.filter(|limit| unit(&limit.lane) == "bytes").filter_map(|limit| limit.max_slope);
     let most = listed.chain(held.max_slope).map(|limit| limit.0).fold(0.0, f64::max);
     BytesPerStep(most)
@@ -248,6 +249,7 @@ impl Judged {
             let same = format!("the same {unit} at all {} phases of the last two epochs", found.compared);
             match self.verdict {
                 SlopeVerdict::NotJudged => (self.verdict, self.reason) = (SlopeVerdict::Within, same),
+                // Equal epochs do not outvote a slope that exceeds: the two epochs may both be in a plateau.
                 _ => self.reason = format!("{same}; {}", self.reason),
             }
             self.further_steps = None;

@@ -11,6 +11,7 @@
 //! max_peak = "256MiB"
 //! baseline = { slope_bytes_per_step = 12.5, peak_bytes = 98304000 }
 //! ```
+//!
 //! People write the limits. `accept` writes the baselines and leaves the rest of the file as it is.
 
 use std::collections::BTreeSet;
@@ -155,6 +156,7 @@ impl Limits {
             let Some(limit) = judged.run.as_ref().and_then(|run| self.find(run, &judged.lane)) else {
                 continue;
             };
+            // The document keeps comments and order, so the entry is edited in place.
             let at = self.limits.iter().position(|other| other.key() == limit.key());
             let Some(table) = at.and_then(|at| tables.get_mut(at)) else { continue };
             if judged.steps == 0 {

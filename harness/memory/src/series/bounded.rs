@@ -1,4 +1,5 @@
 //! A lane of any length in bounded memory: the minimum and the maximum of each stretch of rows.
+//!
 //! A slope is judged by the minima and a peak by the maxima, so neither is lost.
 
 use super::Point;

@@ -1,5 +1,6 @@
 //! A recording as a CSV, read and written: a `step` column, then one or more lanes in plain bytes; an empty cell is a
 //! missing sample.
+//!
 //! A column named `epoch` is not a lane: it gives the epoch of each row.
 
 use std::collections::BTreeMap;

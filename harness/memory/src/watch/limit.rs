@@ -79,6 +79,7 @@ impl Limit {
 
     /// Whether the command must be killed: it got SIGTERM at `asked` and has not ended in time, or keeps growing.
     pub fn overdue(&self, asked: Instant, held_bytes: u64, available: Option<Bytes>) -> bool {
+        // Half of the threshold: the command may need some memory to save and end.
         let left = |least: u64| available.is_some_and(|left| left.0 < least / 2);
         asked.elapsed() >= self.grace
             || held_bytes >= self.max.0.saturating_add(self.max.0 / BEYOND)

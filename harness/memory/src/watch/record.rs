@@ -42,6 +42,7 @@ impl Record {
     /// Adds a sample that was taken after `step`, if a step has been seen.
     pub fn add(&mut self, sample: Sample, step: Option<u64>) {
         self.by_second.add(sample.seconds, sample.bytes);
+        // Several samples within one step would give the slope points with equal steps.
         let new_step = step.filter(|_| step > self.step());
         if let Some(step) = new_step {
             self.by_step.add(step as f64, sample.bytes);

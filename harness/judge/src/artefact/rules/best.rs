@@ -72,6 +72,7 @@ fn better(state: &TrainerState, best: f64, at: &Entry, name: &str, sheet: &mut S
     let (lower, higher) =
         (others.iter().find(|(_, figure)| *figure < best), others.iter().find(|(_, figure)| *figure > best));
     let loss = name.ends_with("loss");
+    // Without knowing the direction, only a value that is neither the lowest nor the highest is wrong.
     let wrong = if loss { lower } else { lower.and(higher) };
     sheet.check_at(
         wrong.is_none(),

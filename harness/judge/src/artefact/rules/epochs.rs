@@ -135,6 +135,7 @@ impl Loop {
 fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sheet) {
     let it = Loop::of(micro_batches, given);
     let places = places(state);
+    // A log with only two decimals throughout is taken for an older release's.
     let rounded = places.iter().all(|(.., epoch)| (epoch * 100.0 - (epoch * 100.0).round()).abs() < 1e-9);
     let tolerance = if rounded { ROUNDED } else { 1e-6 };
     let fits = |tail, step, epoch: f64| (it.epoch_at(tail, step) - epoch).abs() <= tolerance;
@@ -186,6 +187,7 @@ fn total_cause(given: &Given, epochs: f64, updates: u64, max_steps: u64) -> Stri
     let asked = |updates: u64| (epochs * updates as f64).ceil() as u64;
     let window = given.accumulation.unwrap_or(1).max(1);
     let micro_batches = given.micro_batches.unwrap_or(updates.saturating_mul(window));
+    // The more specific mistakes come first: several can give the same total.
     let known = [
         (
             asked(updates.saturating_sub(1)),
@@ -281,7 +283,7 @@ mod tests {
             entry["epoch"] = json!(entry["step"].as_f64().unwrap() * 4.0 / 19.0);
         }
         it["epoch"] = json!(40.0 / 19.0);
-    }, given(19, 4, 3.0), "carried into the next, as older releases of the transformers library do")]
+    }, given(19, 4, 3.0), "carried into the next epoch, as in older releases of transformers")]
     #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it counts micro-batches")]
     #[case::total_divided_twice(|it: &mut Value| it["max_steps"] = json!(10), given(20, 4, 8.0), "divided by the accumulation twice")]
     #[case::total_without_tails(|it: &mut Value| it["max_steps"] = json!(12), Given { epochs: Some(3.0), ..Given::default() }, "max_steps 15: 3 epochs of 5 updates, found 12: the total is wrong: it leaves out the update")]

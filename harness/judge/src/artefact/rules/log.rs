@@ -92,6 +92,7 @@ fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
     }
     let mut logged = training.iter().filter(|it| it.step % every == 0).peekable();
     for step in (every..=state.global_step).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
+        // Walks both lists once: a log can have millions of entries.
         while logged.next_if(|it| it.step < step).is_some() {}
         let next = logged.peek().copied().or(training.last());
         let line = next.map_or(0, |it| it.line);
@@ -102,6 +103,7 @@ fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
             component: Component::Log,
             cause: "updates are missing from the log: it was truncated, or logging_steps changed during the run".into(),
         });
+        // One gap is enough for a finding; the next entries would only repeat it.
         if !there {
             return;
         }

@@ -86,6 +86,7 @@ pub(crate) fn moves(
     let (mut trained, mut unknown, mut still) = (0_u64, 0_u64, 0_u64);
     let both = later.tensors.iter().filter_map(|is| Some((is, earlier.find(&is.name)?)));
     for (is, was) in both {
+        // Digests and not values: the earlier file need not be in memory.
         let moved = is.digest != was.digest;
         match role(is) {
             Role::Trained => {

@@ -47,6 +47,7 @@ pub(crate) fn targets(adapter: &Adapter, sheet: &mut Sheet) {
     let mut unknown = false;
     for tensor in &adapter.file.tensors {
         match config.explains(&tensor.name) {
+            // An unknown pattern must not accuse a tensor that PEFT itself would accept.
             Explained::Unknown => unknown = true,
             explained => {
                 sheet.tensor(explained == Explained::Yes, &tensor.name, || Difference {
@@ -167,7 +168,7 @@ mod tests {
     #[case::target(|config: &mut Value, _: &mut Vec<Written>| config["target_modules"] = json!(["q_proj", "v_proj", "o_proj"]), "o_proj: expected an adapted module")]
     #[case::not_a_target(|config: &mut Value, _: &mut Vec<Written>| config["target_modules"] = json!(["q_proj"]), "layers.0.v_proj.lora_A.weight: expected a tensor of a")]
     #[case::prefix(|_: &mut Value, it: &mut Vec<Written>| rename(it, "base_model.model.", ""), "a tensor that the \
-        configuration does not name: PEFT leaves it out")]
+        configuration does not name: PEFT ignores")]
     #[case::adapters_name(|_: &mut Value, it: &mut Vec<Written>| rename(it, "lora_A.weight", "lora_A.default.weight"), "lora_A.default.weight: expected a tensor")]
     #[case::head(|config: &mut Value, _: &mut Vec<Written>| config["modules_to_save"] = Value::Null, "projection.bias: expected a tensor of a target module")]
     #[case::pattern(|config: &mut Value, _: &mut Vec<Written>| config["alpha_pattern"] = json!({"k_proj": 4}), "k_proj: expected an adapted module that it matches")]

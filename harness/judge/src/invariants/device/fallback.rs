@@ -93,6 +93,7 @@ impl Fallback<'_> {
         };
         for lane in LANES {
             let held = |memory: &Memory| memory.lanes.get(lane.name()).copied().flatten();
+            // A lane that the trainer does not have is skipped: not every device is measured.
             let (Some(before), Some(after)) = (held(first), held(it)) else { continue };
             sheet.check(after <= before.saturating_add(WORDS_BYTES), line, || Difference {
                 expected: format!("at most {before} B of {lane}, as before the device was tried"),

@@ -52,6 +52,7 @@ impl ByType {
 
     fn oom(&mut self, it: &Oom, line: &Line, sheet: &mut Sheet) {
         self.seen = true;
+        // Each device adaptation moves on to the plan's next device, which has another budget.
         let may_hold = self.devices.get(self.given_up).and_then(|choice| choice.budget_bytes).unwrap_or(0);
         sheet.check(it.requested_bytes > may_hold, line, || Difference {
             expected: format!("a request for more than {may_hold} B on {}", it.device),
@@ -94,6 +95,7 @@ fn leaves(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         sheet.missing("process after the one that ran out of memory");
         return Ok(());
     };
+    // Only the last save counts: earlier ones may have been removed.
     let (mut saved, mut oom, mut ended) = (None, false, None);
     let mut stream = Stream::of(std::slice::from_ref(first));
     while let Some(line) = stream.next()? {

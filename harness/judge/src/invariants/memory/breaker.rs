@@ -118,10 +118,12 @@ impl Breaker {
     }
 
     fn adapted(&mut self, it: &Adapted, line: &Line, sheet: &mut Sheet) {
+        // Growing back is a recovery with rules of its own.
         let grows = it.batches().is_some_and(|(from, to)| to > from);
         if grows {
             return self.recovered(it, line, sheet);
         }
+        // An adaptation answers the peak, so the next micro-batch may follow.
         let (peak, limit) = (self.peak_bytes.take(), self.limit_bytes);
         sheet.check(peak.is_some_and(|peak| peak > limit), line, || Difference {
             expected: format!("no adaptation below {limit} B"),
@@ -133,6 +135,7 @@ impl Breaker {
         match it.batches() {
             Some(batches) => self.halved(batches, it, line, sheet),
             None => {
+                // Caches need to be released only once per run before the batch may shrink.
                 self.released = true;
                 self.due_bytes =
                     it.from.as_u64().zip(it.to.as_u64()).map(|(from, to)| from.saturating_sub(to));
@@ -188,6 +191,7 @@ impl Breaker {
     fn trains_on(&mut self, line: &Line, sheet: &mut Sheet) {
         let Some(peak) = self.peak_bytes.take() else { return };
         let limit = self.limit_bytes;
+        // The peak is still unanswered: an adaptation would have taken it.
         sheet.check(peak <= limit.saturating_add(SLACK_BYTES), line, || Difference {
             expected: format!("an adaptation before the next micro-batch, after a peak of {peak} B"),
             actual: format!("no adaptation, and the limit is {limit} B"),
@@ -199,6 +203,7 @@ impl Breaker {
     fn ends(&mut self, it: &End, line: &Line, sheet: &mut Sheet) {
         let stopped = it.reason == EndReason::MemoryLimit;
         let peak = self.peak_bytes.take().unwrap_or(0);
+        // All three must hold: still above the limit, nothing left to halve, and nothing lost.
         let last_resort = peak > self.limit_bytes && self.now.0 == 1 && self.saved == Some(self.step);
         sheet.check(!stopped || last_resort, line, || Difference {
             expected: "memory-limit only at one sample per micro-batch, with a checkpoint of the last update"
@@ -314,7 +319,7 @@ mod tests {
     #[case::batch_first(vec![Update(OVER, HEAP), Batch(8, 4, 4)], "before any cache is released")]
     #[case::kept(vec![Update(OVER, HEAP), Released(CACHE, HEAP)], "referenced elsewhere")]
     #[case::not_doubled(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Batch(8, 4, 2)], "another size")]
-    #[case::gave_up_early(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Saved, GivesUp], "gives up")]
+    #[case::gave_up_early(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Saved, GivesUp], "the run stops while")]
     #[case::unasked_way_back(
         vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Batch(8, 4, 4), Update(UNDER, HEAP), Batch(4, 8, 2)],
         "the micro-batch grows"

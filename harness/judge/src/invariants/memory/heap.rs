@@ -44,6 +44,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         sheet.missing(Lane::HeapBytes.name());
         return Ok(());
     }
+    // The first epoch allocates buffers once, so it is left out.
     let warm: Vec<&Seen> = seen.iter().filter(|seen| seen.epoch > 0).collect();
     // Evaluations and checkpoints need not come at the same places of two epochs; updates do.
     let updates = warm.iter().filter(|seen| seen.at == Boundary::Update);
@@ -115,6 +116,7 @@ fn describe(seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
 }
 
 /// The boundary after which the heap grows most, as a component and in words.
+///
 /// From update to update the heap grows by what an update keeps, and by more if an evaluation, a checkpoint or an
 /// epoch's edge is between them. What a boundary allocates only for itself is freed by the next update.
 fn main_leak(seen: &[&Seen]) -> (Component, &'static str) {
@@ -135,6 +137,8 @@ fn main_leak(seen: &[&Seen]) -> (Component, &'static str) {
     }
     let pairs: i64 = grown.values().map(|(pairs, _)| pairs).sum();
     let (plain, bytes) = grown.remove(&EACH_UPDATE).unwrap_or_default();
+    // Growth that happens at every update also happens between two updates with an epoch's edge in between, so it is
+    // subtracted there.
     let an_update = bytes.checked_div(plain).unwrap_or(0);
     let others = grown.into_iter().map(|(name, (pairs, bytes))| (bytes - an_update * pairs, name));
     let most = others.chain([(an_update * pairs, EACH_UPDATE)]).max();

@@ -38,6 +38,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     for lane in LANES {
         let held = held(run, lane)?;
         let Some(((_, baseline), later)) = held.unloaded.split_first() else { continue };
+        // The first unload is the baseline, because the first model also allocates what stays for good.
         if later.is_empty() {
             sheet.cannot("only one model was unloaded; the comparison needs two");
         } else if !held.loaded.iter().any(|bytes| bytes > baseline) {

@@ -109,6 +109,7 @@ impl Probes {
     }
 
     fn probe(&mut self, it: &Probe, line: &Line, sheet: &mut Sheet) {
+        // Probes of other families are for other rules.
         let Some(asked) = self.asked.get(&it.name) else {
             return;
         };
@@ -119,6 +120,7 @@ impl Probes {
             component: self.family.component,
             cause: "the probe does not give one row per sample".into(),
         });
+        // An empty row's loss is judged on its own: all probes could agree on a wrong value.
         self.empty_rows(it, asked, line, sheet);
         let first = self.first.iter().find_map(|(at, first)| {
             let other =
@@ -150,6 +152,7 @@ impl Probes {
         let Some(bound) = sheet.comparable(bound::between(terms, pair.as_asked.dtype)) else { return };
         let tolerance = Tolerance::Relative(bound);
         for (id, row) in pair.as_asked.samples.iter().zip(&pair.it.rows) {
+            // Probes of one family may hold different samples in a different order; only common samples are compared.
             let Some(at) = pair.asked.samples.iter().position(|other| other == id) else {
                 continue;
             };
@@ -161,6 +164,7 @@ impl Probes {
                 self.breaks(found.expected, found.actual, &pair, line, sheet);
             }
         }
+        // A gradient is a sum over all rows, so it is comparable only if both hold the same samples with tokens.
         if pair.asked.filled == pair.as_asked.filled {
             self.gradients(&pair, line, sheet);
         }
@@ -178,6 +182,7 @@ impl Probes {
                 std::iter::once(norm).chain(values.map(|(a, b)| (bound::sketch(bound), *a, *b, "sketch")))
             {
                 sheet.compared += 1;
+                // Two values that are not finite belong to finite/everywhere, which reports them once.
                 let close = (first.0 - found.0).abs() <= bound || (!first.is_finite() && !found.is_finite());
                 if !close {
                     let bound = Number(bound);

@@ -1,4 +1,5 @@
 //! `protocol/answers`: a process answers its plan with a trace, and ends.
+//!
 //! The only invariant over what the harness observes of a process besides its trace.
 
 use serde_json::Value;

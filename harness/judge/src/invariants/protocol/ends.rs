@@ -84,7 +84,7 @@ impl Ends {
             Edge::End => {
                 let next = Cursor { epoch: it.epoch.saturating_add(1), micro_batches: 0 };
                 // A checkpoint of an epoch's last update is saved before that epoch's end event, so the event may come
-                // after the load.
+                // after the load. Only before the first micro-batch: later on, a second end of the epoch is an error.
                 let late = !self.trained && !self.open && due == next;
                 sheet.check(late || (self.open && self.counts.settle(due) == next), line, || Difference {
                     expected: format!("{} next", Place::from(due)),
@@ -108,11 +108,14 @@ impl Ends {
                 if !self.edges_seen && !self.open {
                     sheet.missing("epoch events");
                 }
+                // A trace without epoch events cannot show the edge, so the end of one epoch counts as the beginning
+                // of the next.
                 let due = if self.edges_seen { due } else { self.counts.settle(due) };
                 let begun = self.open || !self.edges_seen;
                 sheet.check(begun && due == here, line, || out_of_step(due, here, self.trained));
             }
         }
+        // Continues from the trace's own place, so that one gap gives one finding.
         self.due = Some(Cursor { micro_batches: it.index.saturating_add(1), ..here });
         (self.open, self.trained) = (true, true);
     }
@@ -153,6 +156,7 @@ impl TraceRule for Ends {
             Some(stop) => ("stopped", self.counts.settle(stop)),
             None => ("done", done),
         };
+        // A run may stop early for memory only if the plan sets a limit.
         let reason_fits = match end.reason {
             EndReason::Done => place == done,
             EndReason::Stopped => self.stop.is_some(),
@@ -181,9 +185,9 @@ fn out_of_step(due: Cursor, here: Cursor, trained: bool) -> Difference {
     let cause = match (due == here, here > due) {
         (true, _) => "a micro-batch comes before its epoch has begun".to_owned(),
         (_, true) => {
-            format!("the micro-batches from {} to {} are skipped", Place::from(due), Place::from(here))
+            format!("the micro-batches from {} until {} are skipped", Place::from(due), Place::from(here))
         }
-        _ => format!("the micro-batches from {} to {} are repeated", Place::from(here), Place::from(due)),
+        _ => format!("the micro-batches from {} until {} are repeated", Place::from(here), Place::from(due)),
     };
     Difference {
         expected: Place::from(due).to_string(),
@@ -220,11 +224,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::skipped(|events: &mut Vec<Event>| { events.remove(batch_index(events, 3)); }, "protocol", "was skipped")]
+    #[case::skipped(|events: &mut Vec<Event>| { events.remove(batch_index(events, 3)); }, "protocol", "are skipped")]
     #[case::repeated(|events: &mut Vec<Event>| {
         let at = batch_index(events, 3);
         events.insert(at, events[at].clone());
-    }, "protocol", "is repeated")]
+    }, "protocol", "are repeated")]
     #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
     #[case::error(|events: &mut Vec<Event>| {
         events.pop();

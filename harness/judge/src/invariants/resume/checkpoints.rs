@@ -133,6 +133,7 @@ impl Start {
 }
 
 fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    // The segment before the last was killed; the last one is the start that is judged.
     let [.., dying, _] = run.segments.as_slice() else {
         sheet.missing("segment that died and one after it");
         return Ok(());
@@ -141,6 +142,7 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
         sheet.missing("loaded state");
         return Ok(());
     };
+    // A leftover temporary folder is fine. A checkpoint that passes for complete and is damaged is not.
     start.check(start.damaged.is_empty(), sheet, || {
         let cause = "the crash left a checkpoint that claims to be complete but is not: check the order of sync, \
                      manifest and rename";
@@ -151,6 +153,7 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
     };
     let (old, new) = saves(dying)?;
     if let Some(old) = old.or(end_of(&run.segments[..run.segments.len() - 2])?.map(|state| state.step)) {
+        // The save that was due when the process was killed: the next multiple of save_every.
         let new = new.map_or(old, |every| (old / every).saturating_add(1).saturating_mul(every));
         start.check(loaded.step == old || loaded.step == new, sheet, || {
             let cause = "a finished save was lost, or an unfinished one is taken for complete".into();
@@ -218,6 +221,7 @@ fn reference(
     loaded: &State,
 ) -> Result<Option<State>, TraceError> {
     let counts = start.counts();
+    // Two states are of one place only if step and cursor agree: an epoch's edge has two names.
     let place = |state: &State| (state.step, state.cursor.map(|cursor| counts.settle(cursor)));
     for segment in &run.segments[..start.segment] {
         let ended = |state: &State| state.at == Moment::End && place(state) == place(loaded);
@@ -234,6 +238,8 @@ fn reference(
 /// gradients can still be measured, and before the evaluation that follows.
 fn after_update(state: State, loaded: &State, counts: Counts) -> State {
     State {
+        // These fields may legitimately differ between the two moments, so they are taken from the loaded state or
+        // derived.
         window: state.cursor.map(|cursor| counts.open_window(cursor)),
         window_digest: loaded.window_digest.clone(),
         best: loaded.best,
@@ -286,8 +292,7 @@ mod tests {
     }
 
     /// A run that stops at micro-batch 2, goes on saving at every update, dies at micro-batch 6, and starts from
-    /// `from`.
-    /// Update 1 is after micro-batch 3 and update 2 after 6; the save of update 1 is finished.
+    /// `from`. Update 1 is after micro-batch 3 and update 2 after 6; the save of update 1 is finished.
     fn died(from: Cursor) -> Vec<Vec<Event>> {
         let mut plan = plan();
         plan.save_every = Some(1);

@@ -37,6 +37,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         }
         return Ok(());
     };
+    // Place and window first: if samples or boundaries differ, every later value differs as a consequence.
     let structural = match (&divergence.parting, &divergence.line.event) {
         (Parting::Field(differs), Event::MicroBatch(it)) if differs.field == "samples" => {
             Some(order(it, differs, against)?)
@@ -46,6 +47,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     };
     match (structural, suspect) {
         (Some(difference), _) => report(&divergence, difference, sheet),
+        // A wrong loaded state explains a wrong value at the seam, and the finding names the field.
         (None, Some(suspect)) => loaded(&suspect, sheet),
         (None, None) => report(&divergence, value(&divergence), sheet),
     }
@@ -110,12 +112,13 @@ fn place(due: Cursor, it: &MicroBatch) -> Difference {
         component: Component::Cursor,
         cause: if here > due {
             format!(
-                "the resumed run skips the micro-batches from {due_name} to {here_name}: check the data loader's \
+                "the resumed run skips the micro-batches from {due_name} until {here_name}: check the data loader's \
                  offset after the resume"
             )
         } else {
             format!(
-                "the resumed run trains again from {here_name} to {due_name}: check the data loader's offset after the \
+                "the resumed run trains again from {here_name} until {due_name}: check the data loader's offset after \
+                 the \
                  resume"
             )
         },
@@ -130,6 +133,7 @@ fn next_place(divergence: &Divergence) -> String {
 }
 
 fn late(divergence: &Divergence, closing: &Closing) -> Difference {
+    // The last micro-batch in the window is the one too many. The update was due after the one before it.
     let due = divergence.window.iter().rev().nth(1).map(|held| Place::from(held.place));
     Difference {
         expected: due.map_or("an update before this micro-batch".into(), |due| format!("an update after {due}")),
@@ -150,6 +154,7 @@ fn late(divergence: &Divergence, closing: &Closing) -> Difference {
 
 /// Names the micro-batches from before the cut that an update leaves out.
 fn lost(divergence: &Divergence) -> Option<String> {
+    // Micro-batches from before the cut are lost only if the loaded state does not have them.
     let before = divergence.window.get(..divergence.before_cut).filter(|_| !divergence.restored)?;
     let (first, last) = (before.first()?, before.last()?);
     Some(format!(
@@ -164,6 +169,7 @@ fn lost(divergence: &Divergence) -> Option<String> {
 /// Other samples at the right place. Where the uninterrupted run has them tells an offset from another order.
 fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Difference, TraceError> {
     let found = places_of(it.samples.as_deref().unwrap_or_default(), against)?;
+    // The same place in another epoch means a replayed order; another place means a wrong offset.
     let replayed = found.iter().find(|at| at.micro_batches == it.index && at.epoch != it.epoch);
     let shifted = found.iter().find(|at| at.epoch == it.epoch).or(found.first());
     let (component, cause) = match (replayed, shifted) {
@@ -198,6 +204,7 @@ fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Di
 }
 
 fn places_of(samples: &[u64], run: &RunEvidence) -> Result<Vec<Cursor>, TraceError> {
+    // Small batches can repeat; a few places are enough to recognise a pattern.
     const ENOUGH: usize = 8;
     let mut stream = Stream::of(&run.segments);
     let mut places = Vec::new();
@@ -246,6 +253,7 @@ fn value(divergence: &Divergence) -> Difference {
             Component::Schedule,
             "the scheduler continues from another step: check that its state is restored",
         ),
+        // If the window crosses the cut, its saved gradients are the first suspect; otherwise the loss scaling is.
         (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => (
             Component::Window,
             "the window began before the cut and its gradient differs: check that the saved gradients are restored",

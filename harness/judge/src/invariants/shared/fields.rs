@@ -161,6 +161,7 @@ impl Fields<'_> {
     }
 
     fn number(&mut self, field: &'static str, run: Number, against: Number) {
+        // NaN equals NaN bit for bit, but a run that lost its values must not pass because another run lost them too.
         self.note(run.is_finite(), field, false, || ("a finite number".into(), plain(&run)));
         self.figures(field, &[run], &[against]);
     }
@@ -213,6 +214,7 @@ impl Fields<'_> {
         self.given("targets", targets, &against.targets);
         self.same("lr", lr, &against.lr);
         self.same("applied", applied, &against.applied);
+        // A skipped update has gradients that overflowed; their norms are not comparable.
         if *applied {
             self.given_number("grad_norm", *grad_norm, against.grad_norm);
             self.given_number("clipped_norm", *clipped_norm, against.clipped_norm);
@@ -257,6 +259,7 @@ impl Fields<'_> {
             scaler,
             ema,
         } = run;
+        // The end of an epoch and the beginning of the next are one place with two names.
         let settle = |cursor: Cursor| self.counts.map_or(cursor, |counts| counts.settle(cursor));
         let cursors = (cursor.map(settle), against.cursor.map(settle));
         self.given("cursor", &cursors.0, &cursors.1);
@@ -300,6 +303,7 @@ impl Fields<'_> {
             if with_moments {
                 self.value("moments", moments, &against.moments);
             }
+            // The field alone does not say which tensor differs.
             if named && let Some(differs) = &mut self.differs {
                 differs.expected = format!("{}: {}", against.name, differs.expected);
                 differs.actual = format!("{}: {}", run.name, differs.actual);
@@ -317,6 +321,7 @@ impl Fields<'_> {
             self.figures("logits", logits, &against.logits);
             self.figures("head", head, &against.head);
         }
+        // Probe gradients are compared as a whole: padding and row rules judge them within bounds.
         self.value("gradients", gradients, &against.gradients);
     }
 }

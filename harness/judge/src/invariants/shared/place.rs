@@ -8,6 +8,7 @@ use traintrue_protocol::trace::event::{CheckpointEdge, Cursor};
 use traintrue_protocol::vocabulary::Moment;
 
 /// The place of a trace's first micro-batch, as far as the lines read so far give it.
+///
 /// A fresh run, or one that loads only weights, begins at the first micro-batch. A resumed run begins at the cursor of
 /// its loaded state or, without one, of the checkpoint that it loaded.
 pub(crate) struct Beginning {

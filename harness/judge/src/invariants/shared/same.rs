@@ -1,4 +1,5 @@
 //! Walks two runs in step and finds the first event in which they differ.
+//!
 //! Both are streams: only the open window and the last state are in memory. A resumed segment is compared from where
 //! the segment before it stopped. A segment after a killed one is compared from the cursor that it loaded.
 
@@ -142,6 +143,7 @@ pub(crate) fn walk_measuring(
     scope: Scope,
     spread: &mut Spread,
 ) -> Result<Option<Divergence>, TraceError> {
+    // A spread is no verdict, so the comparisons go to a sheet that is thrown away.
     let walked = walk_holding(run, against, scope, Hold::Measuring(spread), &mut Sheet::default())?;
     Ok(walked.divergence)
 }
@@ -155,6 +157,8 @@ fn walk_holding(
 ) -> Result<Walked, TraceError> {
     let mut walk = Walk::new(&against.segments, scope, hold);
     for (index, segment) in run.segments.iter().enumerate() {
+        // The walk keeps its window and its place across segments: a window may begin before a cut and close after
+        // it.
         walk.begin(index);
         let divergence = walk.segment(&mut Stream::of(std::slice::from_ref(segment)), sheet)?;
         if divergence.is_some() {
@@ -229,6 +233,8 @@ impl<'a> Walk<'a> {
     }
 
     fn segment(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Divergence>, TraceError> {
+        // The first segment begins where the other run does. Later ones wait for their first event, because only then
+        // is the loaded cursor known.
         let mut laid = self.segment == 0;
         while let Some(line) = self.next_of(run, sheet)? {
             if !laid {
@@ -236,11 +242,13 @@ impl<'a> Walk<'a> {
                 laid = true;
             }
             let scope = self.scope;
+            // Both runs advance by one event at a time, so the first pair that differs is the first difference.
             let other = self.other.next_where(|event| scope.takes(event))?;
             let parting = self.compare(&line, other.as_ref(), sheet);
             if let Some(parting) = parting {
                 return Ok(Some(self.diverge(line, parting, run)?));
             }
+            // An update closes the window: what was lost before it cannot explain a later difference.
             if matches!(line.event, Event::Update(_)) {
                 self.window.clear();
                 self.before_cut = 0;
@@ -258,6 +266,8 @@ impl<'a> Walk<'a> {
             match &line.event {
                 Event::Run(it) => {
                     if let Hold::Declared { deterministic } = &mut self.hold {
+                        // Any segment may declare that the trainer is not deterministic, for example on another
+                        // device.
                         *deterministic &= it.contract.deterministic;
                     }
                     self.counts = Some(Counts::of(&it.plan, &it.contract));
@@ -273,6 +283,7 @@ impl<'a> Walk<'a> {
                 Event::State(it) if it.at == Moment::End => self.saved = Some(State::clone(it)),
                 Event::End(it) => {
                     self.ended = Some(it.reason);
+                    // The end event goes back to the stream: the finding of a run that ends too early points to it.
                     run.hold(line);
                     return Ok(None);
                 }
@@ -289,6 +300,8 @@ impl<'a> Walk<'a> {
         let (Some(saved), Some(counts)) = (self.saved.take(), self.counts) else {
             return;
         };
+        // A window digest tells restored gradients from lost ones. Without this check a correct resume would be
+        // blamed for the window.
         self.restored = (saved.window, &saved.window_digest) == (loaded.window, &loaded.window_digest);
         let differs = fields::compare_states(loaded, &saved, counts, sheet);
         if let Some(differs) = differs.filter(|_| self.suspect.is_none()) {
@@ -309,6 +322,7 @@ impl<'a> Walk<'a> {
                 self.loaded.unwrap_or(Cursor { epoch: 0, micro_batches: 0 })
             }
         };
+        // Skips by place and not by number of events: the other run may evaluate or save at other places.
         let due = self.other.next_where(|event| {
             matches!(event, Event::MicroBatch(it) if (it.epoch, it.index) >= (from.epoch, from.micro_batches))
         })?;
@@ -319,6 +333,7 @@ impl<'a> Walk<'a> {
     }
 
     fn compare(&mut self, line: &Line, other: Option<&Line>, sheet: &mut Sheet) -> Option<Parting> {
+        // The other run is over while this one continues.
         let Some(other) = other else {
             return Some(Parting::Event(None));
         };
@@ -337,6 +352,8 @@ impl<'a> Walk<'a> {
             {
                 Some(Parting::Place(Cursor { epoch: other.epoch, micro_batches: other.index }))
             }
+            // An update against a micro-batch is a window that closes at another place. It explains more than two
+            // events of different kinds.
             (Event::Update(_), Event::MicroBatch(_)) => Some(Parting::Early),
             (Event::MicroBatch(_), Event::Update(_)) => Some(Parting::Late(Closing { last: None, holds: 0 })),
             (run, other) if run.name() != other.name() => Some(Parting::Event(Some(other.name()))),

@@ -1,4 +1,5 @@
 //! How much repeats of a non-deterministic trainer differ, and what difference that allows between two runs.
+//!
 //! The repeats of one plan are compared with each other. The relative distance of every value is noted by its field and
 //! by the number of updates. Noise grows during training, so a value is allowed the largest distance that its field had
 //! at up to twice as many updates. Two correct runs may differ by [`FACTOR`] times that: the measured distance is the

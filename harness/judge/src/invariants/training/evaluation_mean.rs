@@ -101,7 +101,7 @@ mod tests {
     // Batches of 12 / 6 and 9 / 3: means 2 and 3.
     #[case(|it: &mut Evaluation| it.metric = Some(Number(2.5)), "the mean of the batch means")]
     #[case(|it: &mut Evaluation| it.metric = Some(Number(2.0)), "not the mean")]
-    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "left out")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "leaves out")]
     fn a_wrong_figure_breaks(#[case] change: fn(&mut Evaluation), #[case] cause: &str) {
         let mut events = whole();
         let at = position(&events, |event| matches!(event, Event::Evaluation(_)));

@@ -75,6 +75,7 @@ impl Ledger {
         if id >= self.samples {
             return false;
         }
+        // A bit set and not a hash set: a large dataset must not make the judge need memory.
         let (word, bit) = ((id / 64) as usize, 1 << (id % 64));
         let fresh = self.seen[word] & bit == 0;
         self.seen[word] |= bit;
@@ -85,6 +86,7 @@ impl Ledger {
         let Some(samples) = &it.samples else {
             return sheet.missing("samples");
         };
+        // A trace that begins within an epoch has no begin event for it; its count is then not compared.
         if self.epoch != Some(it.epoch) {
             self.turn_to(it.epoch, false);
         }

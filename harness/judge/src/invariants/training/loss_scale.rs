@@ -1,4 +1,5 @@
 //! `loss/scaled-as-declared`: the gradient of an update has the size that the contract gives it.
+//!
 //! Two runs that regroup the same samples agree even if both divide their losses by nine, or if neither clears its
 //! gradients. This rule checks the absolute size.
 
@@ -48,6 +49,8 @@ struct LossScale {
 impl LossScale {
     fn new(opening: &Opening) -> Self {
         let contract = opening.contract;
+        // Only under this contract is the gradient that of one mean loss. Dropout would give the probe another mask
+        // than training.
         let mean = contract.gradients == Gradients::Mean && contract.normaliser == Normaliser::Tokens;
         Self {
             applies: mean && opening.plan.train.dropout == 0.0,
@@ -77,6 +80,7 @@ impl LossScale {
             return;
         };
         let rows = self.rows_per_sample.saturating_mul(self.samples.len() as u64);
+        // The probe pads all samples to one width, so it may sum more positions than the window.
         let own = rows.saturating_mul(probe.width.unwrap_or(0));
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
@@ -95,6 +99,7 @@ impl LossScale {
                     expected.norm, expected.name
                 ),
                 actual: actual.to_string(),
+                // Before the first update no earlier window exists, so only the scale can be wrong.
                 component: if state.step == 1 { Component::Normaliser } else { Component::Window },
                 cause: cause(state.step, actual.0 / expected.norm.0),
             });

@@ -49,8 +49,10 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     };
     let mut judge = Judge::new(&run, &against, spread, sheet);
     loop {
+        // Both runs are walked update by update, so that only one window of each is in memory.
         match (run.next()?, against.next()?) {
             (Some(step), Some(other)) => {
+                // A trace may give its tensors only later; the larger count gives the safer bound.
                 judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
                 judge.step(&step, &other, sheet);
             }
@@ -94,6 +96,7 @@ struct Bounds {
 impl Judge {
     fn new(run: &Steps, against: &Steps, spread: Option<Spread>, sheet: &mut Sheet) -> Self {
         let shape = |steps: &Steps| (steps.plan.data.batch, steps.counts().accumulation);
+        // Means of micro-batches average to the mean of the batch only if the groups are the same.
         let gradients = run.contract.normaliser == Normaliser::Tokens || shape(run) == shape(against);
         if !gradients {
             sheet.cannot(
@@ -140,6 +143,7 @@ impl Judge {
             return sheet.missing("grad_norm");
         };
         let terms = step.positions.max(other.positions).saturating_add(self.tensor_terms);
+        // Every update can add as much difference as the first, so the bound grows linearly.
         let growth = step.update.step.max(1) as f64;
         let noise = self.noise("grad_norm", step.update.step);
         let gradient = match bound::grown(terms, self.dtype, growth) {
@@ -152,6 +156,7 @@ impl Judge {
         };
         let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
+        // The optimizer sees the clipped gradient, so its error is scaled down with it.
         let given = step.update.clipped_norm.unwrap_or(norm);
         let lr = step.update.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
         self.drift.update(lr, self.eps, bounds.gradient * given.0);
@@ -228,6 +233,7 @@ impl Judge {
 
     /// The mistake that scales a gradient by this much.
     fn ratio(&self, ratio: f64, step: &Step, other: &Step) -> String {
+        // 2 % tells apart all ratios of small whole numbers, and allows for ragged windows.
         let near = |factor: f64| factor != 1.0 && (ratio / factor - 1.0).abs() < 0.02;
         let windows = step.micro_batches as f64 / other.micro_batches as f64;
         let rows = self.rows_per_sample as f64;
@@ -283,6 +289,8 @@ impl Judge {
         let values = tensor.sketch.iter().zip(&other.sketch);
         let largest =
             tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
+        // A sketch grows with the root of the number of values, so this estimates the size of one value. At least 1,
+        // the size of a norm's scale.
         let scale = (largest / (numel as f64).sqrt()).max(1.0);
         let noise = largest * self.noise("sketch", self.drift.updates());
         let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
@@ -325,7 +333,7 @@ mod tests {
     #[case::rounded(|it: &mut f64| *it *= 1.00001, None)]
     #[case::summed(|it: &mut f64| *it *= 3.0, Some("summed, not averaged"))]
     #[case::divided_twice(|it: &mut f64| *it /= 3.0, Some("once too often"))]
-    #[case::other_weights(|it: &mut f64| *it *= 1.03, Some("weighed alike"))]
+    #[case::other_weights(|it: &mut f64| *it *= 1.03, Some("equal weights"))]
     fn a_norm_may_differ_by_rounding_only(#[case] change: fn(&mut f64), #[case] cause: Option<&str>) {
         let mut events = grouped(2, 3);
         let update = update_at(&mut events, 2);

@@ -63,6 +63,7 @@ impl Schedule {
     }
 
     fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        // Noted and not an error: a recorded loop may not expose its learning rate.
         if it.lr.is_empty() {
             sheet.missing("lr");
         }
@@ -104,6 +105,7 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
         FirstLr::Zero => FirstLr::Nonzero,
         FirstLr::Nonzero => FirstLr::Zero,
     };
+    // Saturating: a plan may hold any number, and no number may make the judge panic.
     let micro_batches = counts.micro_batches.saturating_mul(counts.epochs);
     vec![
         (Rates { first, ..right }, Counted::RIGHT, "the warm-up is off by one update"),

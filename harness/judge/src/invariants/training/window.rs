@@ -64,7 +64,9 @@ impl Window {
     fn open(&mut self) -> Option<&mut Open> {
         if self.open.is_none() {
             let next = self.counts.settle(self.beginning.cursor()?);
+            // A resumed trace may begin inside a window, so the window starts with what the cursor implies.
             let held = self.counts.open_window(next);
+            // The targets of micro-batches in an earlier trace are unknown, so this window's sum is not compared.
             let targets = (held == 0).then_some(0);
             self.open = Some(Open { held, targets, step: self.counts.updates_at(next), next });
         }
@@ -110,6 +112,7 @@ impl Window {
         let Some(open) = self.open() else {
             return sheet.missing("loaded cursor");
         };
+        // Reported at the micro-batch and not at the update: a window that never closes has no update.
         let (held, step) = (open.held, open.step);
         sheet.check(held < full, line, || Difference {
             expected: format!(
@@ -134,6 +137,7 @@ impl Window {
         };
         let (held, targets, step) = (open.held, open.targets, open.step.saturating_add(1));
         let edge = open.next.micro_batches >= counts.micro_batches;
+        // Under flush the last window of an epoch may be partial.
         let tail = counts.tail == Tail::Flush && edge && held > 0;
         sheet.check(held == counts.accumulation || tail, line, || Difference {
             expected: format!("an update after {}", micro_batches(counts.accumulation)),
@@ -176,6 +180,7 @@ impl Window {
                 cause: "the update's number of targets is not the sum over its micro-batches".into(),
             });
         }
+        // Continues from the trainer's own number, so that one wrong step gives one finding and not one per update.
         *open = Open { held: 0, targets: Some(0), step: it.step, next: open.next };
         self.updates += 1;
         self.skipped |= !it.applied;
@@ -196,6 +201,7 @@ impl Window {
                 micro_batches(held)
             ),
         });
+        // Under flush and drop the next epoch starts with an empty window.
         if counts.tail != Tail::Carry {
             (open.held, open.targets) = (0, Some(0));
         }
@@ -225,6 +231,7 @@ impl TraceRule for Window {
         let done = matches!(&last.event, Event::End(end) if end.reason == EndReason::Done);
         let Some(open) = self.open() else { return };
         let (step, held) = (open.step, open.held);
+        // Skipped steps may keep their number, so the total is known only without them.
         if done && !self.skipped {
             sheet.check(step == total, last, || Difference {
                 expected: format!("{total} updates"),
