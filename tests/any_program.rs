@@ -62,10 +62,10 @@ fn misbehaved(bug: &str, more: &[&str]) -> (Finding, tempfile::TempDir) {
 #[rstest]
 #[case::crash("crash", &[], "exit status: 9", "its standard error ends: gradients exploded, giving up")]
 #[case::hang("hang", &["--timeout", "10"], "still running after 10 s", "hangs, or needs a longer --timeout")]
-#[case::half_a_line("half-a-line", &[], "once.jsonl:7: the last line is cut short", "something else than a trace")]
-#[case::garbage("garbage", &[], "once.jsonl:7: not an event: ", "something else than a trace")]
-#[case::endless("endless", &[], "more than 524288 bytes of trace", "never stops writing")]
-#[case::lie("lies-about-its-plan", &[], "4", "follows another plan than the one it was given")]
+#[case::half_a_line("half-a-line", &[], "once.jsonl:7: the last line is cut short", "the standard output is not a trace")]
+#[case::garbage("garbage", &[], "once.jsonl:7: not an event: ", "the standard output is not a trace")]
+#[case::endless("endless", &[], "more than 524288 bytes of trace", "does not stop writing")]
+#[case::lie("lies-about-its-plan", &[], "4", "names another plan than the one it was given")]
 fn a_misbehaviour_is_one_clear_finding_that_names_run_and_line(
     #[case] bug: &str,
     #[case] more: &[&str],
@@ -89,7 +89,7 @@ fn a_misbehaviour_is_one_clear_finding_that_names_run_and_line(
 #[test]
 fn a_lie_about_the_plan_names_the_field() {
     let (finding, _kept) = misbehaved("lies-about-its-plan", &[]);
-    assert_eq!(finding.expected, "plan.train.accumulation 8, as the trainer was told");
+    assert_eq!(finding.expected, "plan.train.accumulation 8, as in the plan that the trainer was given");
 }
 
 #[rstest]

@@ -135,7 +135,10 @@ fn a_healthy_checkpoint_is_held_with_what_it_rests_on_and_what_was_not_opened() 
         assert!(outcome.compared[&format!("artefact/{family}")] > 0, "{family}");
     }
     let told = outcome.notes.join("\n");
-    assert!(told.contains("not judged: optimizer.pt, training_args.bin: a pickle runs code"), "{told}");
+    assert!(
+        told.contains("not judged: optimizer.pt, training_args.bin: loading a pickle runs code"),
+        "{told}"
+    );
     assert!(told.contains("lora_alpha / sqrt(r) (rsLoRA) = 8.00000"), "{told}");
 }
 
@@ -163,7 +166,7 @@ fn two_checkpoints_of_one_run_are_held_against_each_other() {
 #[case::best(|it: &Output| it.state(|it| it["best_metric"] = json!(0.5)), "artefact/best", "best_metric 0.5 among")]
 #[case::epoch(|it: &Output| it.state(|it| it["log_history"][5]["epoch"] = json!(0.0)), "artefact/log", "epoch")]
 #[case::zero(|it: &Output| it.adapter(|_, it| it.iter_mut().filter(|it| it.0 == B).for_each(|it| it.2 = 0.0)), "artefact/adapter-learns", "a value other than 0")]
-#[case::lost_head(|it: &Output| it.adapter(|_, it| { it.remove(0); }), "artefact/modules-to-save", "its tensors")]
+#[case::lost_head(|it: &Output| it.adapter(|_, it| { it.remove(0); }), "artefact/modules-to-save", "the head's tensors")]
 #[case::rank(|it: &Output| it.adapter(|it, _| it["r"] = json!(8)), "artefact/adapter-shapes", "[r, in] with r 8")]
 #[case::not_finite(|it: &Output| it.adapter(|_, it| it[1].2 = f32::NAN), "artefact/finite-tensors", "finite values")]
 #[case::alpha(|it: &Output| it.adapter(|it, _| { it.as_object_mut().unwrap().remove("lora_alpha"); }), "artefact/adapter-scale", "a finite number")]
@@ -225,13 +228,17 @@ fn weights_that_are_a_pickle_are_not_judged() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pytorch_model.bin"), "a pickle").unwrap();
     let ran = traintrue(&["check", folder.path().to_str().unwrap()]).with_exit(3);
-    assert!(ran.stdout.contains("not judged: pytorch_model.bin: a pickle runs code"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("not judged: pytorch_model.bin: loading a pickle runs code"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[rstest]
 #[case::empty(|_: &Path| {}, "", "an empty folder; looked for trainer_state.json")]
 #[case::output(|it: &Path| fs::create_dir(it.join("checkpoint-5")).unwrap(), "", "a folder with checkpoint-5: name one of them")]
-#[case::pickle(|it: &Path| fs::write(it.join("optimizer.pt"), "x").unwrap(), "optimizer.pt", "a pickle, which runs code when it is loaded")]
+#[case::pickle(|it: &Path| fs::write(it.join("optimizer.pt"), "x").unwrap(), "optimizer.pt", "a pickle; loading it runs code")]
 #[case::cut(|it: &Path| {
     let bytes = safetensors(&tensors(1.0));
     fs::write(it.join("model.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
@@ -239,7 +246,7 @@ fn weights_that_are_a_pickle_are_not_judged() {
 #[case::huge(|it: &Path| fs::write(it.join("model.safetensors"), [0xff; 16]).unwrap(), "", "not a safetensors file: its header would have")]
 #[case::not_utf8(|it: &Path| fs::write(it.join(STATE), [0xff, 0xfe]).unwrap(), "", "not UTF-8")]
 #[case::no_state(|it: &Path| fs::write(it.join(STATE), "{}").unwrap(), "", "missing field `global_step`")]
-#[case::no_adapter(|it: &Path| fs::write(it.join(CONFIG), config().to_string()).unwrap(), "", "adapter_model.safetensors is not beside it")]
+#[case::no_adapter(|it: &Path| fs::write(it.join(CONFIG), config().to_string()).unwrap(), "", "adapter_model.safetensors is missing beside it")]
 #[case::text(|it: &Path| fs::write(it.join("notes.txt"), "words").unwrap(), "notes.txt", "a file of an unknown kind; looked for")]
 fn what_cannot_be_judged_is_one_clear_error(
     #[case] make: fn(&Path),

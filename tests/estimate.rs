@@ -83,8 +83,9 @@ fn lane(memory: &Memory, name: &str) -> u64 {
     memory.lanes[name].unwrap()
 }
 
-/// What the estimate leaves out, from above: the graph's records, and what it counts too much where blocks are recomputed under
-/// adapters, since the first block's frozen products need no gradient: one result an adapter of that block.
+/// What the estimate leaves out, from above: the graph's records, and what it counts too much where blocks are
+/// recomputed under adapters, since the first block's frozen products need no gradient: one result an adapter of that
+/// block.
 fn left_out_bytes(plan: &Plan) -> u64 {
     // Up to 60 operations a block and 60 beside, each with its records and its place in tables that are at most half empty.
     const RECORDS_BYTES: u64 = 1024;
@@ -172,7 +173,8 @@ fn without_a_capacity_everything_fits_and_the_table_has_its_parts_and_their_sum(
     }
     assert!(!ran.stdout.contains("capacity"), "{}", ran.stdout);
     let over = estimate(&[&REPORT_5[..], &["--capacity", "24GiB"]].concat()).with_exit(1);
-    for line in ["does not fit: ", "What would need less:", "--checkpointing", "--adapters 16 --targets q,v"]
+    for line in
+        ["does not fit: ", "Changes that need less memory:", "--checkpointing", "--adapters 16 --targets q,v"]
     {
         assert!(over.stdout.contains(line), "{line}: {}", over.stdout);
     }
@@ -199,8 +201,8 @@ fn a_config_json_is_read_in_the_place_of_a_name() {
 }
 
 #[rstest]
-#[case(&["--model", "llama-3.2-7b", "--length", "8"], "no figures for a model called \"llama-3.2-7b\"; nearest: llama-")]
-#[case(&["--model", "", "--length", "8"], "no figures for a model called \"\"")]
+#[case(&["--model", "llama-3.2-7b", "--length", "8"], "no model called \"llama-3.2-7b\" in the table; nearest: llama-")]
+#[case(&["--model", "", "--length", "8"], "no model called \"\" in the table")]
 #[case(&["--model", "gpt2", "--length", "2048"], "a table of 1024 positions")]
 #[case(&["--model", "gpt2", "--length", "0"], "length: 0, expected 1 to")]
 #[case(&["--model", "gpt2", "--length", "8", "--batch", "99999999999"], "batch: 99999999999")]

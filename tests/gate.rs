@@ -46,7 +46,7 @@ fn a_lane_that_was_sampled_once_keeps_no_other_from_being_judged() {
         gate(&path, &["--max-slope", "64KiB/step", "--format", "json"]).with_exit(1).document();
     let verdicts = [0, 1].map(|lane: usize| document["series"][lane]["verdict"].as_str());
     assert_eq!(verdicts, [Some("exceeds"), Some("not-judged")]);
-    assert_eq!(document["series"][1]["reason"], "a slope takes 24 points, and there are 1");
+    assert_eq!(document["series"][1]["reason"], "a slope needs 24 points, and there are 1");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_document_says_what_grows_and_when_the_memory_is_full() {
 
 #[rstest]
 #[case::no_unit(&["--max-slope", "65536/step"], "has no unit")]
-#[case::not_a_step(&["--max-slope", "64KiB"], "an amount a step")]
+#[case::not_a_step(&["--max-slope", "64KiB"], "an amount per step")]
 #[case::nothing(&[], "--max-slope")]
 #[case::both(&["--max-slope", "1B/step", "--limits", "x.toml"], "cannot be used with")]
 #[case::no_limits(&["--limits", "nowhere.toml"], "nowhere.toml: cannot read the limits")]

@@ -22,7 +22,7 @@ const STEPS: &str = r#"BEGIN {
     }
 }"#;
 
-/// Marks all that one test begets: it is in their environment, whatever becomes of them.
+/// Marks every process that one test starts: the mark is in their environment and stays there.
 struct Marked {
     marker: String,
     folder: TempDir,
@@ -333,7 +333,7 @@ fn a_process_left_behind_lives_on_and_is_named(#[case] options: &[&str]) {
         send(u32::try_from(*pid).unwrap(), Signal::KILL);
     }
     assert_eq!((left.len(), &document["survivors"]), (1, &left.clone().into()));
-    assert!(ran.said().contains(&format!("processes that live on: {}", left[0])), "{}", ran.said());
+    assert!(ran.said().contains(&format!("processes still alive: {}", left[0])), "{}", ran.said());
 }
 
 #[test]
@@ -350,10 +350,10 @@ fn a_reader_who_stops_ends_the_command_as_without_a_watch() {
 #[case(&["--", "/no/such/trainer"], "the command \"/no/such/trainer\" cannot be started: No such file")]
 #[case(&["--", "/"], "cannot be started: Permission denied")]
 #[case(&[], "COMMAND")]
-#[case(&["--step", "step (", "--", "true"], "is no regular expression")]
+#[case(&["--step", "step (", "--", "true"], "is not a regular expression")]
 #[case(&["--step", r"step \d+", "--", "true"], "has no group")]
 #[case(&["--step", "(a)", "--trace", "t", "--", "true"], "cannot be used with")]
-#[case(&["--max-slope", "64KiB", "--", "true"], "an amount a step")]
+#[case(&["--max-slope", "64KiB", "--", "true"], "an amount per step")]
 #[case(&["--max-slope", "64/s", "--", "true"], "has no unit")]
 #[case(&["--max-memory", "20", "--", "true"], "has no unit")]
 #[case(&["--max-memory", "999999GiB", "--", "true"], "it would be out of memory first")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use traintrue_memory::bytes::{Bytes, BytesPerStep, Per, Rate};
 use traintrue_memory::slope::judge;
-use traintrue_memory::watch::{Observer, Record, Sparing, Stopped};
+use traintrue_memory::watch::{Observer, Record, Stopped, Throttle};
 
 /// A terminal sees a line that changes; a file gets a line of its own now and then.
 const ON_A_TERMINAL: Duration = Duration::from_millis(500);
@@ -19,7 +19,7 @@ const OLDEST: Duration = Duration::from_secs(60);
 /// Shows how a command does. The lines are written on a thread of their own: a terminal that is held up must not hold up
 /// the watch.
 pub struct Live {
-    due: Sparing,
+    due: Throttle,
     limit: Option<Bytes>,
     lines: Option<SyncSender<Line>>,
     writer: Option<JoinHandle<()>>,
@@ -36,7 +36,7 @@ impl Live {
         let pause = if io::stderr().is_terminal() { ON_A_TERMINAL } else { ELSEWHERE };
         let (lines, received) = sync_channel(4);
         let writer = thread::spawn(move || show(&received));
-        Self { due: Sparing::new(pause, OLDEST), limit, lines: Some(lines), writer: Some(writer) }
+        Self { due: Throttle::new(pause, OLDEST), limit, lines: Some(lines), writer: Some(writer) }
     }
 
     fn send(&self, line: Line) {

@@ -1,13 +1,13 @@
 //! The counts and rates that follow from a plan and a contract: micro-batches, updates, open windows, learning rates.
 //!
-//! The judge works them out itself. Nothing here is shared with a trainer, on purpose: a trainer that counted with the
+//! The judge derives them itself. Nothing here is shared with a trainer, on purpose: a trainer that counted with the
 //! same code would agree with the judge in its errors too.
 
 use traintrue_protocol::contract::{Contract, FirstLr, Tail};
 use traintrue_protocol::plan::{Data, Plan, ScheduleName};
 use traintrue_protocol::trace::event::{Adapted, Cursor};
 
-/// Micro-batches in an epoch over all ranks. The last may be smaller, unless the plan drops it.
+/// Micro-batches per epoch over all ranks. The last may be smaller, unless the plan drops it.
 pub fn batches(data: &Data) -> u64 {
     in_batches_of(data.batch, data.samples.len() as u64, data.drop_last)
 }
@@ -17,13 +17,13 @@ fn in_batches_of(batch: u64, samples: u64, drop_last: bool) -> u64 {
     if drop_last { samples / batch } else { samples.div_ceil(batch) }
 }
 
-/// Tokens of a training sample after truncation; 0 for an id that the plan does not have.
+/// Tokens of a training sample after truncation. 0 for an id that is not in the plan.
 pub fn length(data: &Data, id: u64) -> u64 {
     let tokens = usize::try_from(id).ok().and_then(|id| data.samples.get(id)).map_or(0, Vec::len);
     (tokens as u64).min(data.max_length)
 }
 
-/// Supervised positions of a sample of so many tokens: each but the first is predicted from those before it.
+/// Supervised positions of a sample of this many tokens: each token but the first is predicted from those before it.
 pub fn targets(length: u64) -> u64 {
     length.saturating_sub(1)
 }
@@ -31,15 +31,16 @@ pub fn targets(length: u64) -> u64 {
 /// How micro-batches become updates.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
-    /// Micro-batches of this rank in an epoch. Ranks stay in step, so what does not fill all of them is left out.
+    /// Micro-batches per epoch of this rank. Ranks run in step, so micro-batches that do not fill all ranks are left
+    /// out.
     pub micro_batches: u64,
-    /// Micro-batches in a window.
+    /// Micro-batches per accumulation window.
     pub accumulation: u64,
     /// Passes over the samples.
     pub epochs: u64,
-    /// What becomes of a window that is open at an epoch's end.
+    /// What happens to a window that is open at an epoch's end.
     pub tail: Tail,
-    /// Samples a micro-batch.
+    /// Samples per micro-batch.
     pub batch: u64,
     samples: u64,
     drop_last: bool,
@@ -61,7 +62,7 @@ impl Counts {
         }
     }
 
-    /// Takes up the grouping that a run has adapted to, and says where `next` stands in it.
+    /// Switches to the grouping that a run has adapted to, and returns the place of `next` in it.
     pub fn adapt(&mut self, it: &Adapted, next: Cursor) -> Cursor {
         let Some((from, to)) = it.batches().filter(|(from, to)| *from > 0 && *to > 0) else { return next };
         self.batch = to;
@@ -84,7 +85,7 @@ impl Counts {
         self.updates_at(Cursor { epoch: self.epochs, micro_batches: 0 })
     }
 
-    /// Updates done where the cursor stands; an epoch's edge is after its tail.
+    /// Updates done at the cursor. At an epoch's edge, the partial last window has been dealt with.
     pub fn updates_at(&self, at: Cursor) -> u64 {
         let (n, window) = (self.micro_batches, self.accumulation);
         let Cursor { epoch, micro_batches } = self.settle(at);
@@ -95,7 +96,7 @@ impl Counts {
         }
     }
 
-    /// Micro-batches in the open window where the cursor stands; an epoch's edge is after its tail.
+    /// Micro-batches in the open window at the cursor. At an epoch's edge, the partial last window has been dealt with.
     pub fn open_window(&self, at: Cursor) -> u64 {
         let Cursor { epoch, micro_batches } = self.settle(at);
         match self.tail {
@@ -119,8 +120,8 @@ impl Counts {
 /// The learning rate of every update, in closed form.
 ///
 /// The forms are those of `get_constant_schedule_with_warmup`, `get_linear_schedule_with_warmup` and
-/// `get_cosine_schedule_with_warmup` in the transformers library, but that after its end the cosine stays at 0, where theirs
-/// rises again.
+/// `get_cosine_schedule_with_warmup` in the transformers library, except that the cosine stays at 0 after its end,
+/// where theirs rises again.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     /// The highest rate.
@@ -129,7 +130,7 @@ pub struct Rates {
     pub form: ScheduleName,
     /// Updates of the warm-up.
     pub warmup: u64,
-    /// Updates over which the rate falls to 0, warm-up included.
+    /// Updates until the rate has fallen to 0, warm-up included.
     pub total: u64,
     /// Whether the first update of a warm-up has a rate of 0.
     pub first: FirstLr,
@@ -150,6 +151,7 @@ impl Rates {
 
     /// The rate of update `step`; the first is 1.
     pub fn at(&self, step: u64) -> f64 {
+        // The two conventions differ by one step: whether the scheduler runs before or after the optimizer.
         let taken = match self.first {
             FirstLr::Zero => step.saturating_sub(1),
             FirstLr::Nonzero => step,
@@ -161,6 +163,7 @@ impl Rates {
         if taken < self.warmup {
             return taken as f64 / self.warmup as f64;
         }
+        // At least 1: a schedule that is all warm-up must not divide by zero.
         let fall = self.total.saturating_sub(self.warmup).max(1) as f64;
         let progress = ((taken - self.warmup) as f64 / fall).min(1.0);
         match self.form {

@@ -1,12 +1,12 @@
-//! Files that a run has left behind, judged as they lie there: a Hugging Face checkpoint, a PEFT adapter, safetensors.
+//! Judges files that a run has left on disk: a Hugging Face checkpoint, a PEFT adapter, safetensors.
 //!
 //! ```text
 //! path ──> contents ──> trainer_state.json ──> events of a trace ──> the invariants over traces ──> outcome
 //!                  └──> tensors, configuration, log ──> the invariants of `artefact/...`  ────────────┘
 //! ```
 //!
-//! What a trace has a place for becomes one and is judged like any other. A pickle runs code when it is loaded: none is ever
-//! opened.
+//! What a trace can express becomes trace events and is judged by the invariants over traces. Loading a pickle runs
+//! code, so no pickle is ever opened.
 
 mod check;
 mod files;

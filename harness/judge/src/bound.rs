@@ -1,4 +1,4 @@
-//! How far two right computations of the same number may lie apart, derived from the number format.
+//! How much two correct computations of the same number may differ, derived from the number format.
 //!
 //! **One sum.** With unit roundoff `u`, a sum of `n` terms in any order is off by at most `gamma(n) * sum |x|`, where
 //! `gamma(n) = n u / (1 - n u)` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1). Two
@@ -6,7 +6,7 @@
 //! probabilistic bound `6 sqrt(n) u` is used (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
 //! 2019), which fails with a probability below 1e-7.
 //!
-//! A bound as large as what it bounds holds whatever the two are: it is none, and nothing is compared by it.
+//! A bound that is as large as the values themselves would accept any two values. In that case nothing is compared.
 //!
 //! **A gradient.** `n` counts what an element of it is summed over: the positions of the window, and, forward and
 //! backward, the largest extent of each tensor on its path. The bound is norm-wise: the error, as a vector, is at most
@@ -16,10 +16,10 @@
 //! `6 |e|` with a probability below 3e-8 (Hoeffding).
 //!
 //! **Parameters.** One AdamW update moves an element by about `lr * m / (sqrt(v) + eps)`: a gradient that is off by `d`
-//! changes that by at most `2 d / eps`, and no gradient by more than 2, the distance between two signs. With `delta`
+//! changes that by at most `2 d / eps`, and never by more than 2, the distance between two signs. With `delta`
 //! the norm of the gradient's error, the update's error vector is at most `lr * min(2 sqrt(numel), 2 delta / eps)`.
-//! An `eps` far below `delta / sqrt(numel)` makes the bound as wide as the step itself: a plan that is to judge
-//! parameters closely asks for a larger one. Errors add up over the updates, and each update rounds every value once.
+//! An `eps` far below `delta / sqrt(numel)` makes the bound as wide as the step itself. A plan that judges parameters
+//! closely sets a larger `eps`. Errors add up over the updates, and each update rounds every value once.
 
 use traintrue_protocol::plan::Dtype;
 
@@ -36,13 +36,13 @@ pub fn unit_roundoff(dtype: Dtype) -> f64 {
     2f64.powi(-bits)
 }
 
-/// Two values that no bound can tell apart.
+/// The bound is as large as the values, so that it accepts any two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what {dtype} rounds over {terms} terms is as large as the values: they are not compared")]
+#[error("rounding in {dtype} over {terms} terms is as large as the values, so they are not compared")]
 pub struct Unbounded {
     /// The terms of the sum.
     pub terms: u64,
-    /// What it is summed in.
+    /// The format of the sum.
     pub dtype: Dtype,
 }
 
@@ -51,13 +51,14 @@ pub fn between(n: u64, dtype: Dtype) -> Result<f64, Unbounded> {
     grown(n, dtype, 1.0)
 }
 
-/// [`between`] times `growth`, for values that rest on others which differ already: below 1.
+/// [`between`] times `growth`, for values computed from others that already differ. Below 1.
 pub fn grown(n: u64, dtype: Dtype, growth: f64) -> Result<f64, Unbounded> {
     let unit = unit_roundoff(dtype);
     let worst = n as f64 * unit;
     let bound = match dtype {
         Dtype::F32 if worst < 1.0 => 2.0 * worst / (1.0 - worst),
         Dtype::F32 => f64::INFINITY,
+        // The worst case grows with n and soon says nothing in 16 bits; the probabilistic bound grows with its root.
         Dtype::F16 | Dtype::Bf16 => 2.0 * SKETCH * (n as f64).sqrt() * unit,
     };
     let bound = growth * bound;
@@ -81,30 +82,30 @@ pub fn output_terms(width: u64, other: u64, dtype: Dtype) -> u64 {
     }
 }
 
-/// How far a sketch of a vector may move when the vector is off by `error`, a norm.
+/// How much a sketch of a vector may change if the vector's error has the norm `error`.
 pub fn sketch(error: f64) -> f64 {
     SKETCH * error
 }
 
-/// How far the parameters of two right runs may have drifted apart.
+/// How much the parameters of two correct runs may differ by now.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drift {
     updates: u64,
-    /// Sum over updates of `lr`, by which an element moves at most twice.
+    /// Sum over updates of `lr`. An element differs by at most twice that.
     signs: f64,
     /// Sum over updates of `lr * delta / eps`.
     errors: f64,
 }
 
 impl Drift {
-    /// Takes in one update: its rate, the optimizer's `eps`, and the norm of the gradient's error.
+    /// Adds one update: its learning rate, the optimizer's `eps`, and the norm of the gradient's error.
     pub fn update(&mut self, lr: f64, eps: f64, delta: f64) {
         self.updates += 1;
         self.signs += lr;
         self.errors += lr * delta / eps;
     }
 
-    /// Updates taken in.
+    /// Updates added so far.
     pub fn updates(&self) -> u64 {
         self.updates
     }

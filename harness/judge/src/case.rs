@@ -1,4 +1,5 @@
-//! Judges what runs left: every trace by the invariants over traces, and runs and pairs by those that the scenario asks for.
+//! Judges a scenario's runs: every trace by the invariants over traces, and runs and pairs by those that the scenario
+//! asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,25 +11,25 @@ use crate::evidence::{Evidence, RunRecord};
 use crate::expectation::{Expectation, selects};
 use crate::finding::Sheet;
 use crate::invariants::protocol::answers;
-use crate::pass::{Watched, watch};
+use crate::pass::{JudgedTrace, judge_trace};
 use crate::rule::{Compares, Kind, Rule, RunEvidence};
 use crate::rules::{RULES, find};
 use crate::tally::{Labels, Tally};
 use crate::verdict::Outcome;
 
-/// What is judged.
+/// One scenario to judge.
 pub struct Case<'a> {
     /// The scenario's id.
     pub scenario: &'a str,
-    /// What must hold, beside what must hold over every trace.
+    /// What must hold, in addition to the invariants over every trace.
     pub expectations: &'a [Expectation],
-    /// What the runs left.
+    /// The traces and endings of the runs.
     pub evidence: &'a Evidence,
-    /// The contract that the trainer declares; a run's own is noted where it is another.
+    /// The contract that the trainer declares. A run may have another one, which the outcome notes.
     pub declared: &'a Contract,
-    /// Whether it gives the same bits twice: declared, and not shown to be otherwise.
+    /// Whether the trainer gives the same bits twice: it declares so, and no run has shown the opposite.
     pub deterministic: bool,
-    /// Whether only some of the scenario's runs were made: what is asked of the others is then left out.
+    /// Whether only some of the scenario's runs were made. Expectations about the others are then left out.
     pub partial: bool,
     /// How findings are labelled.
     pub labels: Labels<'a>,
@@ -37,10 +38,10 @@ pub struct Case<'a> {
 /// The traces of one run, each read once.
 struct Read<'a> {
     record: &'a RunRecord,
-    watched: Vec<(PathBuf, Watched)>,
+    traces: Vec<(PathBuf, JudgedTrace)>,
 }
 
-/// The runs of a scenario whose figures others are held to: those to repeat for a trainer that is not deterministic.
+/// The runs that other runs are compared with. For a trainer that is not deterministic, these are repeated.
 pub fn held_to(expectations: &[Expectation]) -> BTreeSet<&str> {
     let figures = expectations
         .iter()
@@ -48,13 +49,13 @@ pub fn held_to(expectations: &[Expectation]) -> BTreeSet<&str> {
     figures.filter_map(|asked| asked.against.as_deref()).collect()
 }
 
-/// Whether an outcome rests on the bits of two runs that only a deterministic trainer has in common.
+/// Whether a finding of the outcome compares bits that only a deterministic trainer gives twice.
 pub fn rests_on_bits(outcome: &Outcome) -> bool {
     let bits = |name: &str| find(name).is_some_and(|rule| rule.compares.rests_on_bits());
     outcome.findings.iter().any(|finding| bits(&finding.invariant))
 }
 
-/// Judges one scenario; `seconds` is left to the caller, who knows when it began.
+/// Judges one scenario. The caller sets `seconds`, because it knows when the runs began.
 pub fn judge(case: &Case) -> Outcome {
     let mut tally = Tally::new(case.labels);
     for reason in &case.evidence.unjudged {
@@ -63,8 +64,8 @@ pub fn judge(case: &Case) -> Outcome {
     let read = read(&case.evidence.runs);
     for run in &read {
         answers(run, &mut tally);
-        for (trace, watched) in &run.watched {
-            for (rule, sheet) in &watched.sheets {
+        for (trace, judged) in &run.traces {
+            for (rule, sheet) in &judged.sheets {
                 tally.add(rule, &run.record.evidence.name, trace, sheet);
             }
         }
@@ -78,7 +79,7 @@ pub fn judge(case: &Case) -> Outcome {
     if let Some(others) = other_contracts(case.declared, &read) {
         tally.note(&format!("under another contract: {others}"));
     }
-    let traces: usize = read.iter().map(|run| run.watched.len()).sum();
+    let traces: usize = read.iter().map(|run| run.traces.len()).sum();
     tally.count("runs", read.len() as u64);
     tally
         .count("cuts", case.evidence.runs.iter().map(|run| run.endings.len().saturating_sub(1) as u64).sum());
@@ -90,10 +91,11 @@ pub fn judge(case: &Case) -> Outcome {
     tally.outcome(case.scenario)
 }
 
-/// How the contracts of traces differ from the declared one, and in how many traces: a plan may ask for another.
+/// How the contracts of traces differ from the declared one, and in how many traces. A plan may ask for another
+/// contract.
 fn other_contracts(declared: &Contract, read: &[Read]) -> Option<String> {
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
-    for run in read.iter().flat_map(|run| &run.watched).filter_map(|(_, watched)| watched.run.as_ref()) {
+    for run in read.iter().flat_map(|run| &run.traces).filter_map(|(_, judged)| judged.run.as_ref()) {
         if run.contract != *declared {
             *others.entry(run.contract.unlike(declared)).or_default() += 1;
         }
@@ -105,7 +107,7 @@ fn other_contracts(declared: &Contract, read: &[Read]) -> Option<String> {
     (!others.is_empty()).then(|| words.collect::<Vec<_>>().join("; "))
 }
 
-/// Reads every trace once, side by side; runs that share their first segment share its reading.
+/// Reads every trace once, in parallel. Runs that share their first segment share its reading.
 fn read(runs: &[RunRecord]) -> Vec<Read<'_>> {
     let mut work: Vec<(usize, &Path, bool)> = Vec::new();
     for (at, run) in runs.iter().enumerate() {
@@ -115,31 +117,32 @@ fn read(runs: &[RunRecord]) -> Vec<Read<'_>> {
             }
         }
     }
-    let mut read: Vec<Read> = runs.iter().map(|record| Read { record, watched: Vec::new() }).collect();
-    let watched: Vec<Watched> = work.par_iter().map(|&(_, trace, died)| watch(trace, died, RULES)).collect();
-    for ((at, trace, _), watched) in work.into_iter().zip(watched) {
-        read[at].watched.push((trace.to_owned(), watched));
+    let mut read: Vec<Read> = runs.iter().map(|record| Read { record, traces: Vec::new() }).collect();
+    let judged: Vec<JudgedTrace> =
+        work.par_iter().map(|&(_, trace, died)| judge_trace(trace, died, RULES)).collect();
+    for ((at, trace, _), judged) in work.into_iter().zip(judged) {
+        read[at].traces.push((trace.to_owned(), judged));
     }
     read
 }
 
-/// `protocol/answers`: a process that did not do what it was meant to, or wrote something else than a trace.
+/// `protocol/answers`: a process that did not end as the scenario says, or did not write a trace.
 fn answers(run: &Read, tally: &mut Tally) {
-    for (trace, watched) in &run.watched {
+    for (trace, judged) in &run.traces {
         let segments = &run.record.evidence.segments;
         let ending = segments.iter().position(|it| it == trace).and_then(|at| run.record.endings.get(at));
         let mut sheet = Sheet::default();
-        answers::judge(&mut sheet, ending, watched.error.as_ref());
+        answers::judge(&mut sheet, ending, judged.error.as_ref());
         if let Some(broken) = &mut sheet.broken {
-            // A process that failed is found where its trace stops.
-            if watched.error.is_none() {
-                broken.line = watched.last_line.max(1);
+            // The finding of a failed process points to the end of its trace.
+            if judged.error.is_none() {
+                broken.line = judged.last_line.max(1);
             }
-            // The folder of a trace that does not stay says nothing.
+            // The trace's folder is temporary, so its name would not help the reader.
             let folder = trace.parent().map(|folder| format!("{}/", folder.display()));
             broken.actual = broken.actual.replace(&folder.unwrap_or_default(), "");
         }
-        if let (Some(ending), Some(said)) = (ending, &watched.run) {
+        if let (Some(ending), Some(said)) = (ending, &judged.run) {
             answers::same_plan(&mut sheet, &ending.plan, said);
         }
         tally.add(&answers::RULE, &run.record.evidence.name, trace, &sheet);
@@ -148,7 +151,7 @@ fn answers(run: &Read, tally: &mut Tally) {
 
 type Asked<'a> = Result<Vec<(&'a RunRecord, Sheet)>, String>;
 
-/// What the scenario asks of each run, side by side.
+/// Judges the scenario's expectations, in parallel.
 fn expectations<'a>(case: &Case, read: &[Read<'a>]) -> Vec<(&'static Rule, Asked<'a>)> {
     case.expectations
         .par_iter()
@@ -171,7 +174,7 @@ fn expectation<'a>(
         asked.against.as_deref().map(|name| read.iter().find(|run| run.record.evidence.name == name));
     if runs.is_empty() || matches!(against, Some(None)) {
         let reason = format!("{}: no run to judge", rule.name);
-        // What could not be run at all has said so already.
+        // A scenario that could not be run has given its reason already.
         let silent = case.partial || !case.evidence.unjudged.is_empty();
         return (!silent).then_some((rule, Err(reason)));
     }
@@ -179,11 +182,12 @@ fn expectation<'a>(
         return Some((rule, Err(format!("{}: the trainer is not deterministic", rule.name))));
     }
     let judged = runs.par_iter().filter_map(|run| {
-        let readable = |run: &Read| run.watched.iter().all(|(_, it)| it.error.is_none());
+        let readable = |run: &Read| run.traces.iter().all(|(_, it)| it.error.is_none());
         let usable = |run: &Read| run.record.as_meant() && readable(run);
         let failed_start = rule.judges_a_start && run.record.complete && readable(run);
         let against = against.flatten();
-        // Any other process that failed has broken `protocol/answers`: nothing more can be learnt from its traces.
+        // Any other failed process has broken `protocol/answers`. Its traces stop somewhere, so comparing them would
+        // only add consequences.
         if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
             return None;
         }
@@ -192,32 +196,33 @@ fn expectation<'a>(
     Some((rule, Ok(judged.collect())))
 }
 
-/// An invariant over one run, or over a run and the one it is held against; one over traces says only how much it compared.
+/// The sheet of an invariant over one run or a pair. An invariant over traces has judged its traces already and only
+/// adds up how much it compared.
 fn sheet_of(rule: &Rule, run: &Read, against: Option<&RunEvidence>) -> Sheet {
     if let Kind::Run(_) | Kind::Pair(_) = rule.kind {
         return compare(rule, &run.record.evidence, against);
     }
-    compared_in(rule, run.watched.iter().map(|(_, watched)| watched))
+    compared_in(rule, run.traces.iter().map(|(_, judged)| judged))
 }
 
-/// How much an invariant over single traces compared in those of one run.
-pub fn compared_in<'a>(rule: &Rule, watched: impl Iterator<Item = &'a Watched>) -> Sheet {
+/// How much an invariant over single traces compared in the traces of one run.
+pub fn compared_in<'a>(rule: &Rule, judged: impl Iterator<Item = &'a JudgedTrace>) -> Sheet {
     let mut sheet = Sheet::default();
-    for (_, it) in watched.flat_map(|watched| &watched.sheets).filter(|(it, _)| it.name == rule.name) {
+    for (_, it) in judged.flat_map(|judged| &judged.sheets).filter(|(it, _)| it.name == rule.name) {
         sheet.compared += it.compared;
         sheet.missing = sheet.missing.or_else(|| it.missing.clone());
     }
     sheet
 }
 
-/// An invariant over one run, or over a run and the one it is held against.
+/// Judges one run, or one run compared with another.
 pub fn compare(rule: &Rule, run: &RunEvidence, against: Option<&RunEvidence>) -> Sheet {
     let mut sheet = Sheet::default();
     let result = match (&rule.kind, against) {
         (Kind::Run(judge), _) => judge(run, &mut sheet),
         (Kind::Pair(judge), Some(against)) => judge(run, against, &mut sheet),
         (Kind::Pair(_) | Kind::Trace(_) | Kind::Process | Kind::Artefact, _) => {
-            sheet.cannot("the scenario names no run to hold it against");
+            sheet.cannot("the scenario names no run to compare with (`against`)");
             Ok(())
         }
     };

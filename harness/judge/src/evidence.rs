@@ -1,4 +1,4 @@
-//! What the runs of a scenario left: their traces, and how each process ended.
+//! The evidence of a scenario's runs: their traces, and how each process ended.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use traintrue_protocol::plan::Plan;
 use crate::rule::RunEvidence;
 
 impl Evidence {
-    /// How long all processes of all runs took together.
+    /// The wall time of all processes of all runs together, in seconds to the millisecond.
     pub fn seconds(&self) -> f64 {
         let walls = self.runs.iter().flat_map(|run| &run.endings).map(|ending| ending.wall);
         (walls.sum::<Duration>().as_secs_f64() * 1e3).round() / 1e3
     }
 }
 
-/// What the runs of one scenario left.
+/// The evidence of one scenario.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// One a run, in order.
+    /// One record per run, in the scenario's order.
     pub runs: Vec<RunRecord>,
     /// Why some runs could not be made.
     pub unjudged: Vec<String>,
 }
 
-/// What one run left.
+/// The evidence of one run.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
     /// Its traces.
     pub evidence: RunEvidence,
-    /// How each of its processes ended.
+    /// How each of its processes ended, in the order of its segments.
     pub endings: Vec<SegmentEnding>,
-    /// Whether its last process was reached.
+    /// Whether its last process was started.
     pub complete: bool,
 }
 
 /// How one process ended.
 #[derive(Clone, Debug)]
 pub struct SegmentEnding {
-    /// What it was told.
+    /// The plan that the process was given.
     pub plan: Plan,
-    /// How.
+    /// How it ended.
     pub ending: Ending,
-    /// After how long.
+    /// Its wall time.
     pub wall: Duration,
-    /// Whether it died because it was meant to.
+    /// Whether the scenario killed it on purpose.
     pub died: bool,
-    /// Whether it did what it was meant to: end, or die.
+    /// Whether it ended as the scenario says: by itself, or by the scenario's kill.
     pub as_meant: bool,
 }
 
@@ -54,31 +54,31 @@ pub struct SegmentEnding {
 pub enum Ending {
     /// With exit status 0.
     Done,
-    /// With another status or by a signal.
+    /// With another exit status, or by a signal.
     Failed {
         /// The exit status; a signal has none.
         code: Option<i32>,
         /// The status in words.
         status: String,
-        /// The end of its standard error.
+        /// The last lines of its standard error.
         complaint: String,
     },
-    /// Killed on purpose.
+    /// By the scenario's kill.
     Killed,
-    /// Killed, for it took too long.
+    /// By the harness, because it exceeded the time limit.
     TimedOut {
-        /// The limit.
+        /// The time limit.
         after: Duration,
     },
-    /// Killed, for its trace or its standard error grew too long.
+    /// By the harness, because its trace or its standard error exceeded the size limit.
     TooLong {
-        /// The limit.
+        /// The size limit.
         limit_bytes: u64,
     },
 }
 
 impl RunRecord {
-    /// True where each process did what it was meant to.
+    /// True if every process ended as the scenario says.
     pub fn as_meant(&self) -> bool {
         self.endings.iter().all(|ending| ending.as_meant)
     }
@@ -91,7 +91,7 @@ impl RunRecord {
 }
 
 impl SegmentEnding {
-    /// True where the process was killed because it took too long.
+    /// True if the process was killed because it exceeded the time limit.
     pub fn timed_out(&self) -> bool {
         matches!(self.ending, Ending::TimedOut { .. })
     }

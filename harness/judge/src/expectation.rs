@@ -1,4 +1,4 @@
-//! What a scenario asks of its runs.
+//! Which invariants a scenario requires of its runs.
 
 use std::borrow::Cow;
 
@@ -42,7 +42,7 @@ fn every() -> String {
     "*".to_owned()
 }
 
-/// True where `pattern` is `name`, or a prefix of it and `*`.
+/// True if `pattern` is `name`, or a prefix of `name` followed by `*`.
 pub fn selects(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),

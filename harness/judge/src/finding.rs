@@ -1,4 +1,4 @@
-//! What an invariant says: how much it compared, and the first event that broke it.
+//! The result of an invariant: how much it compared, and the first event that broke it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
-/// Where in training a finding stands.
+/// The place of a finding in training.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct At {
-    /// The event's name.
+    /// The name of the trace event, or of what a file holds: `tensor`, `log`.
     pub event: String,
     /// Updates done, where the event says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub struct At {
     /// The micro-batch within its epoch, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Its name, where it is no event of a trace: a tensor's.
+    /// The name of the tensor, module or field, if the place is not a trace event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -50,35 +50,35 @@ pub struct Finding {
     pub invariant: String,
     /// The part of a trainer that most likely caused it.
     pub component: Component,
-    /// The run.
+    /// The name of the run, or of the checkpoint that is judged.
     pub run: String,
-    /// The line of its trace, from 1; 0 in a file that has no lines.
+    /// The line in the trace, from 1. 0 in a file without lines.
     pub line: u64,
     /// The place in training.
     pub at: At,
-    /// What the invariant asks for.
+    /// What the invariant requires here, with numbers.
     pub expected: String,
-    /// What the trace has.
+    /// What the trace or the file has here, with numbers.
     pub actual: String,
-    /// The likely cause, in a sentence.
+    /// What was measured and the likely place in the trainer's code, in one sentence.
     pub cause: String,
-    /// The command that shows it again.
+    /// The command that shows the finding again.
     #[serde(default)]
     pub reproduce: String,
     /// The trace file.
     #[serde(default)]
     pub trace: String,
-    /// Who has looked at it said that it is known: it is shown, and does not count.
+    /// Waived: a known failure. It stays in the report and does not affect the exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waived: Option<Waived>,
 }
 
-/// Why a finding does not count, and how long.
+/// Why a finding is waived, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waived {
-    /// The reason that was given.
+    /// The user's reason.
     pub reason: String,
-    /// The last day, as `2027-03-31`.
+    /// The last day of the waiver, as `2027-03-31`.
     pub until: String,
 }
 
@@ -88,42 +88,43 @@ impl fmt::Display for Waived {
     }
 }
 
-/// An invariant's working sheet over one trace, run or pair: it counts comparisons and keeps the first that failed.
+/// What one invariant finds in one trace, run or pair: it counts comparisons and keeps the first that failed. Later
+/// failures are mostly consequences.
 #[derive(Debug, Default)]
 pub struct Sheet {
     /// Comparisons made.
     pub compared: u64,
     /// The first that failed.
     pub broken: Option<Broken>,
-    /// Why nothing, or not everything, could be compared.
+    /// The first reason why something could not be compared.
     pub missing: Option<String>,
-    /// What was counted on the way, by name: updates, micro-batches, positions, tokens.
+    /// Counts for the report, by name: updates, micro-batches, positions, tokens.
     pub counted: BTreeMap<&'static str, u64>,
-    /// What a reader of the verdict should know.
+    /// Notes for the reader of the verdict.
     pub remarks: Vec<String>,
 }
 
-/// A failed comparison, before it is known which run and file it stands in.
+/// A failed comparison. The tally adds the run and the file.
 #[derive(Clone, Debug)]
 pub struct Broken {
-    /// The segment of the run that it stands in, from 0.
+    /// The segment of the run, from 0.
     pub segment: usize,
-    /// The line of that segment's trace.
+    /// The line in that segment's trace, from 1.
     pub line: u64,
     /// The place in training.
     pub at: At,
-    /// What was asked for.
+    /// What the invariant requires here.
     pub expected: String,
-    /// What is there.
+    /// What the trace or the file has here.
     pub actual: String,
     /// The component most likely at fault.
     pub component: Component,
-    /// The likely cause.
+    /// What was measured and the likely place in the trainer's code.
     pub cause: String,
 }
 
 impl Sheet {
-    /// Counts one comparison; where it does not hold, keeps `describe` if it is the first.
+    /// Counts one comparison. If it is the first that fails, keeps what `describe` says. Returns `holds`.
     pub fn check(&mut self, holds: bool, line: &Line, describe: impl FnOnce() -> Difference) -> bool {
         self.check_in(0, holds, line, describe)
     }
@@ -139,7 +140,7 @@ impl Sheet {
         self.compare(holds, || (segment, line.number, At::event(&line.event)), describe)
     }
 
-    /// [`Sheet::check`] of what stands in a file that is no trace: at `line`, which is 0 where the file has no lines.
+    /// [`Sheet::check`] in a file that is not a trace, at `line`, or 0 if the file has no lines.
     pub fn check_at(
         &mut self,
         holds: bool,
@@ -165,40 +166,40 @@ impl Sheet {
         holds
     }
 
-    /// Notes a field that the trace does not have.
+    /// Notes a field that the trace lacks: the invariant compared nothing there.
     pub fn missing(&mut self, what: &str) {
         self.missing.get_or_insert_with(|| format!("no {what} in the trace"));
     }
 
-    /// Notes why something that is in the trace cannot be compared.
+    /// Notes why something cannot be compared although the trace has it.
     pub fn cannot(&mut self, why: &str) {
         self.missing.get_or_insert_with(|| why.to_owned());
     }
 
-    /// What a comparison needs, where there is any: else notes why it cannot be made.
-    pub fn able<T>(&mut self, needed: Result<T, impl fmt::Display>) -> Option<T> {
+    /// The value that a comparison needs. On an error, notes why the comparison cannot be made.
+    pub fn comparable<T>(&mut self, needed: Result<T, impl fmt::Display>) -> Option<T> {
         needed.map_err(|why| self.cannot(&why.to_string())).ok()
     }
 
-    /// Says what a reader of the verdict should know.
+    /// Adds a note for the reader of the verdict.
     pub fn remark(&mut self, what: String) {
         self.remarks.push(what);
     }
 
-    /// Adds to a count that the report shows; it is not a comparison.
+    /// Adds to a count that the report shows beside the comparisons.
     pub fn count(&mut self, what: &'static str, more: u64) {
         *self.counted.entry(what).or_default() += more;
     }
 }
 
-/// What a failed comparison says.
+/// The texts and the component of a failed comparison.
 pub struct Difference {
-    /// What was asked for.
+    /// What the invariant requires here.
     pub expected: String,
-    /// What is there.
+    /// What the trace or the file has here.
     pub actual: String,
     /// The component most likely at fault.
     pub component: Component,
-    /// The likely cause, in a sentence.
+    /// What was measured and the likely place in the trainer's code, in one sentence.
     pub cause: String,
 }

@@ -6,76 +6,85 @@ use traintrue_protocol::trace::event::Run;
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 
 use crate::finding::Sheet;
-use crate::rule::{Kind, Opening, Rule, Watch};
+use crate::rule::{Kind, Opening, Rule, TraceRule};
 
-/// What one trace came to.
-pub struct Watched {
-    /// One an invariant.
+/// One trace, judged by every invariant over single traces.
+pub struct JudgedTrace {
+    /// One sheet per invariant that applies to the trace.
     pub sheets: Vec<(&'static Rule, Sheet)>,
-    /// Its first line, where it has one.
+    /// The first line. None if the trace has no run event.
     pub run: Option<Box<Run>>,
-    /// Why it could not be read to its end.
+    /// Why the trace could not be read to its end.
     pub error: Option<TraceError>,
-    /// The last line that could be read; 0 where none could.
+    /// The number of the last line that could be read; 0 if there is none.
     pub last_line: u64,
 }
 
-/// Reads one trace. That of a process which `died` on purpose ends anywhere, also within a line.
-pub fn watch(trace: &Path, died: bool, rules: &[&'static Rule]) -> Watched {
-    let mut watched = Watched { sheets: Vec::new(), run: None, error: None, last_line: 0 };
-    match read(trace, died, rules, &mut watched) {
+/// Reads and judges one trace. The trace of a process that `died` on purpose may end anywhere, even within a line.
+pub fn judge_trace(trace: &Path, died: bool, rules: &[&'static Rule]) -> JudgedTrace {
+    let mut judged = JudgedTrace { sheets: Vec::new(), run: None, error: None, last_line: 0 };
+    match read(trace, died, rules, &mut judged) {
         Err(TraceError::CutShort { .. } | TraceError::NoRun { .. }) if died => {}
-        other => watched.error = other.err(),
+        other => judged.error = other.err(),
     }
-    watched
+    judged
 }
 
-fn read(trace: &Path, died: bool, rules: &[&'static Rule], watched: &mut Watched) -> Result<(), TraceError> {
+fn read(
+    trace: &Path,
+    died: bool,
+    rules: &[&'static Rule],
+    judged: &mut JudgedTrace,
+) -> Result<(), TraceError> {
     let mut lines = TraceReader::open(trace)?;
     let Some(mut last) = lines.next().transpose()? else {
         return Ok(());
     };
-    watched.last_line = last.number;
+    judged.last_line = last.number;
     let Event::Run(run) = &last.event else {
         return Ok(());
     };
-    let judged = |rule: &&'static Rule| run.recorded.as_ref().is_none_or(|it| it.lacks(rule.needs).is_none());
-    let rules: Vec<&'static Rule> = rules.iter().copied().filter(judged).collect();
-    let mut watches = open(&rules, &Opening { plan: &run.plan, contract: &run.contract });
-    watched.run = Some(run.clone());
-    let result = follow(lines, &mut watches, &mut last);
-    watched.last_line = last.number;
+    // A recorded loop may lack facts that a rule needs; such a rule would only report them as missing.
+    let applies =
+        |rule: &&'static Rule| run.recorded.as_ref().is_none_or(|it| it.lacks(rule.needs).is_none());
+    let rules: Vec<&'static Rule> = rules.iter().copied().filter(applies).collect();
+    let mut open = begin(&rules, &Opening { plan: &run.plan, contract: &run.contract });
+    judged.run = Some(run.clone());
+    let result = follow(lines, &mut open, &mut last);
+    judged.last_line = last.number;
+    // A trace that was cut off has no end to judge. Its lines up to there are judged all the same.
     if result.is_ok() && !died {
-        watches.iter_mut().for_each(|(_, watch, sheet)| watch.finish(&last, sheet));
+        open.iter_mut().for_each(|(_, rule, sheet)| rule.finish(&last, sheet));
     }
-    watched.sheets = watches.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect();
+    judged.sheets = open.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect();
     result
 }
 
-/// Some of the invariants over lines that were imported: those that a log with gaps can answer.
+/// Judges imported lines by the given invariants: those that do not need a complete trace.
 pub fn imported(rules: &[&'static Rule], opening: &Opening, lines: &[Line]) -> Vec<(&'static Rule, Sheet)> {
-    let mut watches = open(rules, opening);
+    let mut open = begin(rules, opening);
     for line in lines {
-        watches.iter_mut().for_each(|(_, watch, sheet)| watch.see(line, sheet));
+        open.iter_mut().for_each(|(_, rule, sheet)| rule.see(line, sheet));
     }
-    watches.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect()
+    open.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect()
 }
 
-type Watching = (&'static Rule, Box<dyn Watch>, Sheet);
+/// An invariant in the middle of a trace.
+type OpenRule = (&'static Rule, Box<dyn TraceRule>, Sheet);
 
-fn open(rules: &[&'static Rule], opening: &Opening) -> Vec<Watching> {
-    let watching = |rule: &&'static Rule| match rule.kind {
-        Kind::Trace(open) => Some((*rule, open(opening), Sheet::default())),
+fn begin(rules: &[&'static Rule], opening: &Opening) -> Vec<OpenRule> {
+    let begin = |rule: &&'static Rule| match rule.kind {
+        Kind::Trace(begin) => Some((*rule, begin(opening), Sheet::default())),
         _ => None,
     };
-    rules.iter().filter_map(watching).collect()
+    rules.iter().filter_map(begin).collect()
 }
 
-fn follow(lines: TraceReader, watches: &mut [Watching], last: &mut Line) -> Result<(), TraceError> {
+fn follow(lines: TraceReader, open: &mut [OpenRule], last: &mut Line) -> Result<(), TraceError> {
     for line in lines {
         let line = line?;
-        for (_, watch, sheet) in watches.iter_mut() {
-            watch.see(&line, sheet);
+        for (_, rule, sheet) in open.iter_mut() {
+            rule.see(&line, sheet);
         }
         *last = line;
     }

@@ -1,4 +1,4 @@
-//! What an invariant is: its name, its texts, what it looks at and how it judges.
+//! What an invariant is: its name, its texts, what it reads and how it judges.
 
 use std::path::PathBuf;
 
@@ -13,94 +13,96 @@ use crate::finding::Sheet;
 pub struct Rule {
     /// `family/name`.
     pub name: &'static str,
-    /// What must be true, in one line.
+    /// What must be true, in one line, without a full stop.
     pub says: &'static str,
-    /// What it verifies, and how.
+    /// What it compares with what. `explain` shows it as prose.
     pub verifies: &'static str,
-    /// What it does not.
+    /// What a reader might expect it to verify and it does not, with the invariant that does.
     pub does_not_verify: &'static str,
-    /// What it looks at.
+    /// What it reads: one trace, one run, two runs, a process or files.
     pub kind: Kind,
-    /// What it holds against each other: this decides how a trainer that is not deterministic is judged.
+    /// What it compares. This decides how a trainer that is not deterministic is judged.
     pub compares: Compares,
-    /// Whether it also judges a run whose last process failed to start: it asks what a start finds on disk.
+    /// Whether it also judges a run whose last process failed. A rule about what a start finds on disk must.
     pub judges_a_start: bool,
-    /// Its place among causes: of two broken invariants the one of the lower rank is the likelier root, and is printed first.
+    /// Its place among causes. Of two broken invariants, the one with the lower rank is the likelier root and is
+    /// printed first.
     pub rank: Rank,
-    /// What it must know of a recorded loop, which was told no plan, beside the trace itself.
+    /// Facts that it needs about a recorded loop. A recorded loop follows no plan of ours, so a recording may lack
+    /// them.
     pub needs: &'static [Fact],
 }
 
-/// What an invariant holds against each other.
+/// What an invariant compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compares {
-    /// Counts, flags and figures of one trace, by arithmetic: the same for every trainer.
+    /// Counts, flags and numbers of one trace with the judge's own arithmetic. The same for every trainer.
     Facts,
-    /// Two runs, value by value. Where the trainer is not deterministic: within the spread of its repeats.
+    /// Two runs, value by value. If the trainer is not deterministic: within the spread of its repeats.
     Bits,
-    /// Two runs that differ by rounding: within a bound, or within the spread of repeats where that is wider.
+    /// Two runs that differ by rounding: within a bound, or within the spread of repeats if that is wider.
     Figures,
-    /// Two runs of one plan: whether the trainer is deterministic in the first place.
+    /// Two runs of one plan: whether the trainer is deterministic.
     Repeats,
-    /// A saved state by its digest, among many. A trainer that is not deterministic has no such digests, and is not judged.
+    /// Identifies a saved state by its digest. Applies only to deterministic trainers.
     Digests,
 }
 
 impl Compares {
-    /// Whether the figures of one run are held to those of another.
+    /// Whether the values of one run are compared with those of another.
     pub fn two_runs(self) -> bool {
         matches!(self, Self::Bits | Self::Figures | Self::Repeats)
     }
 
-    /// Whether a comparison that held means equal bits, as long as the trainer is deterministic.
+    /// Whether a comparison that held means equal bits, if the trainer is deterministic.
     pub fn bit_for_bit(self) -> bool {
         matches!(self, Self::Bits | Self::Repeats | Self::Digests)
     }
 
-    /// Whether a trainer that declares itself deterministic, wrongly, breaks it without a bug.
+    /// Whether a trainer that wrongly declares itself deterministic breaks it without having a bug.
     pub fn rests_on_bits(self) -> bool {
         matches!(self, Self::Bits | Self::Figures | Self::Digests)
     }
 }
 
-/// The place of an invariant among causes. A lost window also moves every loss after it, so the window comes first.
+/// The place of an invariant among causes. A lost window also changes every later loss, so the window comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// The process did not answer, or not with a trace.
+    /// The process failed, or did not write a trace.
     Process,
     /// Samples were lost or repeated.
     Samples,
-    /// Windows closed at other places.
+    /// Accumulation windows closed at the wrong place.
     Window,
-    /// A resume changed the state or the path.
+    /// A resume changed the state or the training after it.
     Seam,
     /// A reload lost or changed tensors.
     Reload,
-    /// A checkpoint is torn, or damage was not noticed.
+    /// A checkpoint is incomplete, or its damage was not noticed.
     Checkpoint,
-    /// A batch was collated otherwise.
+    /// A batch was collated wrongly.
     Batch,
-    /// A key-value cache was there, or gave other outputs.
+    /// Training allocated a key-value cache, or the cache gave other outputs.
     Cache,
-    /// Something froze, moved or trained that should not.
+    /// A wrong tensor is frozen, trained or changed.
     State,
     /// An evaluation missed samples or changed the state.
     Evaluation,
-    /// An act beside training changed training.
+    /// Evaluating or saving changed training.
     Purity,
-    /// Gradients were clipped otherwise.
+    /// Gradients were clipped wrongly.
     Clip,
-    /// A loss was divided by something else.
+    /// A loss was divided by the wrong number.
     Loss,
-    /// Other micro-batches made another update.
+    /// The split into micro-batches changed the update.
     Partition,
-    /// A learning rate is not the schedule's.
+    /// A learning rate does not follow the schedule.
     Schedule,
-    /// A number is not finite: mostly a consequence.
+    /// A number is not finite; mostly a consequence.
     Finite,
-    /// Outputs depend on padding or on neighbours.
+    /// Outputs depend on padding or on other rows.
     Probes,
-    /// The same plan gave another trace.
+    /// Two runs of one plan gave different traces.
     Repeat,
     /// Memory was kept, or estimated wrongly.
     Memory,
@@ -110,43 +112,45 @@ pub enum Rank {
     Artefact,
 }
 
-/// What an invariant looks at.
+/// What an invariant reads.
 pub enum Kind {
-    /// Every trace on its own, a line at a time. It is judged on every trace of every scenario.
-    Trace(fn(&Opening) -> Box<dyn Watch>),
-    /// The segments of one run, where a scenario asks for it.
+    /// One trace, line by line. It judges every trace of every scenario.
+    Trace(fn(&Opening) -> Box<dyn TraceRule>),
+    /// The segments of one run, if a scenario asks for it.
     Run(fn(&RunEvidence, &mut Sheet) -> Result<(), TraceError>),
-    /// A run held against another, where a scenario asks for it.
+    /// Two runs, if a scenario asks for it: the run to judge, then the one to compare with.
     Pair(fn(&RunEvidence, &RunEvidence, &mut Sheet) -> Result<(), TraceError>),
-    /// What the harness saw of a process, beside its trace.
+    /// What the harness observes of a process besides its trace.
     Process,
     /// Files that a run has left behind, other than a trace.
     Artefact,
 }
 
-/// What is known before the second line of a trace: its plan and the trainer's contract.
+/// What the first line of a trace gives: the plan and the trainer's contract.
 pub struct Opening<'a> {
-    /// What was asked for.
+    /// The plan that the trainer was given.
     pub plan: &'a Plan,
-    /// The conventions declared.
+    /// The conventions that the trainer declares.
     pub contract: &'a Contract,
 }
 
-/// An invariant over one trace: it sees each line after the first, once, in order.
-pub trait Watch {
+/// The state of an invariant over one trace. It sees each line after the first once, in order, so memory does not grow
+/// with the trace.
+pub trait TraceRule {
     /// The next line.
     fn see(&mut self, line: &Line, sheet: &mut Sheet);
     /// The trace is over; `last` is its last line.
     fn finish(&mut self, _last: &Line, _sheet: &mut Sheet) {}
 }
 
-/// The traces that one run left, one a segment: a run that was cut has several.
+/// The traces of one run, one per segment: a run that was cut has several.
 #[derive(Clone, Debug)]
 pub struct RunEvidence {
     /// The run's name.
     pub name: String,
     /// Its trace files, in order.
     pub segments: Vec<PathBuf>,
-    /// The trace files of each repeat of it, for a trainer that is not deterministic: its figures are held to their spread.
+    /// The trace files of each repeat, if the trainer is not deterministic. Values may differ by the spread of the
+    /// repeats.
     pub repeats: Vec<Vec<PathBuf>>,
 }

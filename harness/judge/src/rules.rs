@@ -39,7 +39,7 @@ pub static RULES: &[&Rule] = &[
     &memory::estimate::RULE,
     &memory::unload::RULE,
     &device::fallback::RULE,
-    &device::oom::TOLD,
+    &device::oom::BY_TYPE,
     &device::oom::LEAVES,
     &artefact::rules::log::RULE,
     &artefact::rules::epochs::RULE,

@@ -1,4 +1,4 @@
-//! Gathers sheets into one outcome.
+//! Adds up sheets into one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,29 +12,29 @@ use crate::verdict::{Outcome, Verdict};
 pub struct Labels<'a> {
     /// The command that shows it again.
     pub reproduce: &'a str,
-    /// What a trace file is called in a finding.
+    /// The name of a trace file in a finding.
     pub trace: &'a (dyn Fn(&Path) -> String + Sync),
 }
 
-/// What the sheets of one outcome add up to.
+/// The sum of the sheets of one outcome.
 pub struct Tally<'a> {
     labels: Labels<'a>,
     compared: BTreeMap<String, u64>,
     counted: BTreeMap<String, u64>,
     notes: BTreeSet<String>,
     unjudged: Vec<String>,
-    /// Each with its invariant's place among causes.
+    /// Each with its invariant's rank, by which the outcome sorts them.
     findings: Vec<(Rank, Finding)>,
 }
 
 impl<'a> Tally<'a> {
-    /// Nothing yet.
+    /// An empty tally.
     pub fn new(labels: Labels<'a>) -> Self {
         let (compared, counted, notes) = Default::default();
         Self { labels, compared, counted, notes, unjudged: Vec::new(), findings: Vec::new() }
     }
 
-    /// One trace of one run, by an invariant that is judged on every trace.
+    /// Adds the sheet of one trace of one run. Only the first finding per invariant and run is kept.
     pub fn add(&mut self, rule: &Rule, run: &str, trace: &Path, sheet: &Sheet) {
         if sheet.compared > 0 {
             *self.compared.entry(rule.name.to_owned()).or_default() += sheet.compared;
@@ -62,7 +62,7 @@ impl<'a> Tally<'a> {
         self.findings.push((rule.rank, finding));
     }
 
-    /// One run, by an invariant that the scenario asks for: to have compared nothing is not to have passed.
+    /// Adds the sheet of an invariant that the scenario asks for. An invariant that compared nothing has not passed.
     pub fn asked(&mut self, rule: &Rule, run: &RunEvidence, sheet: &Sheet) {
         let missing = sheet.missing.as_deref();
         if sheet.broken.is_none() && sheet.compared == 0 {
@@ -74,7 +74,7 @@ impl<'a> Tally<'a> {
         for remark in &sheet.remarks {
             self.notes.insert(remark.clone());
         }
-        // An invariant over traces was added with its trace.
+        // An invariant over traces was added with each of its traces.
         if !matches!(rule.kind, Kind::Trace(_) | Kind::Process) {
             let segment = sheet.broken.as_ref().map_or(0, |broken| broken.segment);
             let nowhere = Path::new("");
@@ -87,24 +87,25 @@ impl<'a> Tally<'a> {
         *self.counted.entry(name.to_owned()).or_default() += more;
     }
 
-    /// Something that a reader should know.
+    /// Adds a note for the reader.
     pub fn note(&mut self, note: &str) {
         self.notes.insert(note.to_owned());
     }
 
-    /// Something could not be judged.
+    /// Adds a reason why something could not be judged.
     pub fn cannot_judge(&mut self, reason: String) {
         if !self.unjudged.contains(&reason) {
             self.unjudged.push(reason);
         }
     }
 
-    /// The sum.
+    /// The outcome of everything added.
     pub fn outcome(mut self, scenario: &str) -> Outcome {
         if self.compared.is_empty() && self.findings.is_empty() && self.unjudged.is_empty() {
             self.unjudged.push("nothing was compared".to_owned());
         }
-        // Roots before consequences; the order in which they were found decides between equals.
+        // Roots before consequences. The sort is stable, so findings of one rank stay in the order in which they were
+        // added.
         self.findings.sort_by_key(|(rank, _)| *rank);
         let reason = match self.unjudged.as_slice() {
             [] => None,

@@ -1,4 +1,5 @@
-//! Synthetic traces for the tests of the invariants: a healthy run is a function of its plan, and a test changes one thing.
+//! Synthetic traces for the tests of the invariants: a healthy run is a function of its plan, and a test changes one
+//! thing.
 //!
 //! Every value is a function of the place in training, so a resumed segment agrees with the whole run by construction.
 
@@ -365,14 +366,14 @@ pub fn judge(name: &str, events: &[Event]) -> Sheet {
     let rule = find(name).expect("a rule of that name");
     let Kind::Trace(begin) = rule.kind else { panic!("{name} does not judge single traces") };
     let Event::Run(run) = &events[0] else { panic!("a trace begins with its run") };
-    let mut watch = begin(&Opening { plan: &run.plan, contract: &run.contract });
+    let mut judge = begin(&Opening { plan: &run.plan, contract: &run.contract });
     let mut sheet = Sheet::default();
     let lines = events.iter().zip(1..).map(|(event, number)| Line { number, event: event.clone() });
     let lines: Vec<Line> = lines.collect();
     for line in &lines[1..] {
-        watch.see(line, &mut sheet);
+        judge.see(line, &mut sheet);
     }
-    watch.finish(&lines[lines.len() - 1], &mut sheet);
+    judge.finish(&lines[lines.len() - 1], &mut sheet);
     sheet
 }
 

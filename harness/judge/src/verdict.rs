@@ -1,6 +1,6 @@
 //! Verdicts: `broken` over `not judged` over `waived` over `held`.
 //!
-//! Not judged has a reason and is never a pass; an invariant that compared nothing is not judged.
+//! Not judged has a reason and is never a pass. An invariant that compared nothing is not judged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use traintrue_protocol::exit::Exit;
 
 use crate::finding::Finding;
 
-/// What a scenario came to.
+/// The result of a scenario, from best to worst: the order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Every comparison holds.
     Held,
-    /// Comparisons failed or could not be made, which is known and waived.
+    /// Comparisons failed or could not be made, and a waiver covers all of them.
     Waived,
     /// Something could not be compared.
     NotJudged,
@@ -34,27 +34,27 @@ pub struct Outcome {
     pub scenario: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why it, or a part of it, was not judged.
+    /// Why the scenario, or a part of it, was not judged.
     pub reason: Option<String>,
     /// Comparisons made, by invariant.
     pub compared: BTreeMap<String, u64>,
-    /// What was counted on the way: runs, updates, micro-batches, positions, tokens.
+    /// Counts for the report: runs, updates, micro-batches, positions, tokens.
     #[serde(default)]
     pub counted: BTreeMap<String, u64>,
-    /// What a reader should know: a repeated corpus, a bound that was used.
+    /// Notes for the reader, such as a repeated corpus or a bound that was used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// One a broken invariant and run.
+    /// One finding per broken invariant and run.
     pub findings: Vec<Finding>,
-    /// Wall time of its runs and its judging.
+    /// Wall time of the runs and of judging them.
     pub seconds: f64,
-    /// The traces that were kept of its runs.
+    /// The trace files that were kept.
     #[serde(skip)]
     pub traces: Vec<PathBuf>,
 }
 
 impl Verdict {
-    /// Its name, as people read it.
+    /// The verdict as reports show it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Held => "held",
@@ -66,7 +66,7 @@ impl Verdict {
 }
 
 impl Outcome {
-    /// A scenario that could not even be run, and why.
+    /// The outcome of a scenario that could not be run.
     pub fn not_judged(scenario: &str, reason: String) -> Self {
         Self {
             scenario: scenario.to_owned(),
@@ -91,16 +91,16 @@ pub struct RunReport {
     pub trainer: String,
     /// The conventions that the verdicts are relative to.
     pub contract: Contract,
-    /// What a reader of every verdict should know: conventions that a user stated, scenarios that were left out.
+    /// Notes that concern every verdict: conventions that the user stated, scenarios that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// One a scenario, in order.
+    /// One outcome per scenario, in the order in which they ran.
     pub outcomes: Vec<Outcome>,
-    /// How many of each verdict.
+    /// The number of outcomes per verdict.
     pub summary: Summary,
 }
 
-/// How many of each verdict.
+/// The number of outcomes per verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Summary {
@@ -116,7 +116,7 @@ fn is_none(count: &u64) -> bool {
 }
 
 impl fmt::Display for Summary {
-    /// `2 held, 1 broken, 0 not judged`, and what was waived where something was.
+    /// `2 held, 1 broken, 0 not judged`, and the number of waived outcomes if there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} held, {} broken, {} not judged", self.held, self.broken, self.not_judged)?;
         if self.waived > 0 { write!(f, ", {} waived", self.waived) } else { Ok(()) }

@@ -1,69 +1,70 @@
 //! Why a lane grows: which lanes of the run grew with it, which did not, and where.
 //!
-//! A lane is the view of one counter, and each counter sees only what is its own. What grows in one and not in another
-//! therefore lies between them: bytes that the process has and no counter of the program sees are native; bytes that a
-//! pool has taken and nobody uses are the pool's.
+//! A lane is one counter, and each counter counts only its own memory. Growth in one lane and not in another is
+//! therefore between the two: bytes of the process that no counter of the program counts are native; bytes that a pool
+//! has reserved and nothing uses are the pool's.
 
 use std::fmt;
+
+use traintrue_protocol::vocabulary::Lane;
 
 use super::series::Point;
 use super::slope::{Slope, SlopeVerdict};
 
-/// The lanes that count what the program itself holds on the host, and on a device.
-const HOST: [&str; 3] = ["heap_bytes", "tracked_bytes", "tracked_tensors"];
-const DEVICE: [&str; 2] = ["device_in_use_bytes", "device_allocations"];
-/// What the pool of a device has taken.
-const POOL: &str = "device_reserved_bytes";
-/// The lanes of whole processes, which see everything.
-const HOST_PROCESS: &str = "rss_bytes";
-const DEVICE_PROCESS: &str = "device_process_bytes";
-/// The share of a lane's growth that falls on the edges of epochs where it is retention at every epoch.
+/// A lane that some trainers write beside the protocol's: live allocations on a device.
+pub(crate) const DEVICE_ALLOCATIONS: &str = "device_allocations";
+/// If at least this share of a lane's growth is at the edges of epochs, something is kept per epoch.
 const EDGE_SHARE: f64 = 0.8;
-/// Blocks move where the least of them in the last quarter differs from that in the second by this share.
+/// The number of blocks changes if its minimum in the last quarter differs from that in the second quarter by this
+/// share.
 const MOVED_SHARE: f64 = 0.01;
 
-/// One lane of a run.
+/// One lane of a run, with its slope.
 #[derive(Clone, Copy, Debug)]
-pub struct Lane<'a> {
+pub struct LaneSlope<'a> {
     /// Its name, such as `heap_bytes`.
     pub name: &'a str,
     /// What was measured.
     pub points: &'a [Point],
-    /// What it shows.
+    /// The verdict on its growth.
     pub slope: &'a Slope,
 }
 
-/// What the growth can be.
+/// What the growth can come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// It rises at the edges of epochs and is flat between them.
+    /// Something is kept per epoch: the lane rises at the edges of epochs and is flat between them.
     PerEpoch,
-    /// The program's own code holds what it has allocated.
+    /// The program's own code references what it allocated.
     Held,
-    /// The process grows and what is counted within it does not.
+    /// A buffer outside all counters: the process grows and its counted memory does not.
     Native,
-    /// As native, but the number of blocks moves beneath the same bytes: it can be the allocator's fragmentation.
+    /// As native, but the number of heap blocks changes while their bytes do not: it may be fragmentation.
     Fragmentation,
-    /// The pool takes memory that nobody uses.
+    /// The device's pool reserves memory that nothing uses.
     Pool,
-    /// The other lanes do not tell.
+    /// The other lanes do not say.
     Unknown,
 }
 
 impl Cause {
-    /// The cause in words.
+    /// The cause as reports show it.
     pub fn words(self) -> &'static str {
         match self {
-            Self::PerEpoch => "something is kept at every epoch edge: it rises there and is flat between",
-            Self::Held => "the program's own code holds what it allocated",
+            Self::PerEpoch => {
+                "something is kept at every epoch's edge: the lane rises there and is flat in between"
+            }
+            Self::Held => "the program's own code still references what it allocated",
             Self::Native => {
-                "native: a buffer that no counter of the program sees, as the process grows and what is counted in it does not"
+                "native: the process grows and its counted memory does not, so the growth is in a buffer outside the \
+                 framework"
             }
             Self::Fragmentation => {
-                "fragmentation, or a native buffer: the process grows, the heap's bytes do not, and the number of its blocks moves"
+                "fragmentation, or a native buffer: the process grows, the heap's bytes do not, and the number of its \
+                 blocks changes"
             }
-            Self::Pool => "the pool: it reserves more and no more is in use",
-            Self::Unknown => "the other lanes do not tell",
+            Self::Pool => "the pool: it reserves more memory while no more is in use",
+            Self::Unknown => "no other lane shows the cause",
         }
     }
 }
@@ -71,13 +72,13 @@ impl Cause {
 /// Why a lane grows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribution {
-    /// What it can be.
+    /// What the growth can come from.
     pub cause: Cause,
     /// The other lanes that grew with it.
     pub grew: Vec<String>,
     /// The other lanes that did not.
     pub flat: Vec<String>,
-    /// The step at which the growth that persists begins.
+    /// The step at which the persistent growth begins.
     pub from_step: Option<f64>,
 }
 
@@ -93,9 +94,9 @@ impl fmt::Display for Attribution {
     }
 }
 
-/// Why the lane of this name grows, by what the lanes of its run show; `edges` are the updates done at each end of an epoch.
-/// None where it is not there or is not shown to grow.
-pub fn attribute(name: &str, lanes: &[Lane<'_>], edges: &[f64]) -> Option<Attribution> {
+/// Why the lane called `name` grows, judged by the other lanes of its run. `edges` are the updates done at each end of
+/// an epoch. None if there is no such lane, or if it is not shown to grow.
+pub fn attribute(name: &str, lanes: &[LaneSlope<'_>], edges: &[f64]) -> Option<Attribution> {
     let lane = lanes.iter().find(|lane| lane.name == name).filter(|lane| grows(lane))?;
     let others = || lanes.iter().filter(|other| other.name != name);
     let names = |verdict: SlopeVerdict| {
@@ -109,44 +110,63 @@ pub fn attribute(name: &str, lanes: &[Lane<'_>], edges: &[f64]) -> Option<Attrib
     })
 }
 
-fn cause(name: &str, lanes: &[Lane<'_>]) -> Cause {
-    let counted = |names: &[&str]| -> Vec<&Lane<'_>> {
-        lanes.iter().filter(|lane| lane.name != name && names.contains(&lane.name)).collect()
+/// Whether a lane counts what the program itself holds on the host.
+fn counts_host(lane: &str) -> bool {
+    matches!(lane.parse(), Ok(Lane::HeapBytes | Lane::TrackedBytes | Lane::TrackedTensors))
+}
+
+/// Whether a lane counts what the program itself holds on a device.
+fn counts_device(lane: &str) -> bool {
+    lane == Lane::DeviceInUseBytes.name() || lane == DEVICE_ALLOCATIONS
+}
+
+/// Whether a lane counts what the pool of a device has taken, used or not.
+fn counts_pool(lane: &str) -> bool {
+    lane == Lane::DeviceReservedBytes.name()
+}
+
+fn cause(name: &str, lanes: &[LaneSlope<'_>]) -> Cause {
+    let counted = |counts: fn(&str) -> bool| -> Vec<&LaneSlope<'_>> {
+        lanes.iter().filter(|lane| lane.name != name && counts(lane.name)).collect()
     };
-    let shown = |lanes: &[&Lane<'_>]| {
+    // All of them must be shown flat: one lane that is not judged could be the one that grows.
+    let shown = |lanes: &[&LaneSlope<'_>]| {
         let grew = lanes.iter().any(|lane| grows(lane));
         let flat = !lanes.is_empty() && lanes.iter().all(|lane| lane.slope.verdict == SlopeVerdict::Within);
         (grew, flat)
     };
-    let blocks_move = || lanes.iter().any(|lane| lane.name == "heap_blocks" && moves(lane.points));
-    match name {
-        _ if HOST.contains(&name) || DEVICE.contains(&name) || name == "heap_blocks" => Cause::Held,
-        HOST_PROCESS => match shown(&counted(&HOST)) {
+    let blocks_move = || lanes.iter().any(|lane| lane.name == Lane::HeapBlocks.name() && moves(lane.points));
+    match name.parse() {
+        Ok(Lane::HeapBlocks) => Cause::Held,
+        Ok(Lane::RssBytes) => match shown(&counted(counts_host)) {
             (true, _) => Cause::Held,
             (_, true) if blocks_move() => Cause::Fragmentation,
             (_, true) => Cause::Native,
             _ => Cause::Unknown,
         },
-        POOL => match shown(&counted(&DEVICE)) {
+        Ok(Lane::DeviceReservedBytes) => match shown(&counted(counts_device)) {
             (true, _) => Cause::Held,
             (_, true) => Cause::Pool,
             _ => Cause::Unknown,
         },
-        DEVICE_PROCESS => match (shown(&counted(&DEVICE)), shown(&counted(&[POOL]))) {
-            ((true, _), _) => Cause::Held,
-            ((_, true), (true, _)) => Cause::Pool,
-            ((_, true), (_, true)) => Cause::Native,
-            _ => Cause::Unknown,
-        },
+        Ok(Lane::DeviceProcessBytes) => {
+            match (shown(&counted(counts_device)), shown(&counted(counts_pool))) {
+                ((true, _), _) => Cause::Held,
+                ((_, true), (true, _)) => Cause::Pool,
+                ((_, true), (_, true)) => Cause::Native,
+                _ => Cause::Unknown,
+            }
+        }
+        _ if counts_host(name) || counts_device(name) => Cause::Held,
         _ => Cause::Unknown,
     }
 }
 
-fn grows(lane: &Lane<'_>) -> bool {
+fn grows(lane: &LaneSlope<'_>) -> bool {
     lane.slope.verdict == SlopeVerdict::Exceeds
 }
 
-/// Whether the lane rises where epochs end and not between: over at least two edges, most of all that it gains.
+/// Whether at least two epoch edges together account for most of the lane's growth.
 fn at_edges(points: &[Point], edges: &[f64]) -> bool {
     let [first, .., last] = points else { return false };
     let inner: Vec<f64> =
@@ -160,7 +180,7 @@ fn at_edges(points: &[Point], edges: &[f64]) -> bool {
     inner.len() >= 2 && all > 0.0 && (EDGE_SHARE..=2.0 - EDGE_SHARE).contains(&(gained / all))
 }
 
-/// Whether a count has gone up or down for good since the second quarter.
+/// Whether a count has changed for good since the second quarter.
 fn moves(points: &[Point]) -> bool {
     let quarter = points.len() / 4;
     let least = |part: &[Point]| part.iter().map(|point| point.bytes).fold(f64::INFINITY, f64::min);
@@ -209,8 +229,11 @@ mod tests {
     ) {
         let lanes: Vec<_> = shapes.iter().map(|(name, shape)| (*name, of(shape))).collect();
         let slopes: Vec<_> = lanes.iter().map(|(_, points)| judge(points, BytesPerStep(1000.0))).collect();
-        let lanes: Vec<Lane<'_>> =
-            lanes.iter().zip(&slopes).map(|((name, points), slope)| Lane { name, points, slope }).collect();
+        let lanes: Vec<LaneSlope<'_>> = lanes
+            .iter()
+            .zip(&slopes)
+            .map(|((name, points), slope)| LaneSlope { name, points, slope })
+            .collect();
         let edges: Vec<f64> = (1..10).map(|epoch| f64::from(epoch * 20)).collect();
         let found = attribute(name, &lanes, &edges).unwrap();
         assert_eq!(found.cause, cause, "{found}");
@@ -222,8 +245,8 @@ mod tests {
         let slope = |points: &[Point]| judge(points, BytesPerStep(1000.0));
         let (up, level) = (slope(&grows), slope(&flat));
         let lanes = [
-            Lane { name: "rss_bytes", points: &grows, slope: &up },
-            Lane { name: "tracked_bytes", points: &flat, slope: &level },
+            LaneSlope { name: "rss_bytes", points: &grows, slope: &up },
+            LaneSlope { name: "tracked_bytes", points: &flat, slope: &level },
         ];
         let words = attribute("rss_bytes", &lanes, &[]).unwrap().to_string();
         assert!(

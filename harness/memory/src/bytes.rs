@@ -1,11 +1,11 @@
-//! Amounts of memory as people write them: `64KiB`, `20GiB`, `64KiB/step`.
+//! Amounts of memory as the command line takes them: `64KiB`, `20GiB`, `64KiB/step`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The units that are read and shown, the largest first. A bare number has none, and is refused: 64 of what?
+/// The units that are read and shown, the largest first. A number without a unit is refused: 64 may mean bytes or MiB.
 const UNITS: [(&str, f64); 5] = [
     ("TiB", (1_u64 << 40) as f64),
     ("GiB", (1_u64 << 30) as f64),
@@ -14,15 +14,15 @@ const UNITS: [(&str, f64); 5] = [
     ("B", 1.0),
 ];
 
-/// An amount that is not one.
+/// A text that is not an amount of memory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum BytesError {
     #[error("{text:?} has no unit: expected a number with B, KiB, MiB, GiB or TiB, such as 64KiB")]
     NoUnit { text: String },
-    #[error("{text:?} is no amount of memory: {number:?} is not a finite number that is at least 0")]
+    #[error("{text:?} is not an amount of memory: {number:?} is not a finite number of at least 0")]
     NoNumber { text: String, number: String },
-    #[error("{text:?} is no limit on a slope: expected an amount a step, such as 64KiB/step")]
+    #[error("{text:?} is not a limit on a slope: expected an amount per step, such as 64KiB/step")]
     NotPerStep { text: String },
 }
 
@@ -30,7 +30,7 @@ pub enum BytesError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
-/// A limit on growth, in bytes a step.
+/// A limit on growth, in bytes per step.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct BytesPerStep(pub f64);
 
@@ -38,18 +38,18 @@ pub struct BytesPerStep(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
-    /// An update of the trainer.
+    /// One update of the trainer.
     Step,
-    /// Only where steps cannot be seen.
+    /// One second: for commands whose steps cannot be seen.
     Second,
 }
 
-/// A limit on growth, in bytes a step or a second.
+/// A limit on growth, in bytes per step or per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// The bytes.
     pub bytes: f64,
-    /// Of each.
+    /// Per step or per second.
     pub per: Per,
 }
 
@@ -120,7 +120,7 @@ fn amount(text: &str) -> Result<f64, BytesError> {
     }
 }
 
-/// The amount in the largest unit that it reaches, with at most one decimal.
+/// The amount in the largest unit of which it has at least one, with at most one decimal.
 pub fn shown(bytes: f64) -> String {
     let (unit, size) = UNITS.iter().find(|(_, size)| bytes.abs() >= *size).unwrap_or(&UNITS[UNITS.len() - 1]);
     let tenths = (bytes / size * 10.0).round() / 10.0;
@@ -156,7 +156,7 @@ mod tests {
     #[rstest]
     #[case("64KiB/step", Ok(65_536.0))]
     #[case("0B/step", Ok(0.0))]
-    #[case("64KiB", Err("an amount a step"))]
+    #[case("64KiB", Err("an amount per step"))]
     #[case("64/step", Err("has no unit"))]
     fn a_slope_limit_names_its_unit_and_its_step(#[case] text: &str, #[case] read: Result<f64, &str>) {
         match (text.parse::<BytesPerStep>(), read) {

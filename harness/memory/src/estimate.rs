@@ -1,13 +1,13 @@
-//! What training a transformer will need, part by part, before anything is allocated.
+//! The memory that training a transformer needs, part by part, before anything is allocated.
 //!
 //! A model is taken apart into operations (`model.rs`); an engine says what it keeps of each for the backward pass, and
-//! what it holds while it works (`torch.rs`, `burn.rs`); the peak is the most that is held at any operation (`walk.rs`), or
-//! in the optimizer's update. Every term follows from the architecture, and no figure is fitted to a measurement:
-//! `golden/torch-memory` has the measurements that it is held to.
+//! what it holds while it works (`torch.rs`, `burn.rs`); the peak is the most that is held at any operation
+//! (`walk.rs`), or in the optimizer's update. Every term follows from the architecture, and no figure is fitted to a
+//! measurement: `golden/torch-memory` has the measurements that it is held to.
 //!
-//! Not in it, because it does not follow from a model: the CUDA context, workspaces of kernels, fragmentation, f32 copies of
-//! half-precision weights, and the copy of all trained weights that PyTorch's AdamW makes where it updates them together, as
-//! it does on a GPU.
+//! Not in it, because it does not follow from a model: the CUDA context, workspaces of kernels, fragmentation, f32
+//! copies of half-precision weights, and the copy of all trained weights that PyTorch's AdamW makes where it updates
+//! them together, as it does on a GPU.
 
 mod architecture;
 mod block;
@@ -43,27 +43,27 @@ pub use tensors::Tensors;
 /// One part of what a run needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its name.
+    /// `parameters`, `gradients`, `activations` and so on.
     pub name: String,
     /// Its bytes.
     pub bytes: u64,
-    /// Where they come from, in a few words.
+    /// What the bytes are for, as the table shows it.
     #[serde(default)]
     pub of: String,
 }
 
-/// A change that needs less.
+/// A change that needs less memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saving {
-    /// What to change, in the words of the command line.
+    /// The change, as command-line flags.
     pub change: String,
-    /// What a run needs then.
+    /// What a run needs with the change.
     pub total_bytes: u64,
-    /// Whether it fits then.
+    /// Whether it fits with the change.
     pub fits: bool,
 }
 
-/// What a run needs, against what it may use.
+/// What a run needs, compared with the capacity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The version of this document.
@@ -72,25 +72,25 @@ pub struct Estimate {
     pub model: String,
     /// Parameters of the model, its adapters included.
     pub parameters: u64,
-    /// Those that learn.
+    /// Parameters that are trained.
     pub trained: u64,
-    /// When the peak is.
+    /// The operation at the peak.
     #[serde(default)]
     pub peak: String,
     /// The parts, as they are at the peak.
     pub parts: Vec<Part>,
     /// The bytes of all parts.
     pub total_bytes: u64,
-    /// What may be used.
+    /// The available memory, in bytes.
     pub capacity_bytes: Option<u64>,
-    /// Whether all parts fit into it; true where there is no capacity.
+    /// Whether the total fits the capacity. True without a capacity.
     pub fits: bool,
-    /// What would need less, where the parts do not fit.
+    /// Changes that need less, if the total does not fit.
     #[serde(default)]
     pub savings: Vec<Saving>,
 }
 
-/// Estimates what training `architecture`, called `model`, will need. Fails where the request does not suit the model.
+/// Estimates what training `architecture`, called `model`, will need. Fails if the request does not fit the model.
 pub fn estimate(
     model: &str,
     architecture: &Architecture,
@@ -115,7 +115,7 @@ fn needed(
     let peak = if update.bytes() > passes.bytes() { update } else { passes };
     let [parameters, adapters, moments, cache] = standing(architecture, request);
     let trained = trained(architecture, request, 1).bytes();
-    let gradients_of = format!("of {trained} x {} B, those that are there by then", request.dtype.bytes());
+    let gradients_of = format!("{trained} x {} B, as far as they exist at the peak", request.dtype.bytes());
     let all = architecture.parameters(1).bytes() + self::adapters(architecture, request, 1).bytes();
     let parts = [
         parameters,
@@ -123,12 +123,12 @@ fn needed(
         ("gradients", peak.gradients, gradients_of),
         moments,
         ("activations", peak.kept, activations_of(architecture, request)),
-        ("working", peak.working, "what is computed at the peak, and its gradients".to_owned()),
+        ("working", peak.working, "the operation at the peak, and its gradients".to_owned()),
         cache,
     ];
     let reserve: u128 = parts.iter().map(|(_, tensors, _)| tensors.reserve_bytes()).sum();
     let mut parts: Vec<Part> = parts.into_iter().map(|(name, it, of)| part(name, it.bytes(), of)).collect();
-    parts.push(part("reserve", reserve, "what an allocator rounds up".to_owned()));
+    parts.push(part("reserve", reserve, "rounding by the caching allocator".to_owned()));
     let total = parts.iter().fold(0, |total: u64, part| total.saturating_add(part.bytes));
     Ok(Estimate {
         schema: SCHEMA,
@@ -144,7 +144,7 @@ fn needed(
     })
 }
 
-/// Peaks without what a caching allocator adds: what a process counts of its own heap.
+/// Peaks without the caching allocator's rounding: what a process counts on its own heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peaks {
     /// Of forward and backward of a micro-batch.
@@ -153,7 +153,7 @@ pub struct Peaks {
     pub update_bytes: u64,
 }
 
-/// The peaks of one micro-batch and of an update. Fails where the request does not suit the model.
+/// The peaks of one micro-batch and of an update. Fails if the request does not fit the model.
 pub fn peaks(architecture: &Architecture, request: &Request) -> Result<Peaks, RequestError> {
     request.check(architecture)?;
     let standing = standing(architecture, request);
@@ -219,7 +219,7 @@ fn part(name: &str, bytes: u128, of: String) -> Part {
     Part { name: name.to_owned(), bytes: clipped(bytes), of }
 }
 
-/// More than 16 EiB are 16 EiB: nothing has them.
+/// Saturates at 16 EiB, more than any machine has.
 fn clipped(bytes: u128) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
@@ -230,7 +230,7 @@ fn activations_of(architecture: &Architecture, request: &Request) -> String {
         None => request.length.to_string(),
     };
     let layers = architecture.encoder_layers + architecture.layers;
-    let kept = if request.checkpointing { "the inputs, and all of one," } else { "all" };
+    let kept = if request.checkpointing { "the inputs, and all activations of one," } else { "all" };
     format!("{kept} of {layers} blocks, {} rows x {lengths} positions", request.rows())
 }
 

@@ -1,7 +1,7 @@
-//! Exact lanes: a trainer whose memory is flat holds the same bytes at the same phase of its last two epochs.
+//! Exact lanes: a trainer with flat memory holds the same number of bytes at the same phase of its last two epochs.
 //!
-//! Within an epoch memory comes and goes with ragged batches, evaluations and checkpoints, so samples are compared with
-//! the one at the same place of the epoch before. No limit, no statistics: the count of a heap is not noisy.
+//! Within an epoch memory varies with ragged batches, evaluations and checkpoints, so each sample is compared with the
+//! one at the same place of the epoch before. There is no limit and no statistics: a counted heap has no noise.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ pub struct Sample {
     pub phase: u64,
     /// Updates done.
     pub step: u64,
-    /// What was held, in bytes, or in blocks where the lane counts those.
+    /// What was held: bytes, or blocks if the lane counts blocks.
     pub held: u64,
 }
 
-/// What came of the comparison.
+/// The result of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exact {
-    /// The pairs of samples that were compared; with none, nothing was judged.
+    /// The number of compared pairs. If it is 0, nothing was judged.
     pub compared: u64,
     /// The first phase at which the two epochs differ: the sample of the earlier epoch, then that of the later one.
     pub differ: Option<(Sample, Sample)>,
 }
 
-/// Compares the last two whole epochs, phase by phase. An epoch is whole where no other has more samples; with fewer than
-/// two such, nothing is compared.
+/// Compares the last two whole epochs, phase by phase. An epoch is whole if no other has more samples: a cut run may
+/// end within one. With fewer than two whole epochs nothing is compared.
 pub fn exact(samples: &[Sample]) -> Exact {
     let mut epochs: BTreeMap<u64, BTreeMap<u64, Sample>> = BTreeMap::new();
     for sample in samples {

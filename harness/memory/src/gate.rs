@@ -1,4 +1,4 @@
-//! The gate: memory series against limits, as a document, a table for people and one for a page of continuous integration.
+//! The gate: compares memory series with limits. Gives a JSON document, a table for a terminal and Markdown for CI.
 
 mod judged;
 mod limits;
@@ -17,16 +17,16 @@ pub use limits::{Baseline, Limit, Limits, LimitsError};
 /// The version of the document. Raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
-/// What a gate holds series to.
+/// The limits of a gate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held<'a> {
     /// The limit of every lane that counts bytes.
     pub max_slope: Option<BytesPerStep>,
-    /// Limits by lane, scenario and device, in the place of `max_slope`.
+    /// Limits by lane, scenario and device. They replace `max_slope`.
     pub limits: Option<&'a Limits>,
     /// Whether exact lanes must hold the same bytes at the same phase of their last two epochs.
     pub exact: bool,
-    /// What there is, for the steps until it is full.
+    /// The available memory, from which the gate derives the steps until it is full.
     pub capacity: Option<Bytes>,
 }
 
@@ -48,7 +48,7 @@ impl Gate {
         }
     }
 
-    /// The exit status: broken where a lane exceeds, not judged where one is not, or where there is none.
+    /// The exit status: broken if a lane exceeds its limit, not judged if a lane is not judged or there is no lane.
     pub fn exit(&self) -> Exit {
         let any = |verdict| self.series.iter().any(|judged| judged.verdict == verdict);
         match () {

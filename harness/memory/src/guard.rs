@@ -1,4 +1,4 @@
-//! Memory checks for anyone's tests: one line each, over the counted heap of this process.
+//! Memory checks for unit tests, one line each, on the counted heap of this process.
 //!
 //! ```
 //! traintrue_memory::count_heap!();
@@ -15,17 +15,18 @@
 //! # }
 //! ```
 //!
-//! The heap is the whole process's: other tests that run beside are counted too. A test binary with one test, one test
-//! thread (`--test-threads 1`) or a process a test (cargo-nextest) keeps them apart.
+//! The heap is counted for the whole process, so tests that run in parallel are counted too. Use a test binary with one
+//! test, one test thread (`--test-threads 1`), or one process per test (cargo-nextest).
 
 use std::thread;
 
 use traintrue_protocol::lanes::heap::{self, Heap};
 use traintrue_protocol::lanes::process;
+use traintrue_protocol::vocabulary::Lane;
 
 use super::bytes::Bytes;
 
-/// Memory that did not come back.
+/// Memory that was not freed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Growth {
@@ -35,20 +36,20 @@ pub enum Growth {
     NotCounted,
     #[error("{steps} steps are too few to tell growth from warm-up; expected at least {STEPS_LEAST}")]
     TooFew { steps: u64 },
-    #[error("{what} keeps {} ({bytes} B) in {blocks} more blocks: the heap holds it, so it is this program's own code that does", Bytes(*bytes))]
+    #[error("{what} keeps {} ({bytes} B) in {blocks} more blocks: the heap holds them, so the program's own code still references them", Bytes(*bytes))]
     Held { what: String, bytes: u64, blocks: i64 },
-    #[error("{what} grows the process by {} and the heap by nothing: a native buffer that the heap does not know", Bytes(*bytes))]
+    #[error("{what} grows the process by {} and the heap not: the growth is in a native buffer outside the heap", Bytes(*bytes))]
     Native { what: String, bytes: u64 },
 }
 
-/// Fewer steps than this are all warm-up.
+/// With fewer steps, every step counts as warm-up.
 const STEPS_LEAST: u64 = 8;
 
-/// A process may grow by so much at any time: stacks, pages that the allocator keeps.
+/// A process may grow by this much without a leak: thread stacks, pages that the allocator keeps.
 const NATIVE_SLACK_BYTES: u64 = 4 << 20;
 
-/// Whether what `work` takes is given back: the second call of two leaves the heap as it found it, to the byte. What the
-/// first call sets up for good is warm-up. Fails with what is kept, and by whom.
+/// Checks that `work` frees what it allocates. It is called twice, and the second call must leave the heap as it was,
+/// to the byte; the first is warm-up. Fails with the number of bytes and the likely cause.
 pub fn returns_to_baseline<T>(mut work: impl FnMut() -> T) -> Result<(), Growth> {
     drop(work());
     let before = Sample::take()?;
@@ -56,8 +57,8 @@ pub fn returns_to_baseline<T>(mut work: impl FnMut() -> T) -> Result<(), Growth>
     before.compare("a call", &Sample::take()?)
 }
 
-/// Whether memory is flat over so many calls of `step`: the low-water mark of the last quarter is not above that of the
-/// quarter before. What comes and goes in fewer steps than a quarter is no growth. Fails with what is kept a step.
+/// Checks that memory is flat over `steps` calls of `step`: the low-water mark of the last quarter is not above that of
+/// the quarter before. Memory that is freed within a quarter is not growth. Fails with the number of bytes per quarter.
 pub fn flat_over<T>(steps: u64, mut step: impl FnMut(u64) -> T) -> Result<(), Growth> {
     if steps < STEPS_LEAST {
         return Err(Growth::TooFew { steps });
@@ -67,6 +68,7 @@ pub fn flat_over<T>(steps: u64, mut step: impl FnMut(u64) -> T) -> Result<(), Gr
     for number in 0..steps {
         drop(step(number));
         let left = steps - 1 - number;
+        // Only the last half is sampled: the first half is warm-up.
         if left < 2 * quarter {
             let mark = &mut lowest[usize::from(left < quarter)];
             let sample = Sample::take()?;
@@ -79,22 +81,22 @@ pub fn flat_over<T>(steps: u64, mut step: impl FnMut(u64) -> T) -> Result<(), Gr
     }
 }
 
-/// Samples memory here and where the guard is dropped; the drop panics, with the attribution, where more is held then.
-#[must_use = "what is not held is dropped at once, and compares nothing"]
+/// Samples memory here and when the guard is dropped. The drop panics if more is held then, with the likely cause.
+#[must_use = "a guard that is not bound to a variable is dropped at once and compares nothing"]
 pub fn scope(name: &str) -> Scope {
     Scope { name: name.to_owned(), before: Some(Sample::take()) }
 }
 
-/// A stretch of a program whose memory is to come back; see [`scope`].
+/// A part of a program that must free its memory; see [`scope`].
 #[derive(Debug)]
 pub struct Scope {
     name: String,
-    /// None once it is left.
+    /// None after the scope was left, so that the drop does not compare again.
     before: Option<Result<Sample, Growth>>,
 }
 
 impl Scope {
-    /// Ends the stretch. Fails with what is kept, and by whom.
+    /// Ends the scope. Fails with the number of bytes and the likely cause.
     pub fn leave(mut self) -> Result<(), Growth> {
         self.judge()
     }
@@ -125,10 +127,10 @@ struct Sample {
 impl Sample {
     fn take() -> Result<Self, Growth> {
         let heap = heap::now().ok_or(Growth::NotCounted)?;
-        Ok(Self { heap, rss_bytes: process::own().remove("rss_bytes").flatten() })
+        Ok(Self { heap, rss_bytes: process::own().remove(Lane::RssBytes.name()).flatten() })
     }
 
-    /// The lower of two marks, lane by lane.
+    /// The lower of two samples, lane by lane.
     fn min(self, other: Self) -> Self {
         let heap = if other.heap.bytes < self.heap.bytes { other.heap } else { self.heap };
         let rss_bytes = self.rss_bytes.zip(other.rss_bytes).map(|(one, other)| one.min(other));
@@ -142,6 +144,7 @@ impl Sample {
             let blocks = later.heap.blocks as i64 - self.heap.blocks as i64;
             return Err(Growth::Held { what, bytes, blocks });
         }
+        // Only if the heap is flat: heap growth makes the process grow too.
         let native =
             self.rss_bytes.zip(later.rss_bytes).map_or(0, |(before, after)| after.saturating_sub(before));
         if native > NATIVE_SLACK_BYTES { Err(Growth::Native { what, bytes: native }) } else { Ok(()) }

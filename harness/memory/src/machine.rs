@@ -1,4 +1,4 @@
-//! How much memory the machine has, and how much of it is left.
+//! The machine's memory, total and available.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use procfs::{FromRead, Meminfo};
 
 use super::bytes::Bytes;
 
-/// What a process may use at most before the kernel ends one: the machine's memory, or less where its control group (a
-/// container, a batch job) is kept below that. `None` where the system does not say.
+/// The memory that a process may use before the kernel kills it: the machine's, or less if a control group (container,
+/// batch job) sets a limit. `None` if the system does not say.
 pub fn capacity() -> Option<Bytes> {
     let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let kept_below = group_limit(Path::new("/sys/fs/cgroup"), &group);
@@ -16,12 +16,13 @@ pub fn capacity() -> Option<Bytes> {
     machine.into_iter().chain(kept_below).min().map(Bytes)
 }
 
-/// What new memory the kernel can still give without swapping.
+/// The memory that the kernel can still give without swapping.
 pub fn available() -> Option<Bytes> {
     Meminfo::from_file("/proc/meminfo").ok()?.mem_available.map(Bytes)
 }
 
-/// The lowest `memory.max` on the way from the group that `/proc/self/cgroup` names up to `root`.
+/// The lowest `memory.max` from the group in `/proc/self/cgroup` up to `root`: a parent's limit applies to its
+/// children.
 fn group_limit(root: &Path, groups: &str) -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = root.join(group);

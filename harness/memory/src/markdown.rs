@@ -1,6 +1,6 @@
-//! Text that stays text on a Markdown page.
+//! Escapes text for a Markdown page.
 
-/// Text of a trainer that means nothing to Markdown and stays on its line.
+/// Escapes a trainer's text, so that Markdown shows it literally and on one line.
 pub fn plain(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {

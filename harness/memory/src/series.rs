@@ -31,20 +31,21 @@ pub struct Series {
     pub file: String,
     /// The lane: a column of a CSV, a lane of a trace.
     pub lane: String,
-    /// What it held, by strictly increasing step. At least one; of a very long file, the least and the most of each stretch.
+    /// What it held, by strictly increasing step. At least one point. Of a very long file, the minimum and the maximum
+    /// of each stretch.
     pub points: Vec<Point>,
 }
 
-/// All that a file says of the memory of one run.
+/// Everything that a file says about the memory of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
     /// What each lane held after each update.
     pub series: Vec<Series>,
-    /// What each lane held at each place of each epoch, where the file tells epochs apart.
+    /// What each lane held at each place of each epoch, if the file has epochs.
     pub samples: BTreeMap<String, Vec<Sample>>,
     /// The updates done at each end of an epoch.
     pub edges: Vec<f64>,
-    /// Which run it was, where the file is a trace.
+    /// Which run it was, if the file is a trace.
     pub run: Option<Ran>,
 }
 
@@ -55,12 +56,12 @@ pub struct Ran {
     pub scenario: String,
     /// Its name within the scenario.
     pub run: String,
-    /// Where it ran.
+    /// The device that it ran on.
     pub device: String,
 }
 
-/// Reads a file: a trace where its first byte opens a JSON object, else a CSV with a `step` column and one or more lanes in
-/// bytes. With `only`, the lanes so named. Fails where the file cannot be read or holds no series, naming its line.
+/// Reads a file: a trace if its first byte opens a JSON object, otherwise a CSV with a `step` column and one or more
+/// lanes in bytes. With `only`, reads these lanes. Fails with the line if the file cannot be read or has no series.
 pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
     let mut first = [0];
     let io = |source| SeriesError::Io { path: path.to_owned(), source };
@@ -69,8 +70,8 @@ pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
 }
 
 impl Recording {
-    /// Keeps the lanes that were asked for, all of them where none was named. Fails on a name that is not there, and on a
-    /// lane without a point: that few are too few for a slope is a verdict, and no lane keeps another from being judged.
+    /// Keeps the requested lanes, or all lanes if none is named. Fails on a lane that does not exist or has no point. A
+    /// lane with few points stays: that they are too few is a verdict of its own.
     fn keep(mut self, path: &Path, only: &[String]) -> Result<Self, SeriesError> {
         let path = || path.to_owned();
         if let Some(lane) = only.iter().find(|lane| !self.series.iter().any(|series| series.lane == **lane)) {

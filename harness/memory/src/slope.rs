@@ -1,18 +1,18 @@
 //! The slope verdict: does memory that persists to the end of a run grow faster than a limit?
 //!
-//! Three answers, so that none is a guess: within where the growth is shown to be below the limit, exceeds where it is shown
-//! to be above, else not judged. What is not growth is taken out first, in the order in which it hides the rest:
+//! There are three answers, so that none is a guess: within if the growth is shown to be below the limit, exceeds if it is
+//! shown to be above, otherwise not judged. What is not growth is removed first, in this order, because each hides the next:
 //!
-//! 1. `fall`: what is given back. Spikes go by a low-water mark, the future minimum over as long as the widest of them. The
-//!    collapses of a collector are spread over the wait before them; where they are of no one kind, the low-water mark
-//!    bounds the growth from below and the high-water mark from above.
+//! 1. `fall`: memory that is freed again. Spikes go by a low-water mark, the future minimum over as long as the widest of
+//!    them. The collapses of a collector are spread over the wait before them; where they are of no one kind, the
+//!    low-water mark bounds the growth from below and the high-water mark from above.
 //! 2. Blocks: 120 medians along the run, so that spread and outliers mean the same in a series of 300 and of 3,000 points.
 //! 3. `jumps` and `recur`: what comes at once and stays. Outliers among the increments (Hampel 1974) leave the series; those
 //!    that recur, as a renewal or as a compound Poisson process, add their rate, and one or two are a pool that grew.
 //! 4. `tail`: the slope of what remains, over as long an end of the run as agrees with itself (Goldenshluger and Nemirovski
 //!    1997), with an error that counts autocorrelated residuals for what they are worth (Santer et al. 2000, Sokal 1997).
 //!
-//! Warm-up, a pool's growth and a held batch are therefore offsets and no slope, and a leak that begins half-way is judged
+//! Warm-up, a pool's growth and a held batch are therefore offsets and not slopes. A leak that begins half-way is judged
 //! from where it begins. Growth that begins in the last fifth of a run is seen late or not at all, three stairs are told
 //! from three growths of a pool by their equal size alone, and memory that wanders further than the limit allows over the
 //! whole run is not judged.
@@ -40,9 +40,9 @@ use super::series::Point;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlopeVerdict {
-    /// The growth that persists is shown to be below the limit.
+    /// The persistent growth is shown to be below the limit.
     Within,
-    /// The growth that persists is shown to be above the limit.
+    /// The persistent growth is shown to be above the limit.
     Exceeds,
     /// Neither is shown.
     NotJudged,
@@ -53,30 +53,30 @@ pub enum SlopeVerdict {
 pub struct Slope {
     /// Whether it is within the limit.
     pub verdict: SlopeVerdict,
-    /// The growth, in bytes a step.
+    /// The growth, in bytes per step.
     pub slope_per_step: f64,
-    /// The lower end of its interval, in bytes a step, where there is one.
+    /// The lower end of its confidence interval, in bytes per step, if there is one.
     pub low: Option<f64>,
-    /// The upper end of its interval, in bytes a step, where there is one.
+    /// The upper end of its confidence interval, in bytes per step, if there is one.
     pub high: Option<f64>,
-    /// About how many more steps would settle what is not judged.
+    /// About how many more steps a verdict needs, if there is none yet.
     pub further_steps: Option<u64>,
-    /// The step at which the growth that persists begins, where it grows.
+    /// The step at which the persistent growth begins, if it grows.
     pub from_step: Option<f64>,
-    /// Why this verdict, in words.
+    /// The reason for the verdict, with numbers.
     pub reason: String,
 }
 
-/// Fewer points are not judged.
+/// A series with fewer points is not judged.
 const FEWEST: usize = 24;
 /// A longer series is thinned to this many points.
 const MOST: usize = 4096;
-/// The blocks into which a series is put before its slope is taken.
+/// A series is reduced to this many blocks before its slope is taken.
 const BLOCKS: usize = 120;
 
-/// What sizes are measured against.
+/// The scale by which sizes are judged.
 struct Scale {
-    /// Bytes a step.
+    /// Bytes per step.
     limit: f64,
     /// Steps from the first point to the last.
     span: f64,
@@ -91,20 +91,21 @@ impl Scale {
     }
 }
 
-/// The growth of a series, in bytes a step.
+/// The growth of a series, in bytes per step.
 struct Growth {
     slope: f64,
     low: f64,
     high: f64,
     /// The step at which it begins.
     from: f64,
-    /// Upward jumps that did not recur and are not in it.
+    /// Upward jumps that did not recur and are not counted.
     once: usize,
-    /// Whether it comes by jumps that recur.
+    /// Whether the growth consists of recurring jumps.
     recurs: bool,
 }
 
-/// Judges a series against a limit. Never fails: what is too short is not judged, and says what would settle it.
+/// Judges a series against a limit. Never fails: a series that is too short is not judged, and the result says how many
+/// more steps are needed.
 pub fn judge(points: &[Point], limit: BytesPerStep) -> Slope {
     if points.len() < FEWEST {
         return too_short(points);
@@ -138,11 +139,11 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
             format!("grows by at least {} from step {from}, the limit is {limit}", shown(low))
         }
         SlopeVerdict::NotJudged => {
-            format!("grows by {} to {}, and the limit {limit} lies between", shown(low), shown(high))
+            format!("grows by {} to {}, and the limit {limit} is in between", shown(low), shown(high))
         }
     };
     match once {
-        _ if recurs => reason.push_str("; it grows by jumps that recur"),
+        _ if recurs => reason.push_str("; it grows by recurring jumps"),
         0 => {}
         1 => reason.push_str("; one jump that did not recur is not counted"),
         more => reason.push_str(&format!("; {more} jumps that did not recur are not counted")),
@@ -158,8 +159,8 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
     }
 }
 
-/// The steps until the interval, which narrows with the 1.5th power of its length as under independent noise, would leave
-/// the limit out; at most nine times the run, as more is no advice.
+/// The steps until the interval would exclude the limit. It narrows with the 1.5th power of the run's length, as under
+/// independent noise. At most nine times the run: more is no useful advice.
 fn further(growth: &Growth, span: f64, limit: f64) -> u64 {
     let (width, distance) = (growth.high - growth.low, (growth.slope - limit).abs());
     let times = (width / 2.0 / distance.max(0.1 * limit)).powf(2.0 / 3.0).clamp(1.1, 10.0);
@@ -167,7 +168,7 @@ fn further(growth: &Growth, span: f64, limit: f64) -> u64 {
     (span * (times - 1.0)).ceil() as u64
 }
 
-/// At most [`MOST`] points, each the least of its stretch: what a stretch gives back within itself is not growth.
+/// At most [`MOST`] points, each the minimum of its stretch: memory that is freed within a stretch is not growth.
 fn thin(points: &[Point]) -> Vec<Point> {
     let least = |stretch: &[Point]| stretch.iter().copied().min_by(|a, b| a.bytes.total_cmp(&b.bytes));
     match points.len() {
@@ -176,7 +177,7 @@ fn thin(points: &[Point]) -> Vec<Point> {
     }
 }
 
-/// Medians of about equal stretches: robust against what is short, and of one weight each.
+/// Medians of stretches of about equal length: robust against short excursions, and of equal weight.
 fn blocks(points: &[Point]) -> Vec<Point> {
     let block = |(from, to): (usize, usize)| {
         let stretch = &points[from..to];
@@ -204,6 +205,6 @@ fn too_short(points: &[Point]) -> Slope {
         high: None,
         further_steps: Some(((FEWEST - points.len()) as f64 * step).ceil() as u64),
         from_step: None,
-        reason: format!("a slope takes {FEWEST} points, and there are {}", points.len()),
+        reason: format!("a slope needs {FEWEST} points, and there are {}", points.len()),
     }
 }

@@ -1,5 +1,4 @@
-//! What the memory of a run did, for people to look at: every lane at every update, and the places in training that explain
-//! its steps.
+//! The memory of a run for charts: every lane at every update, and the places in training that explain its steps.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,42 +6,44 @@ use std::path::Path;
 use traintrue_protocol::plan::Boundary;
 use traintrue_protocol::trace::event::{CheckpointEdge, Edge};
 use traintrue_protocol::trace::{Event, TraceError, TraceReader};
+use traintrue_protocol::vocabulary;
 
 use super::bytes::BytesPerStep;
 use super::series::{Point, Series};
 use super::slope::{Slope, judge};
 
-/// What a lane of a whole process may grow by beside the lane beneath it: two pages of 2 MiB over 1,000 updates, which is as
-/// fine as a resident size can be read.
+/// How much a lane of a whole process may grow beyond the counted lane. 4 KiB per update are two pages of 2 MiB over
+/// 1,000 updates, the resolution of a resident size.
 pub const PROCESS_LIMIT: BytesPerStep = BytesPerStep(4096.0);
 
-/// The lanes of whole processes, each with the lane beneath, whose growth explains its own.
-pub const OF_THE_PROCESS: [(&str, &str); 2] =
-    [("rss_bytes", "heap_bytes"), ("device_process_bytes", "device_reserved_bytes")];
+/// The lanes of whole processes, each with the counted lane whose growth explains its own.
+pub const OF_THE_PROCESS: [(vocabulary::Lane, vocabulary::Lane); 2] = [
+    (vocabulary::Lane::RssBytes, vocabulary::Lane::HeapBytes),
+    (vocabulary::Lane::DeviceProcessBytes, vocabulary::Lane::DeviceReservedBytes),
+];
 
-/// What the growth of a lane is held to where nobody says otherwise. Only the lanes of whole processes have such a limit:
-/// what is counted exactly is compared exactly.
+/// The default limit on a lane's growth. Only lanes of whole processes have one: exact lanes are compared exactly.
 pub fn usual_limit(lane: &str) -> Option<BytesPerStep> {
-    OF_THE_PROCESS.iter().any(|(name, _)| *name == lane).then_some(PROCESS_LIMIT)
+    OF_THE_PROCESS.iter().any(|(name, _)| name.name() == lane).then_some(PROCESS_LIMIT)
 }
 
 /// The memory of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timeline {
-    /// Its lanes, by name. A lane with fewer than two samples shows no course, and is not there.
+    /// Its lanes, by name. A lane with fewer than two samples is left out.
     pub lanes: Vec<Lane>,
     /// Ends of epochs, evaluations and checkpoints, in order, at the updates done by then.
     pub marks: Vec<Mark>,
 }
 
-/// One lane, and what it shows.
+/// One lane and its slope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lane {
     /// What it held after each update.
     pub series: Series,
     /// Its growth.
     pub slope: Slope,
-    /// What its growth is held to; without one the slope is an estimate, and no verdict.
+    /// The limit on its growth. Without one the slope is an estimate and not a verdict.
     pub limit: Option<BytesPerStep>,
 }
 
@@ -56,11 +57,12 @@ pub struct Mark {
 }
 
 impl Timeline {
-    /// Reads a trace; `limit` says what the growth of a lane is held to. A trace that breaks off, or goes on as no trace
-    /// may, is read up to there: the run that ran out of memory is the one to look at. Fails where it cannot be opened.
+    /// Reads a trace. `limit` gives the limit on a lane's growth. A trace that breaks off, or has an invalid line, is
+    /// read up to there: a run that ran out of memory is the most interesting one. Fails if the trace cannot be opened.
     pub fn read(trace: &Path, limit: impl Fn(&str) -> Option<BytesPerStep>) -> Result<Self, TraceError> {
         let mut lanes: BTreeMap<String, Vec<Point>> = BTreeMap::new();
         let (mut marks, mut step) = (Vec::new(), 0.0);
+        // Stops at the first line that cannot be read: the course up to there is still worth a chart.
         for line in TraceReader::open(trace)?.map_while(Result::ok) {
             let at = match line.event {
                 Event::Update(it) => {
@@ -90,7 +92,7 @@ impl Timeline {
         Ok(Self { lanes: lanes.collect(), marks })
     }
 
-    /// The updates of the first epoch, where others follow: what is allocated once is allocated by then.
+    /// The updates of the first epoch, if others follow. One-time allocations have been made by then.
     pub fn warm_up(&self) -> Option<f64> {
         let mut ends = self.marks.iter().filter(|mark| mark.at == Boundary::Epoch);
         let first = ends.next()?;
@@ -99,14 +101,14 @@ impl Timeline {
 }
 
 impl Lane {
-    /// The least that it held, and the most.
+    /// The minimum and the maximum that it held.
     pub fn extent(&self) -> (f64, f64) {
         let bytes = self.series.points.iter().map(|point| point.bytes);
         bytes.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), it| (least.min(it), most.max(it)))
     }
 
-    /// The fitted line, where a slope was found: the step that it begins at, and what it has there. It has the slope of the
-    /// verdict, and as many points above it as below.
+    /// The start of the fitted line, if a slope was found. The line has the slope of the verdict, and as many points
+    /// above it as below.
     pub fn fit(&self) -> Option<Point> {
         self.slope.low?;
         let points = &self.series.points;

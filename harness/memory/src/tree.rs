@@ -1,13 +1,13 @@
-//! A process tree: all that one process begot, however they moved to other groups, sessions or parents since.
+//! A process tree: all descendants of one process, even if they changed their group, session or parent.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use traintrue_protocol::lanes::process::{Identity, Process, Unlisted};
 
-/// Those beneath one process, which is not itself among them.
+/// The descendants of one process, without the process itself.
 ///
-/// Where that process is a subreaper, orphans become its children and stay in the tree; elsewhere they leave it.
+/// If that process is a subreaper, orphans become its children and stay in the tree. Otherwise they leave it.
 #[derive(Debug)]
 pub struct Tree {
     root: i32,
@@ -15,18 +15,19 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Those beneath `root` now.
+    /// The descendants of `root` now.
     pub fn beneath(root: i32) -> Self {
         let mut tree = Self { root, known: BTreeMap::new() };
         tree.refresh();
         tree
     }
 
-    /// Looks for those who came and drops those who went.
+    /// Adds new descendants and drops those that ended.
     ///
-    /// The kernel's list of children may leave out one while its sibling ends, so a process once known stays until it
-    /// has ended itself.
+    /// The kernel's list of children may omit a child while a sibling ends, so a known process stays until it has ended
+    /// itself.
     pub fn refresh(&mut self) {
+        // The kernel reuses pids, so the start time decides whether it is the same process.
         let began = |known: &Identity, now: &Identity| known.began == now.began;
         let mut still: BTreeMap<i32, Identity> = BTreeMap::new();
         for (pid, known) in &self.known {
@@ -42,28 +43,28 @@ impl Tree {
         self.known = still;
     }
 
-    /// Those who live, by pid.
+    /// The living descendants, by pid.
     pub fn living(&self) -> impl Iterator<Item = (i32, &Identity)> {
         self.known.iter().filter(|(_, it)| !it.zombie).map(|(pid, it)| (*pid, it))
     }
 
-    /// Those who ended and wait for the root to take note.
+    /// Children that ended and wait for the root to reap them.
     pub fn ended_children(&self) -> impl Iterator<Item = i32> {
         let ended = |it: &Identity| it.zombie && it.parent == self.root;
         self.known.iter().filter(move |(_, it)| ended(it)).map(|(pid, _)| *pid)
     }
 
-    /// Whether a pid is one of theirs.
+    /// Whether a pid is in the tree.
     pub fn has(&self, pid: i32) -> bool {
         self.known.contains_key(&pid)
     }
 
-    /// Resident memory of all together. Pages that several share are counted in each.
+    /// Resident memory of all descendants. Shared pages are counted once per process.
     pub fn rss_bytes(&self) -> u64 {
         self.living().filter_map(|(pid, _)| Process::with_pid(pid).rss_bytes()).sum()
     }
 
-    /// The same with shared pages counted once, where it can be read: what would be free without them. Dear.
+    /// The same with shared pages counted once, if the kernel lets us read it. Slow: the kernel walks every page table.
     pub fn pss_bytes(&self) -> u64 {
         let held = |process: Process| process.pss_bytes().or_else(|| process.rss_bytes());
         self.living().filter_map(|(pid, _)| held(Process::with_pid(pid))).sum()
@@ -74,7 +75,7 @@ fn identify(pid: i32) -> Option<Identity> {
     Process::with_pid(pid).stat()
 }
 
-/// All that are beneath `roots`, by the kernel's lists of children.
+/// All descendants of `roots`, by the kernel's lists of children.
 fn descend(roots: Vec<i32>) -> Result<Vec<i32>, Unlisted> {
     let (mut open, mut found) = (roots, Vec::new());
     while let Some(pid) = open.pop() {
@@ -87,7 +88,7 @@ fn descend(roots: Vec<i32>) -> Result<Vec<i32>, Unlisted> {
     Ok(found)
 }
 
-/// The same by asking every process of the machine for its parent.
+/// The same by reading every process's parent, for kernels without lists of children.
 fn scan(root: i32) -> Vec<i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

@@ -1,22 +1,22 @@
-//! Watches a command: samples the memory of its process tree, finds its steps, passes signals on, and ends it before it
-//! takes the machine down. Linux only.
+//! Watches a command: samples the memory of its process tree, finds its steps, forwards signals, and stops it before
+//! the machine runs out of memory. Linux only.
 
-mod bell;
-mod family;
 mod limit;
 mod output;
 mod pattern;
+mod processes;
 mod record;
 mod report;
-mod sparing;
+mod throttle;
 mod trace;
+mod wake;
 mod watcher;
 
 pub use limit::{Reason, Sent, Stopped};
 pub use pattern::{PatternError, StepPattern};
 pub use record::{LANES, Record, Sample};
 pub use report::{LaneReport, WatchReport};
-pub use sparing::Sparing;
+pub use throttle::Throttle;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -28,16 +28,16 @@ use std::time::Duration;
 
 use super::bytes::{Bytes, Per};
 use super::machine;
-use bell::Caught;
-use family::Family;
 use limit::Limit;
+use processes::Processes;
 use trace::TraceTail;
+use wake::Caught;
 use watcher::{Gpus, Watcher};
 
-/// Where steps can be seen.
+/// Where to find the command's steps.
 #[derive(Clone, Debug)]
 pub enum Steps {
-    /// Nowhere: samples by time.
+    /// Nowhere: growth is counted per second.
     Unseen,
     /// In lines of standard output or standard error.
     Output(StepPattern),
@@ -45,18 +45,18 @@ pub enum Steps {
     Trace(PathBuf),
 }
 
-/// What to watch, and how.
+/// The command to watch, and how to watch it.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Between two samples.
+    /// The time between two samples.
     pub every: Duration,
-    /// Where steps can be seen.
+    /// Where to find the command's steps.
     pub steps: Steps,
-    /// The command is ended before its process tree holds more.
+    /// The command is stopped when its process tree holds this much.
     pub max_memory: Option<Bytes>,
-    /// How long it may take to end after it was asked to; then it is killed.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Whether its standard output goes to this process's standard error.
     pub output_to_stderr: bool,
@@ -64,24 +64,24 @@ pub struct Request {
     pub samples: Option<PathBuf>,
 }
 
-/// A command that came to its end.
+/// A command that has ended.
 #[derive(Debug)]
 pub struct Watched {
     /// How it ended.
     pub exit: ExitStatus,
-    /// Why and how it was ended, where it was.
+    /// Why and how the watcher stopped it, if it did.
     pub stopped: Option<Stopped>,
-    /// What it held.
+    /// The memory that it held.
     pub record: Record,
-    /// Those of its processes that live on. They were left alone, unless the command was ended.
+    /// Its processes that are still alive. The watcher leaves them alone, unless it stopped the command.
     pub survivors: Vec<i32>,
 }
 
-/// Sees what happens while a command is watched. It must not block: the limit is not watched meanwhile.
+/// Is told what happens while a command is watched. It must not block: the limit is not checked meanwhile.
 pub trait Observer {
     /// A sample was taken.
     fn sampled(&mut self, record: &Record);
-    /// The command is being ended.
+    /// The command is being stopped.
     fn stopping(&mut self, stopped: &Stopped);
 }
 
@@ -89,12 +89,13 @@ pub trait Observer {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum WatchError {
-    #[error("there is no command to watch: expected one after --")]
+    #[error("there is no command to watch; expected one after --")]
     NoCommand,
     #[error("the command {command:?} cannot be started: {source}")]
     Start { command: String, source: io::Error },
     #[error(
-        "--max-memory: {asked} is more than the {machine} that this machine lets a command have: it would be out of memory first"
+        "--max-memory: {asked} is more than the {machine} that this machine gives a command, so it would run out of \
+         memory first; give a smaller limit"
     )]
     BeyondMachine { asked: Bytes, machine: Bytes },
     #[error("{path}: cannot write the samples: {source}", path = .path.display())]
@@ -103,12 +104,13 @@ pub enum WatchError {
     System(#[from] io::Error),
 }
 
-/// Runs a command to its end and watches it.
+/// Runs a command and watches it until it ends.
 ///
-/// For a process that does nothing else: it catches the signals of this process, and takes all that this process begets
-/// from here on for the command's.
+/// For a process that does nothing else: it catches the signals of this process, and takes all later children of this
+/// process for the command's.
 ///
-/// When the command ends by itself, processes that it left behind live on. When it is ended, all of them are.
+/// When the command ends by itself, processes that it leaves behind stay alive. When the watcher stops the command, it
+/// stops all of them.
 pub fn watch(request: &Request, observer: &mut dyn Observer) -> Result<Watched, WatchError> {
     let limit = limit(request)?;
     let per = if matches!(request.steps, Steps::Unseen) { Per::Second } else { Per::Step };
@@ -119,26 +121,26 @@ pub fn watch(request: &Request, observer: &mut dyn Observer) -> Result<Watched, 
     let gpus = Gpus::open();
     let lanes = if gpus.is_some() { &LANES[..] } else { &LANES[..1] };
     let record = Record::new(request.samples.as_deref(), per, lanes).map_err(unwritten)?;
-    let (bell, rings) = sync_channel(64);
-    let _caught = Caught::ring(bell.clone())?;
+    let (wake, wakes) = sync_channel(64);
+    let _caught = Caught::send_to(wake.clone())?;
     let tail = match &request.steps {
         Steps::Trace(path) => Some(TraceTail::follow(path.clone())),
         _ => None,
     };
-    let family = Family::begin(&mut command(request)?).map_err(|source| WatchError::Start {
+    let processes = Processes::begin(&mut command(request)?).map_err(|source| WatchError::Start {
         command: request.command[0].to_string_lossy().into_owned(),
         source,
     })?;
-    let mut watcher = Watcher::new(family, limit, record, tail, gpus, observer);
-    let copying = watcher.pass_output(request, &bell)?;
-    let exit = watcher.run(&rings, request.every)?;
+    let mut watcher = Watcher::new(processes, limit, record, tail, gpus, observer);
+    let copying = watcher.pass_output(request, &wake)?;
+    let exit = watcher.run(&wakes, request.every)?;
     copying.finish();
     let (mut record, stopped, survivors) = watcher.end();
     record.finish().map_err(unwritten)?;
     Ok(Watched { exit, stopped, record, survivors })
 }
 
-/// The limit that was asked for, where the machine can keep it.
+/// The requested limit, if it is below the machine's memory.
 fn limit(request: &Request) -> Result<Option<Limit>, WatchError> {
     let machine = machine::capacity();
     match (request.max_memory, machine) {
@@ -147,8 +149,8 @@ fn limit(request: &Request) -> Result<Option<Limit>, WatchError> {
     }
 }
 
-/// The command with its standard streams. It is not in the foreground of the terminal, where reading would stop it for
-/// good: a standard input that is a terminal is empty.
+/// The command with its standard streams. It runs in a background process group, where reading from the terminal would
+/// stop it (SIGTTIN). A standard input that is a terminal is therefore replaced by an empty one.
 fn command(request: &Request) -> Result<Command, WatchError> {
     let (program, arguments) = request.command.split_first().ok_or(WatchError::NoCommand)?;
     let mut command = Command::new(program);

@@ -48,8 +48,8 @@ fn what_is_kept_is_told_with_its_size() {
     let found = flat_over(400, |step| kept.push(step.to_le_bytes().to_vec())).unwrap_err();
     assert_eq!(
         found.to_string(),
-        "each 100 steps keeps 800 B (800 B) in 100 more blocks: the heap holds it, so it is this program's own code \
-         that does"
+        "each 100 steps keeps 800 B (800 B) in 100 more blocks: the heap holds them, so the program's own code still \
+         references them"
     );
     assert_eq!(flat_over(3, |_| ()), Err(Growth::TooFew { steps: 3 }));
 }

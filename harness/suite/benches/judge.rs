@@ -5,7 +5,7 @@ use std::io::{self, BufWriter};
 
 use criterion::{Criterion, Throughput};
 use traintrue_judge::arithmetic::{Rates, length, targets};
-use traintrue_judge::pass::watch;
+use traintrue_judge::pass::judge_trace;
 use traintrue_judge::rules::RULES;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::number::Number;
@@ -108,14 +108,14 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder for the trace");
     let trace = folder.path().join("trace.jsonl");
     let events = File::create(&trace).and_then(write).expect("the trace is written");
-    let watched = watch(&trace, false, RULES);
-    let broken = watched.sheets.iter().find_map(|(rule, sheet)| Some((rule.name, sheet.broken.as_ref()?)));
-    assert!(watched.error.is_none() && broken.is_none(), "{:?} {broken:?}", watched.error);
+    let judged = judge_trace(&trace, false, RULES);
+    let broken = judged.sheets.iter().find_map(|(rule, sheet)| Some((rule.name, sheet.broken.as_ref()?)));
+    assert!(judged.error.is_none() && broken.is_none(), "{:?} {broken:?}", judged.error);
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("judge");
     group.sample_size(10).throughput(Throughput::Elements(events));
-    group.bench_function("recorded_trace", |bencher| bencher.iter(|| watch(&trace, false, RULES)));
+    group.bench_function("recorded_trace", |bencher| bencher.iter(|| judge_trace(&trace, false, RULES)));
     group.finish();
     criterion.final_summary();
 }

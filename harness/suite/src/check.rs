@@ -8,7 +8,7 @@ use traintrue_judge::case::{compare, compared_in};
 use traintrue_judge::expectation::{Expectation, selects};
 use traintrue_judge::finding::Sheet;
 use traintrue_judge::invariants::protocol::answers;
-use traintrue_judge::pass::{Watched, watch};
+use traintrue_judge::pass::{JudgedTrace, judge_trace};
 use traintrue_judge::rule::{Kind, Rule, RunEvidence};
 use traintrue_judge::rules::{RULES, find};
 use traintrue_judge::tally::{Labels, Tally};
@@ -95,16 +95,16 @@ pub fn check(
 struct Recorded<'a> {
     path: &'a Path,
     run: Box<Run>,
-    watched: Watched,
+    judged: JudgedTrace,
     seconds: f64,
 }
 
 impl<'a> Recorded<'a> {
     fn read(path: &'a Path) -> Result<Self, TraceError> {
         let begun = Instant::now();
-        let mut watched = watch(path, false, RULES);
-        match (watched.error.take(), watched.run.take()) {
-            (None, Some(run)) => Ok(Self { path, run, watched, seconds: seconds_since(begun) }),
+        let mut judged = judge_trace(path, false, RULES);
+        match (judged.error.take(), judged.run.take()) {
+            (None, Some(run)) => Ok(Self { path, run, judged, seconds: seconds_since(begun) }),
             (Some(error), _) => Err(error),
             (None, None) => Err(TraceError::NoRun { path: path.to_owned(), found: "missing".to_owned() }),
         }
@@ -115,7 +115,7 @@ impl<'a> Recorded<'a> {
         let mut readable = Sheet::default();
         answers::judge(&mut readable, None, None);
         tally.add(&answers::RULE, &self.run.run, self.path, &readable);
-        for (rule, sheet) in &self.watched.sheets {
+        for (rule, sheet) in &self.judged.sheets {
             tally.add(rule, &self.run.run, self.path, sheet);
         }
         tally
@@ -230,7 +230,7 @@ fn judge(
     let evidence = run.evidence();
     match rule.kind {
         Kind::Trace(_) => {
-            whole.then(|| compared_in(rule, run.members.iter().map(|&at| &recorded[at].watched)))
+            whole.then(|| compared_in(rule, run.members.iter().map(|&at| &recorded[at].judged)))
         }
         Kind::Run(_) => whole.then(|| compare(rule, &evidence, None)),
         Kind::Pair(_) => against.map(|other| compare(rule, &evidence, Some(&other.evidence()))),

@@ -1,4 +1,4 @@
-//! Judges what runs have left, one outcome a path.
+//! Judges what runs have left, with one outcome per path.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,9 +19,8 @@ use crate::rule::{Opening, Rule, RunEvidence};
 use crate::tally::{Labels, Tally};
 use crate::verdict::{Outcome, RunReport, Summary, seconds_since};
 
-/// Judges each path by what it holds; with `against`, also as a later checkpoint of the run that left that one. `reproduce`
-/// is the command that shows a finding again. Fails where a path holds nothing that is known, or a file that is not what
-/// its name says.
+/// Judges each path by its contents; with `against`, also as a later checkpoint of the same run. `reproduce` is the
+/// command that shows a finding again. Fails if a path holds no known file, or a file that does not match its name.
 pub fn check(
     paths: &[PathBuf],
     against: Option<&Path>,
@@ -46,14 +45,14 @@ pub fn check(
     })
 }
 
-/// A tally, and the run that everything in it is of.
+/// A tally, and the name of the run that it is about.
 struct Judged<'a> {
     tally: Tally<'a>,
     run: String,
 }
 
 impl Judged<'_> {
-    /// One invariant over one file.
+    /// Judges one file by one invariant.
     fn by(&mut self, rule: &'static Rule, file: &Path, judge: impl FnOnce(&mut Sheet)) {
         let mut sheet = Sheet::default();
         judge(&mut sheet);
@@ -61,7 +60,7 @@ impl Judged<'_> {
     }
 
     fn sheet(&mut self, rule: &'static Rule, file: &Path, sheet: &Sheet) {
-        // What there is nothing of is not asked for.
+        // A rule without anything to compare in this file is left out: a folder need not hold every kind of file.
         if sheet.compared > 0 || sheet.missing.is_some() {
             let evidence =
                 RunEvidence { name: self.run.clone(), segments: vec![file.to_owned()], repeats: Vec::new() };
@@ -105,7 +104,9 @@ fn pickles(left: &Left, judged: &mut Judged) {
         return;
     }
     let named = left.contents.pickles.join(", ");
-    let why = format!("not judged: {named}: a pickle runs code when it is loaded, so none is ever opened");
+    let why = format!("not judged: {named}: loading a pickle runs code, so traintrue never opens one");
+    // Pickled weights mean that the main content is not judged. A pickled optimizer beside safetensors is normal and
+    // only a note.
     if left.contents.weights_pickled() {
         judged.tally.cannot_judge(why);
     } else {
@@ -120,6 +121,7 @@ fn of_state(state: &TrainerState, given: &Given, judged: &mut Judged) -> Result<
         judged.by(&best::RULE, &state.path, |sheet| best::judge(state, it, sheet));
     }
     let plan = given.plan(state)?;
+    // The log does not say which convention it follows, so it is inferred.
     let contract = Contract { first_lr: state.first_lr(&plan), ..Contract::default() };
     let opening = Opening { plan: &plan, contract: &contract };
     for (rule, mut sheet) in imported(&[&finite::RULE, &schedule::RULE], &opening, &state.events()) {
@@ -133,7 +135,7 @@ fn of_state(state: &TrainerState, given: &Given, judged: &mut Judged) -> Result<
     Ok(())
 }
 
-/// Whether the rates can be judged; where not, says why.
+/// Whether the learning rates can be judged. If not, the tally says why.
 fn curve(
     state: &TrainerState,
     given: &Given,
@@ -144,9 +146,9 @@ fn curve(
     let name = schedule::RULE.name;
     if given.curve(state).is_none() {
         match given.curve {
-            Some(_) => judged.tally.cannot_judge(format!("{name}: the file has no max_steps: --updates says it")),
+            Some(_) => judged.tally.cannot_judge(format!("{name}: the file has no max_steps: give it with --updates")),
             None => judged.tally.note(&format!(
-                "{name}: not judged: the arguments of the run are in a pickle; --lr, --schedule and --warmup say them"
+                "{name}: not judged: the training arguments are in a pickle; give --lr, --schedule and --warmup"
             )),
         }
         return false;
@@ -155,17 +157,18 @@ fn curve(
         judged.tally.cannot_judge(format!("{name}: the log has no learning_rate"));
         return false;
     }
+    // Taking the finding back avoids a false accusation: skipped updates give exactly this picture.
     if state.scaled && sheet.broken.take().is_some() {
         judged.tally.cannot_judge(format!(
-            "{name}: the rates are not the schedule's, and the run had a loss scaler: each update that it skips leaves the \
-             schedule behind, and the log does not tell which"
+            "{name}: the learning rates do not follow the schedule, but the run had a loss scaler: each update that it \
+             skips delays the schedule, and the log does not say which updates were skipped"
         ));
         return false;
     }
     if first == FirstLr::Nonzero {
         judged
             .tally
-            .note("the log has the rate of the next update beside each step, as older releases write it");
+            .note("the log gives the next update's learning rate at each step, as older releases of transformers do");
     }
     true
 }
@@ -176,9 +179,12 @@ fn of_an_adapter(it: &Adapter, config: &Path, judged: &mut Judged) {
     judged.by(&targets::MODULES_TO_SAVE, path, |sheet| targets::modules_to_save(it, config, sheet));
     let whole = |tensor: &super::Tensor| it.is_saved_whole(&tensor.name);
     judged.by(&tensors::ZERO, path, |sheet| tensors::zero(&it.file, whole, sheet));
+    // Other methods have other tensors, which these rules would call wrong.
     if it.config.peft_type != "LORA" {
         let kind = &it.config.peft_type;
-        return judged.tally.cannot_judge(format!("peft_type is {kind}: only the tensors of LORA are known"));
+        return judged
+            .tally
+            .cannot_judge(format!("peft_type is {kind}: only the tensors of LORA are judged"));
     }
     judged.by(&adapter::SHAPES, path, |sheet| adapter::shapes(it, sheet));
     judged.by(&adapter::SCALE, config, |sheet| adapter::scale(it, sheet));
@@ -194,6 +200,7 @@ fn of_pair(later: &Left, earlier: &Left, judged: &mut Judged) -> Result<(), Arte
         |what| ArtefactError::Unlike { later: later.path.clone(), earlier: earlier.path.clone(), what };
     let weights = (later.weights(), earlier.weights());
     match (&later.state, &earlier.state) {
+        // A swapped order would turn every rule about progress around.
         (Some(is), Some(was)) if is.global_step <= was.global_step => {
             return Err(ArtefactError::Order {
                 later: later.path.clone(),

@@ -1,6 +1,6 @@
 //! Invariants over files that a run has left behind: its log, its adapters, its weights.
 //!
-//! They are judged on such files alone, and asked for by no scenario.
+//! They judge only these files; no scenario asks for them.
 
 pub(crate) mod adapter;
 pub(crate) mod best;
@@ -37,7 +37,7 @@ impl Sheet {
 
 #[cfg(test)]
 mod testing {
-    //! What a test says of a sheet.
+    //! Assertions on a sheet.
 
     use crate::finding::Sheet;
 

@@ -1,4 +1,4 @@
-//! No figure that stands in a trace makes a judge panic, or reckon for ever.
+//! No number in a trace makes a rule panic or loop without end.
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use traintrue_protocol::trace::Event;
 
 use crate::finding::Sheet;
-use crate::pass::watch;
+use crate::pass::judge_trace;
 use crate::rule::{Kind, RunEvidence};
 use crate::rules::RULES;
 use crate::testing::{at, cut_at, memory, whole};
@@ -37,10 +37,10 @@ fn documents(events: &[Event]) -> Vec<Value> {
     events.iter().map(|event| serde_json::to_value(event).unwrap()).collect()
 }
 
-/// Judges a run by every invariant, whatever comes of it.
+/// Judges a run by every invariant; only a panic matters here.
 fn judged(segments: Vec<PathBuf>, against: &RunEvidence) {
     for segment in &segments {
-        let _ = watch(segment, false, RULES);
+        let _ = judge_trace(segment, false, RULES);
     }
     let run = RunEvidence { name: "run".to_owned(), segments, repeats: Vec::new() };
     for rule in RULES {

@@ -20,7 +20,7 @@ const TYPES: [&str; 15] = [
 pub enum ConfigError {
     #[error("line {line}, column {column}: {problem}", line = .0.line(), column = .0.column(), problem = .0)]
     Json(#[from] serde_json::Error),
-    #[error("found {0}, expected an object with the model's figures")]
+    #[error("found {0}, expected an object with the model's configuration")]
     NotAnObject(&'static str),
     #[error("model_type: {found}, expected one of {}", TYPES.join(", "))]
     Type { found: String },
@@ -39,7 +39,7 @@ pub fn read_config(text: &str) -> Result<Architecture, ConfigError> {
     // Four bits a weight, and others: what a quantised model keeps is not what is computed here.
     fields.must_be_absent(
         "quantization_config",
-        "no quantised weights: only formats of 16 and 32 bits are known",
+        "no quantised weights: only 16-bit and 32-bit formats are supported",
     )?;
     let model_type = fields.0.get("model_type").unwrap_or(&Value::Null);
     match model_type.as_str().unwrap_or_default() {

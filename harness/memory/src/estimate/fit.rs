@@ -1,4 +1,4 @@
-//! What would make a run fit: one change after another, each with what the run needs then.
+//! Changes that make a run fit, each with the memory that the run then needs.
 
 use super::architecture::{Architecture, Target};
 use super::engine::Engine;

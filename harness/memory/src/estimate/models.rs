@@ -4,18 +4,18 @@ use traintrue_protocol::nearest;
 
 use super::architecture::{Activation, Architecture, Biases, Norm, Order};
 
-/// Words that may be beside a model's name: how it was tuned. Any other may name another model, or a quantised one, whose
-/// weights take less and whose backward pass holds more.
+/// Words that may be in a model's name without changing its architecture. Any other word may name another model, or a
+/// quantised one, which needs another amount of memory.
 const BESIDE: [&str; 13] =
     ["meta", "instruct", "chat", "it", "hf", "v0.1", "v0.2", "v0.3", "v1.0", "4k", "128k", "fp16", "bf16"];
 
 /// A name that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no figures for a model called {name:?}{hint}; or give its config.json")]
+#[error("no model called {name:?} in the table{hint}; give its config.json")]
 pub struct UnknownModel {
-    /// What was asked for.
+    /// The name that was given.
     pub name: String,
-    /// What may have been meant.
+    /// The nearest names in the table.
     pub hint: String,
 }
 
@@ -41,7 +41,7 @@ fn hint(wanted: &str) -> String {
     nearest::hint(&plain, names())
 }
 
-/// The name without who published it.
+/// The name without its owner: `meta-llama/`.
 fn of_its_owner(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }

@@ -5,13 +5,13 @@ use traintrue_protocol::plan::Dtype;
 use super::architecture::{Architecture, Target};
 use super::engine::Engine;
 
-/// The most of any extent: above it is no model, and below it the arithmetic cannot overflow.
+/// The largest extent. No model has a larger one, and up to it the arithmetic cannot overflow.
 pub(super) const EXTENT_MOST: u64 = 1 << 24;
 
 /// What a model is trained with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimizer {
-    /// Two moments a trained parameter.
+    /// Two moments per trained parameter.
     Adamw,
     /// Stochastic gradient descent with momentum: one moment.
     Momentum,
@@ -20,7 +20,7 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
-    /// Moments a trained parameter.
+    /// Moments per trained parameter.
     pub(super) fn moments(self) -> u128 {
         match self {
             Self::Adamw => 2,
@@ -35,8 +35,8 @@ impl Optimizer {
 pub enum Moments {
     /// In a number format.
     In(Dtype),
-    /// In one byte a value, with an f32 for every block of 256 (arXiv 2110.02861). Tensors of less than 4,096 values stay in
-    /// f32, as bitsandbytes leaves them.
+    /// In one byte a value, with an f32 for every block of 256 (arXiv 2110.02861). Tensors of less than 4,096 values
+    /// stay in f32, as bitsandbytes leaves them.
     EightBit,
 }
 
@@ -74,7 +74,7 @@ pub struct Adapters {
 /// How a model is to be trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Samples a micro-batch.
+    /// Samples per micro-batch.
     pub batch: u64,
     /// Rows of the forward that one sample becomes: 3 where three inputs are concatenated.
     pub rows_per_sample: u64,
@@ -94,7 +94,7 @@ pub struct Request {
     pub adapters: Option<Adapters>,
     /// What computes it.
     pub engine: Engine,
-    /// Micro-batches a window: with more than one, the gradients of earlier ones are there during the next.
+    /// Micro-batches per window. With more than one, the gradients of earlier ones are in memory during the next.
     pub accumulation: u64,
     /// Whether an update clips gradients.
     pub clips: bool,
@@ -104,7 +104,7 @@ pub struct Request {
     pub cache: bool,
 }
 
-/// A request that cannot be followed.
+/// A request that does not fit the model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum RequestError {
@@ -112,7 +112,9 @@ pub enum RequestError {
     OutOfRange { field: &'static str, found: u64 },
     #[error("length: {found}, but the model has a table of {positions} positions")]
     TooLong { found: u64, positions: u64 },
-    #[error("target length: the model has an encoder and a decoder, say how long the decoder's rows are")]
+    #[error(
+        "target length: missing; the model has an encoder and a decoder, say how long the decoder's rows are"
+    )]
     NoTargetLength,
     #[error("target length: the model has no encoder, so its rows have one length")]
     TargetLength,
@@ -122,7 +124,7 @@ pub enum RequestError {
     NoSuchLinear(&'static str),
     #[error("adapters: {found} is part of one linear in this model, name all of {}", all.join(", "))]
     PartOfLinear { found: &'static str, all: Vec<&'static str> },
-    #[error("adapters: no linear is named that would have one")]
+    #[error("adapters: no linear is named; expected at least one target")]
     NoLinear,
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Estimate;
 use crate::bytes::Bytes;
 
-/// The parts one under the other, their sum, and what it means for the capacity.
+/// One line per part, the total, and whether it fits the capacity.
 pub fn text(estimate: &Estimate) -> String {
     let Estimate { model, parameters, trained, peak, total_bytes, .. } = estimate;
     let mut text = format!("{model}: {parameters} parameters, {trained} of them trained; peak in {peak}\n\n");
@@ -15,12 +15,12 @@ pub fn text(estimate: &Estimate) -> String {
     line(&mut text, "total", *total_bytes, "");
     if let Some(capacity) = estimate.capacity_bytes {
         let (verdict, apart) =
-            if estimate.fits { ("fits, and leaves", "") } else { ("does not fit:", " over") };
+            if estimate.fits { ("fits, with a remainder of", "") } else { ("does not fit:", " over") };
         let difference = Bytes(capacity.abs_diff(*total_bytes));
         line(&mut text, "capacity", capacity, &format!("{verdict} {difference}{apart}"));
     }
     if !estimate.savings.is_empty() {
-        text.push_str("\nWhat would need less:\n");
+        text.push_str("\nChanges that need less memory:\n");
     }
     for saving in &estimate.savings {
         let total = Bytes(saving.total_bytes).to_string();
@@ -28,7 +28,10 @@ pub fn text(estimate: &Estimate) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {total:>10}   {fits:<12}   {}", saving.change);
     }
-    text.push_str("\nBeside it a run has what follows from no architecture: a CUDA context, workspaces, fragmentation.\n");
+    text.push_str(
+        "\nNot included, because it does not follow from the architecture: the CUDA context, workspaces, \
+                   fragmentation.\n",
+    );
     text
 }
 

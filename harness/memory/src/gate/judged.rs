@@ -1,31 +1,26 @@
-//! The verdict on one lane: its slope, its peak, its bytes from epoch to epoch, each against what it is held to.
+//! The verdict on one lane: its slope, its peak, and its bytes from epoch to epoch, each against its limit.
 
 use serde::Serialize;
+use traintrue_protocol::vocabulary::Lane;
 
 use super::{Baseline, Held, Limit};
-use crate::attribution::{Lane, attribute};
+use crate::attribution::{DEVICE_ALLOCATIONS, LaneSlope, attribute};
 use crate::bytes::{Bytes, BytesPerStep};
 use crate::exact::exact;
 use crate::series::{Ran, Recording, Series};
 use crate::slope::{Slope, SlopeVerdict, judge};
 
-/// The lanes that a counter gives and no estimate: what they hold is compared to the byte.
-const EXACT: [&str; 6] = [
-    "heap_bytes",
-    "heap_blocks",
-    "device_in_use_bytes",
-    "device_allocations",
-    "tracked_bytes",
-    "tracked_tensors",
-];
-/// The last words of lanes that count something else than bytes.
+/// Lanes from exact counters, which can be compared to the byte.
+const EXACT: [Lane; 5] =
+    [Lane::HeapBytes, Lane::HeapBlocks, Lane::DeviceInUseBytes, Lane::TrackedBytes, Lane::TrackedTensors];
+/// The last words of lanes that do not count bytes.
 const COUNTS: [&str; 5] = ["blocks", "allocations", "tensors", "handles", "threads"];
-/// A count grows where it gains one in a hundred steps.
+/// A count grows if it gains one per hundred steps.
 const COUNT_LIMIT: BytesPerStep = BytesPerStep(0.01);
 
 /// Whether a lane is exact.
 pub fn is_exact(lane: &str) -> bool {
-    EXACT.contains(&lane)
+    lane == DEVICE_ALLOCATIONS || EXACT.iter().any(|exact| exact.name() == lane)
 }
 
 /// What a lane counts: `bytes`, unless its last word is another.
@@ -34,40 +29,40 @@ pub fn unit(lane: &str) -> &'static str {
     COUNTS.iter().find(|unit| **unit == last).copied().unwrap_or("bytes")
 }
 
-/// The verdict on one lane of one file. Figures are bytes a step, or what else the lane counts.
+/// The verdict on one lane of one file. Slopes are in the lane's unit per step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
     /// The file, as it was named.
     pub file: String,
     /// The lane.
     pub lane: String,
-    /// What is counted.
+    /// What is counted: `bytes`, or another unit.
     pub unit: &'static str,
     /// The verdict.
     pub verdict: SlopeVerdict,
-    /// The growth that persists.
+    /// The growth that persists, in units per step.
     pub slope_per_step: f64,
     /// The lower end of its interval.
     pub low: Option<f64>,
     /// The upper end of its interval.
     pub high: Option<f64>,
-    /// The limit; none where the lane is only compared from epoch to epoch, or nothing limits it.
+    /// The limit. None if the lane is only compared from epoch to epoch, or has no limit.
     pub limit_per_step: Option<f64>,
     /// The steps from the first sample to the last.
     pub steps: u64,
-    /// About how many more would settle what is not judged.
+    /// About how many more steps a verdict needs, if there is none yet.
     pub further_steps: Option<u64>,
     /// The step at which the growth begins.
     pub from_step: Option<f64>,
-    /// The steps until the capacity is full at this slope; none without a capacity, or without growth.
+    /// The steps until the capacity is full at this slope. None without a capacity or without growth.
     pub steps_to_exhaustion: Option<u64>,
     /// The most that was held.
     pub peak: u64,
-    /// What the most may be.
+    /// The limit on the peak.
     pub limit_peak: Option<u64>,
-    /// What was accepted last.
+    /// The slope and the peak that were accepted last.
     pub baseline: Option<Baseline>,
-    /// Which other lanes grew and what that says, where the lane grows.
+    /// If the lane grows: which other lanes grew, and the likely cause.
     pub attribution: Option<String>,
     /// Why this verdict.
     pub reason: String,
@@ -76,8 +71,8 @@ pub struct Judged {
     pub run: Option<Ran>,
 }
 
-/// Judges the lanes of one recording. Lanes that count no bytes are judged only where `exact` compares them, or a limit
-/// names them; else they serve to attribute.
+/// Judges the lanes of one recording. Lanes that do not count bytes are judged only if `exact` compares them or a limit
+/// names them. They always help to attribute growth.
 pub fn judge_all(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
     let limit = |series: &Series| {
         let listed =
@@ -95,8 +90,8 @@ pub fn judge_all(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
         .zip(&limits)
         .map(|(series, limit)| slope(series, limit.as_ref(), usual))
         .collect();
-    let lanes: Vec<Lane<'_>> = (recording.series.iter().zip(&slopes))
-        .map(|(series, slope)| Lane { name: &series.lane, points: &series.points, slope })
+    let lanes: Vec<LaneSlope<'_>> = (recording.series.iter().zip(&slopes))
+        .map(|(series, slope)| LaneSlope { name: &series.lane, points: &series.points, slope })
         .collect();
     let wanted = |series: &Series, limit: &Option<Limit>| {
         limit.is_some()
@@ -121,10 +116,12 @@ pub fn judge_all(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
     judged
 }
 
-/// What a lane of bytes that has no limit of its own is held to, to tell whether it grew with another: as much as any.
+/// The limit for a lane of bytes without its own, used only to say whether the lane grew with another: the largest of
+/// all limits.
 fn usual_limit(recording: &Recording, held: Held<'_>) -> BytesPerStep {
     let listed =
         held.limits.zip(recording.run.as_ref()).into_iter().flat_map(|(limits, run)| limits.of_run(run));
+    // A limit on a count says nothing about bytes.
     let listed = listed.filter(|limit| unit(&limit.lane) == "bytes").filter_map(|limit| limit.max_slope);
     let most = listed.chain(held.max_slope).map(|limit| limit.0).fold(0.0, f64::max);
     BytesPerStep(most)
@@ -135,13 +132,17 @@ fn slope(series: &Series, limit: Option<&Limit>, usual: BytesPerStep) -> Slope {
     judge(&series.points, limit.and_then(|limit| limit.max_slope).unwrap_or(usual))
 }
 
-/// A row for each limit on this run whose lane it does not have, and one for a run that no limit names.
+/// A row for each limit on this run whose lane the run does not have, and one for a run that no limit names. Without
+/// these rows a lane that disappears would pass.
 fn unmeasured(recording: &Recording, held: Held<'_>) -> Vec<Judged> {
     let Some(limits) = held.limits else { return Vec::new() };
     let file = recording.series.first().map_or_else(String::new, |series| series.file.clone());
     let row = |lane: &str, reason: String| Judged::missing(&file, lane, reason, recording.run.clone());
     let Some(run) = &recording.run else {
-        return vec![row("", "the limits are by scenario and device, which only a trace names".to_owned())];
+        return vec![row(
+            "",
+            "the limits are by scenario and device, and only a trace names these".to_owned(),
+        )];
     };
     let mine: Vec<&Limit> = limits.of_run(run).collect();
     if mine.is_empty() {
@@ -178,7 +179,7 @@ impl Judged {
         judged
     }
 
-    /// What there is no slope of.
+    /// A row without a slope.
     fn missing(file: &str, lane: &str, reason: String, run: Option<Ran>) -> Self {
         Self {
             file: file.to_owned(),
@@ -202,12 +203,12 @@ impl Judged {
         }
     }
 
-    /// Holds the peak to its limit; a lane that has no limit on its slope is judged by its peak alone, or not at all.
+    /// Compares the peak with its limit. A lane without a limit on its slope is judged by its peak only, or not judged.
     fn hold(&mut self, limit: Option<&Limit>) {
         if limit.and_then(|limit| limit.max_slope).is_none() {
             let (verdict, reason) = match self.limit_peak {
-                Some(_) => (SlopeVerdict::Within, "nothing limits its slope".to_owned()),
-                None => (SlopeVerdict::NotJudged, "nothing limits it: --max-slope or --limits do".to_owned()),
+                Some(_) => (SlopeVerdict::Within, "its slope has no limit".to_owned()),
+                None => (SlopeVerdict::NotJudged, "it has no limit: give --max-slope or --limits".to_owned()),
             };
             (self.verdict, self.reason, self.further_steps) = (verdict, reason, None);
         }
@@ -222,8 +223,8 @@ impl Judged {
         }
     }
 
-    /// The same at the same phase of the last two epochs is no growth, and a difference is. The slope, which takes more
-    /// samples, then says the rest: it breaks what it is shown to exceed.
+    /// Equal bytes at the same phase of the last two epochs are no growth; a difference is. The slope uses more
+    /// samples, so a slope that exceeds its limit still decides.
     fn compare_epochs(&mut self, recording: &Recording) {
         let found = exact(recording.samples.get(&self.lane).map_or(&[], Vec::as_slice));
         let unit = self.unit;
@@ -248,6 +249,7 @@ impl Judged {
             let same = format!("the same {unit} at all {} phases of the last two epochs", found.compared);
             match self.verdict {
                 SlopeVerdict::NotJudged => (self.verdict, self.reason) = (SlopeVerdict::Within, same),
+                // Equal epochs do not outvote a slope that exceeds: the two epochs may both be in a plateau.
                 _ => self.reason = format!("{same}; {}", self.reason),
             }
             self.further_steps = None;

@@ -1,4 +1,5 @@
-//! `ci/memory-limits.toml`: what each lane of each scenario on each device may do, and what it did when that was accepted.
+//! `ci/memory-limits.toml`: limits for each lane of each scenario on each device, and the values that were accepted
+//! last.
 //!
 //! ```toml
 //! [[limit]]
@@ -11,7 +12,7 @@
 //! baseline = { slope_bytes_per_step = 12.5, peak_bytes = 98304000 }
 //! ```
 //!
-//! People write the limits; accepting writes the baseline, and nothing else of the file.
+//! People write the limits. `accept` writes the baselines and leaves the rest of the file as it is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,15 @@ pub enum LimitsError {
     Toml { path: PathBuf, message: String },
     #[error("{path}: {limit}: {source}", path = .path.display())]
     Amount { path: PathBuf, limit: String, source: BytesError },
-    #[error("{path}: {limit} limits nothing; it needs max_slope or max_peak", path = .path.display())]
+    #[error("{path}: {limit} has no limit; expected max_slope or max_peak", path = .path.display())]
     Nothing { path: PathBuf, limit: String },
-    #[error("{path}: {limit} is there twice", path = .path.display())]
+    #[error("{path}: {limit} occurs twice; keep one of them", path = .path.display())]
     Twice { path: PathBuf, limit: String },
-    #[error("{path}: there is no [[limit]] in it", path = .path.display())]
+    #[error("{path}: the file has no [[limit]]; expected one or more", path = .path.display())]
     Empty { path: PathBuf },
 }
 
-/// What was accepted last.
+/// The values that were accepted last.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -51,22 +52,22 @@ pub struct Baseline {
     pub peak_bytes: u64,
 }
 
-/// What one lane of one scenario on one device may do.
+/// The limit on one lane of one scenario on one device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limit {
     /// The scenario.
     pub scenario: String,
-    /// The run; any of its scenario where none is named.
+    /// The run. None means every run of the scenario.
     pub run: Option<String>,
-    /// The device: `ndarray`, or `cuda` for any of its kind.
+    /// The device: `ndarray`, or `cuda` for every CUDA device.
     pub device: String,
     /// The lane.
     pub lane: String,
-    /// How fast it may grow.
+    /// The largest growth.
     pub max_slope: Option<BytesPerStep>,
-    /// What it may hold.
+    /// The largest peak.
     pub max_peak: Option<Bytes>,
-    /// What it did when it was accepted last.
+    /// The values that were accepted last.
     pub baseline: Option<Baseline>,
 }
 
@@ -77,7 +78,7 @@ pub struct Limits {
     limits: Vec<Limit>,
 }
 
-/// A limit as it is written.
+/// A limit as the file has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -98,7 +99,7 @@ struct File {
 }
 
 impl Limits {
-    /// Reads a file. Fails where it is no TOML, has an unknown field, or a limit that says nothing, has no unit, or is there
+    /// Reads a file. Fails if it is not TOML, has an unknown field, or has a limit without a value, without a unit, or
     /// twice.
     pub fn load(path: &Path) -> Result<Self, LimitsError> {
         let text = std::fs::read_to_string(path);
@@ -126,7 +127,7 @@ impl Limits {
         Ok(Self { document, limits })
     }
 
-    /// The limits on a run. A device without a number stands for all of its kind: `cuda` for `cuda:0`.
+    /// The limits on a run. A device without a number means every device of its kind: `cuda` matches `cuda:0`.
     pub fn of_run<'a>(&'a self, run: &'a Ran) -> impl Iterator<Item = &'a Limit> {
         self.limits.iter().filter(move |limit| {
             let named = limit.run.as_ref().is_none_or(|name| *name == run.run);
@@ -145,7 +146,7 @@ impl Limits {
         self.of_run(run).find(|limit| limit.lane == lane)
     }
 
-    /// The text of the file with the slopes and peaks that were measured for baselines; all else, comments too, stays.
+    /// The text of the file with the measured slopes and peaks as baselines. Everything else stays, comments included.
     pub fn with_baseline(&self, measured: &[Judged]) -> String {
         let mut document = self.document.clone();
         let Some(tables) = document.get_mut("limit").and_then(Item::as_array_of_tables_mut) else {
@@ -155,6 +156,7 @@ impl Limits {
             let Some(limit) = judged.run.as_ref().and_then(|run| self.find(run, &judged.lane)) else {
                 continue;
             };
+            // The document keeps comments and order, so the entry is edited in place.
             let at = self.limits.iter().position(|other| other.key() == limit.key());
             let Some(table) = at.and_then(|at| tables.get_mut(at)) else { continue };
             if judged.steps == 0 {
@@ -185,7 +187,7 @@ impl Written {
 }
 
 impl Limit {
-    /// A device without a number stands for all of its kind.
+    /// Whether the limit is for this device. A device without a number means every device of its kind.
     fn is_on(&self, device: &str) -> bool {
         self.device == device || device.split(':').next() == Some(&self.device)
     }

@@ -160,12 +160,12 @@ fn a_baseline_is_written_into_the_file_and_nothing_else_changes() {
 }
 
 #[rstest]
-#[case("", "there is no [[limit]] in it")]
+#[case("", "the file has no [[limit]]")]
 #[case("limit = 3", "not a limits file")]
 #[case("[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\n", "limits nothing")]
 #[case(
     "[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\nmax_slope = \"64KiB\"\n",
-    "limit 1 (c, a, b): \"64KiB\" is no limit on a slope"
+    "limit 1 (c, a, b): \"64KiB\" is not a limit on a slope"
 )]
 #[case("[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\nmax_peak = \"64\"\n", "has no unit")]
 #[case("[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\nmost = \"64B\"\n", "unknown field `most`")]
@@ -173,7 +173,7 @@ fn a_wrong_limit_is_refused_and_named(#[case] text: &str, #[case] why: &str) {
     let error = limits(text).unwrap_err().to_string();
     assert!(error.contains("memory-limits.toml: ") && error.contains(why), "{error}");
     let twice = limits(&format!("{LIMITS}{LIMITS}")).unwrap_err().to_string();
-    assert!(twice.contains("limit 3 (rss_bytes, flat, cuda) is there twice"), "{twice}");
+    assert!(twice.contains("limit 3 (rss_bytes, flat, cuda) occurs twice"), "{twice}");
 }
 
 /// A CSV of this many rows that grows by so many bytes a row, and its one peak.

@@ -1,4 +1,4 @@
-//! The gate's verdicts for people: lines for a terminal, Markdown for a page of continuous integration.
+//! The gate's verdicts as text for a terminal and as Markdown for CI.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::markdown::plain;
 use crate::slope::SlopeVerdict;
 
 impl Gate {
-    /// A block a lane: what it is, then why.
+    /// One block per lane: the verdict, the numbers, the reason.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -20,7 +20,7 @@ impl Gate {
                 let _ = writeln!(text, "           {attribution}");
             }
             if let Some(steps) = judged.further_steps {
-                let _ = writeln!(text, "           about {steps} more steps would settle it");
+                let _ = writeln!(text, "           about {steps} more steps would give a verdict");
             }
             if let Some(steps) = judged.steps_to_exhaustion {
                 let _ = writeln!(text, "           at this slope the capacity is full in {steps} steps");
@@ -30,11 +30,11 @@ impl Gate {
         text
     }
 
-    /// A table with a row a lane, then a line for each that is not within.
+    /// A table with one row per lane, then one line for each lane that is not within its limit.
     pub fn markdown(&self) -> String {
         let mut text = format!("### Memory: {}\n\n", self.tally());
         text.push_str(
-            "| verdict | run | lane | slope a step | accepted | limit | peak | accepted | limit |\n",
+            "| verdict | run | lane | slope per step | accepted | limit | peak | accepted | limit |\n",
         );
         text.push_str("|---|---|---|---:|---:|---:|---:|---:|---:|\n");
         for judged in &self.series {
@@ -92,7 +92,7 @@ impl Judged {
     }
 
     fn figures(&self) -> String {
-        let mut figures = format!("{} a step", self.amount(self.slope_per_step));
+        let mut figures = format!("{} per step", self.amount(self.slope_per_step));
         if let Some((low, high)) = self.low.zip(self.high) {
             let _ = write!(figures, " ({} to {})", self.amount(low), self.amount(high));
         }

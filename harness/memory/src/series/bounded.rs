@@ -1,18 +1,18 @@
-//! A lane of any length in bounded memory: of each stretch of rows the least and the most.
+//! A lane of any length in bounded memory: the minimum and the maximum of each stretch of rows.
 //!
-//! A slope is judged by what a stretch holds at least and a peak by what it holds at most, so that neither is lost.
+//! A slope is judged by the minima and a peak by the maxima, so neither is lost.
 
 use super::Point;
 
-/// The most points that are kept of a lane. A verdict takes fewer.
+/// The most points that are kept per lane. A verdict uses fewer.
 const MOST: usize = 1 << 17;
-/// Points that become two.
+/// Four points become two: the minimum and the maximum.
 const MERGED: usize = 4;
 
 /// The points of a lane as they are read.
 pub struct Bounded {
     points: Vec<Point>,
-    /// How many rows stand behind two points; 1 while every row is a point.
+    /// Rows per two points; 1 while every row is a point.
     stretch: usize,
     /// The rows of the stretch that is not yet full.
     open: Vec<Point>,
@@ -41,14 +41,14 @@ impl Bounded {
         }
     }
 
-    /// All that was kept, the last rows as they are.
+    /// The points that were kept, followed by the rows of the last, incomplete stretch.
     pub fn finish(mut self) -> Vec<Point> {
         self.points.append(&mut self.open);
         self.points
     }
 }
 
-/// The least and the most of a stretch, in the order in which they came; one where both are the same.
+/// The minimum and the maximum of a stretch, in the order of their steps. One point if both are the same.
 fn extremes(stretch: &[Point]) -> impl Iterator<Item = Point> + use<> {
     let by = |a: &&Point, b: &&Point| a.bytes.total_cmp(&b.bytes);
     let least = stretch.iter().min_by(by).copied();

@@ -1,10 +1,10 @@
-//! What can be wrong with a file of memory series.
+//! Errors of files with memory series.
 
 use std::path::PathBuf;
 
 use traintrue_protocol::trace::TraceError;
 
-/// A file that holds no series.
+/// A file from which no series can be read.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum SeriesError {
@@ -18,15 +18,15 @@ pub enum SeriesError {
     NoStep { path: PathBuf, found: String },
     #[error("{path}:1: there is no lane beside step; expected one or more columns in bytes", path = .path.display())]
     NoLanes { path: PathBuf },
-    #[error("{path}:1: column {column} is {found:?}, which is empty or there twice; each lane needs a name of its own", path = .path.display())]
+    #[error("{path}:1: column {column} is {found:?}, which is empty or occurs twice; each lane needs its own name", path = .path.display())]
     LaneName { path: PathBuf, column: usize, found: String },
     #[error("{path}: no lane {lane:?}; it has {lanes}", path = .path.display())]
     NoLane { path: PathBuf, lane: String, lanes: String },
     #[error("{path}: lane {lane} has no row", path = .path.display())]
     NoRow { path: PathBuf, lane: String },
-    #[error("{path}:{line}: column {column}: {found:?} is no {expected}", path = .path.display())]
+    #[error("{path}:{line}: column {column}: {found:?} is not a {expected}", path = .path.display())]
     NotNumber { path: PathBuf, line: u64, column: String, found: String, expected: &'static str },
-    #[error("{path}:{line}: column {column}: {found:?} has a unit; a series is plain bytes throughout", path = .path.display())]
+    #[error("{path}:{line}: column {column}: {found:?} has a unit; expected plain bytes", path = .path.display())]
     Unit { path: PathBuf, line: u64, column: String, found: String },
     #[error("{path}:{line}: column {column}: {found} is negative; expected at least 0", path = .path.display())]
     Negative { path: PathBuf, line: u64, column: String, found: String },

@@ -1,7 +1,7 @@
 //! A recording as a CSV, read and written: a `step` column, then one or more lanes in plain bytes; an empty cell is a
 //! missing sample.
 //!
-//! A column named `epoch` is no lane: it says which epoch a row belongs to.
+//! A column named `epoch` is not a lane: it gives the epoch of each row.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::bounded::Bounded;
 use super::{Point, Recording, Series, SeriesError};
 use crate::exact::phased;
 
-/// Longer cells than this are cut in messages.
+/// Error messages show at most this many characters of a cell.
 const SHOWN_CHARS: usize = 40;
-/// The column that tells epochs apart.
+/// The column with the epoch of each row.
 const EPOCH: &str = "epoch";
 
-/// Reads a CSV. With `only`, the lanes so named. Fails naming the line and the column.
+/// Reads a CSV. With `only`, reads these lanes. Errors name the line and the column.
 pub fn read_csv(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
     let open =
         std::fs::File::open(path).map_err(|source| SeriesError::Io { path: path.to_owned(), source })?;
@@ -56,7 +56,7 @@ pub fn read_csv(path: &Path, only: &[String]) -> Result<Recording, SeriesError> 
     for (series, lane) in series.iter_mut().zip(lanes) {
         series.points = lane.finish();
     }
-    // A lane that was never sampled is absent, as it is from a trace: a device that nothing computed on.
+    // A lane without samples is dropped, as in a trace: for example a device that nothing computed on.
     if series.iter().any(|lane| !lane.points.is_empty()) {
         series.retain(|lane| !lane.points.is_empty());
     }
@@ -86,7 +86,7 @@ pub fn write_csv<'a>(lanes: impl IntoIterator<Item = &'a Series>) -> csv::Result
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// One empty series a lane column.
+/// One empty series per lane column.
 fn lanes(path: &Path, header: &StringRecord) -> Result<Vec<Series>, SeriesError> {
     let first = header.get(0).unwrap_or_default();
     if first.is_empty() && header.len() <= 1 {
@@ -113,7 +113,7 @@ fn lanes(path: &Path, header: &StringRecord) -> Result<Vec<Series>, SeriesError>
         .collect())
 }
 
-/// One cell and where it stands.
+/// One cell, with its place for errors.
 struct Cell<'a> {
     path: &'a Path,
     line: u64,
@@ -122,7 +122,7 @@ struct Cell<'a> {
 }
 
 impl Cell<'_> {
-    /// Its number; none where it is empty.
+    /// The cell's number. None if the cell is empty.
     fn number(&self, expected: &'static str) -> Result<Option<f64>, SeriesError> {
         let (path, line, column) = (self.path.to_owned(), self.line, self.column.to_owned());
         match self.text.parse::<f64>() {
@@ -139,7 +139,7 @@ impl Cell<'_> {
     }
 }
 
-/// Whether the text is a number with letters behind it: `12MiB`, `4 GB`.
+/// Whether the text is a number followed by letters: `12MiB`, `4 GB`.
 fn has_unit(text: &str) -> bool {
     let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).trim_end();
     number.len() < text.len() && number.parse::<f64>().is_ok()

@@ -23,14 +23,14 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 #[case("step,bytes\n1,2\n1,4\n", ":3: step 1 comes after step 1")]
 #[case("step,bytes\n1,2\n2,-4\n", ":3: column bytes: -4 is negative")]
 #[case("step,bytes\n-1,2\n2,4\n", ":2: column step: -1 is negative")]
-#[case("step,bytes\n1,2\n2,many\n", ":3: column bytes: \"many\" is no number of bytes")]
-#[case("step,bytes\n1,2\n2,nan\n", ":3: column bytes: \"nan\" is no number of bytes")]
-#[case("step,bytes\n1,2\n2,inf\n", ":3: column bytes: \"inf\" is no number of bytes")]
+#[case("step,bytes\n1,2\n2,many\n", ":3: column bytes: \"many\" is not a number of bytes")]
+#[case("step,bytes\n1,2\n2,nan\n", ":3: column bytes: \"nan\" is not a number of bytes")]
+#[case("step,bytes\n1,2\n2,inf\n", ":3: column bytes: \"inf\" is not a number of bytes")]
 #[case("step,bytes\n1,2048\n2,12MiB\n", ":3: column bytes: \"12MiB\" has a unit")]
-#[case("step,bytes\n1,2\n,3\n", ":3: column step: \"\" is no step")]
+#[case("step,bytes\n1,2\n,3\n", ":3: column step: \"\" is not a step")]
 #[case("step,bytes\n1,2\n2\n", "memory.csv:3: not CSV")]
-#[case("step,a,a\n1,2,3\n", "column 3 is \"a\", which is empty or there twice")]
-#[case("step,epoch,a,a\n1,0,2,3\n", "column 4 is \"a\", which is empty or there twice")]
+#[case("step,a,a\n1,2,3\n", "column 3 is \"a\", which is empty or occurs twice")]
+#[case("step,epoch,a,a\n1,0,2,3\n", "column 4 is \"a\", which is empty or occurs twice")]
 fn what_is_no_series_is_refused_at_its_line_and_column(#[case] text: &str, #[case] why: &str) {
     let (_folder, path) = file(text);
     let error = record(&path, &[]).unwrap_err().to_string();

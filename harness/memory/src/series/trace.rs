@@ -10,8 +10,8 @@ use traintrue_protocol::trace::{Event, TraceReader};
 use super::{Point, Ran, Recording, Series, SeriesError};
 use crate::exact::phased;
 
-/// Reads a trace. A lane that is null or absent at a boundary has no point there. With `only`, the lanes so named. Fails
-/// where a line is no event, or where nothing was sampled after an update.
+/// Reads a trace. A lane that is null or absent at a boundary has no point there. With `only`, reads these lanes. Fails
+/// if a line is not an event, or if no memory was sampled after an update.
 pub fn read_trace(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
     let mut lanes: BTreeMap<String, Vec<Point>> = BTreeMap::new();
     let mut held: BTreeMap<String, Vec<(u64, u64, u64)>> = BTreeMap::new();

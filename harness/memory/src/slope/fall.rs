@@ -130,7 +130,7 @@ impl Tooth {
         }
     }
 
-    /// Bytes a step.
+    /// Bytes per step.
     fn rate(&self) -> f64 {
         self.bytes / self.steps
     }

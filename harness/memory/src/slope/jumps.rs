@@ -13,17 +13,17 @@ use crate::series::Point;
 const OUTLYING: f64 = 6.0;
 /// An outlier below this share of what the limit allows over the whole run cannot change a verdict.
 const MATERIAL_SHARE: f64 = 0.05;
-/// In a series without noise, what lies beside a jump and is below this share of that belongs to it no more.
+/// In a series without noise, growth next to a jump that is smaller than this share of the jump is counted separately.
 const BESIDE: f64 = 0.1;
-/// More outliers in a row than this are a ramp and no jump.
+/// More outliers in a row than this are a ramp and not a jump.
 const LONGEST_JUMP: usize = 3;
-/// A jump that does not recur stands apart where it is this many times the largest increment of the rest.
+/// A jump that does not recur is separate if it is this many times the largest other increment.
 const APART: f64 = 2.0;
 /// Increments come in lumps where they are skewed by more than this; those of smooth growth under noise are not.
 const LUMPY: f64 = 1.5;
-/// Lumps that sum to less than this share of the jumps are none of theirs.
+/// Lumps that sum to less than this share of the jumps are not counted with them.
 const LUMPS: f64 = 0.25;
-/// The part of the run before which its beginning is: what grows there is warm-up.
+/// Growth in this first part of the run is warm-up.
 const WARM_UP: f64 = 0.4;
 
 /// A jump, as increments of a series.
@@ -31,7 +31,7 @@ const WARM_UP: f64 = 0.4;
 struct Jump {
     first: usize,
     last: usize,
-    /// What it adds beyond the usual increments.
+    /// The bytes that it adds beyond the usual increments.
     bytes: f64,
 }
 
@@ -80,7 +80,7 @@ pub fn growth(points: &[Point], limit: f64) -> Growth {
     }
 }
 
-/// What is gained late in a run beside its jumps.
+/// The growth late in a run apart from its jumps.
 struct Late<'a> {
     gained: &'a [f64],
     /// The first increment of it.
@@ -88,7 +88,8 @@ struct Late<'a> {
 }
 
 impl Late<'_> {
-    /// Whether it comes in lumps that are no trifle beside the jumps: then these may be the largest of the same kind.
+    /// Tells repeated growth from a memory pool that grew once: large lumps beside the jumps mean that the jumps may be
+    /// the largest of many.
     fn grows_in_lumps(&self, jumps: &[Jump], sign: f64) -> bool {
         let jumps: f64 =
             jumps.iter().filter(|jump| jump.last >= self.first).map(|jump| jump.bytes.abs()).sum();

@@ -26,7 +26,7 @@ const REGULAR_ERROR: f64 = 0.15;
 /// One-sided 95 % of a normal distribution.
 const NORMAL_95: f64 = 1.645;
 
-/// Growth by jumps, in bytes a step.
+/// Growth by jumps, in bytes per step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     pub low: f64,

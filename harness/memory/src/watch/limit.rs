@@ -1,4 +1,4 @@
-//! Decides when a command must end, and how: asked first, killed where it does not.
+//! Decides when a command must be stopped, and how: SIGTERM first, SIGKILL if it does not end.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use crate::bytes::Bytes;
 
-/// Growth beyond the limit that does not wait for the command to end by itself: an eighth more.
+/// A command that grows an eighth beyond the limit is killed without waiting for the grace period.
 const BEYOND: u64 = 8;
 
-/// The machine is as good as out of memory where less than a 64th of it is left.
+/// The machine counts as out of memory if less than a 64th of its memory is available.
 const LEFT_LEAST: u64 = 64;
 
-/// Why a command was ended.
+/// Why a command was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The process tree reached the limit.
     MaxMemory,
-    /// The machine had almost nothing left, before the tree reached the limit.
+    /// The machine had almost no memory left before the tree reached the limit.
     MachineMemory,
 }
 
-/// The last signal that it took.
+/// The last signal that was needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Sent {
@@ -32,7 +32,7 @@ pub enum Sent {
     Kill,
 }
 
-/// A command was ended: why, and by what.
+/// Why a command was stopped, and by which signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stopped {
     /// Why.
@@ -41,28 +41,27 @@ pub struct Stopped {
     pub lane: &'static str,
     /// The limit.
     pub limit_bytes: u64,
-    /// What was measured.
+    /// The measured value of that lane.
     pub bytes: u64,
-    /// The last step seen before.
+    /// The last step seen before that.
     pub step: Option<u64>,
-    /// The last signal that it took.
+    /// The last signal that was needed.
     pub signal: Sent,
 }
 
-/// What a command may use.
+/// The memory and the time that a command may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// Resident memory of the process tree, shared pages counted once.
     pub max: Bytes,
     /// How long it may take to end after it was asked to.
     pub grace: Duration,
-    /// What the machine has, where it says so.
+    /// The machine's memory, if known.
     pub machine: Option<Bytes>,
 }
 
 impl Limit {
-    /// Whether the command must end now: with what the tree holds, shared pages counted once, and what the machine has
-    /// left.
+    /// Whether the command must be stopped now. `held_bytes` is what the tree holds, with shared pages counted once.
     pub fn crossed(&self, held_bytes: u64, available: Option<Bytes>, step: Option<u64>) -> Option<Stopped> {
         let stopped = |reason, lane, limit_bytes, bytes| {
             Some(Stopped { reason, lane, limit_bytes, bytes, step, signal: Sent::Term })
@@ -78,8 +77,9 @@ impl Limit {
         }
     }
 
-    /// Whether it must be killed, for it was asked to end at `asked` and has not, or goes on growing.
+    /// Whether the command must be killed: it got SIGTERM at `asked` and has not ended in time, or keeps growing.
     pub fn overdue(&self, asked: Instant, held_bytes: u64, available: Option<Bytes>) -> bool {
+        // Half of the threshold: the command may need some memory to save and end.
         let left = |least: u64| available.is_some_and(|left| left.0 < least / 2);
         asked.elapsed() >= self.grace
             || held_bytes >= self.max.0.saturating_add(self.max.0 / BEYOND)

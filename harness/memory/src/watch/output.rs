@@ -1,4 +1,4 @@
-//! Passes on what a command says, every byte and at once, while its steps are read.
+//! Copies a command's output unchanged and without delay, while steps are read from it.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// How long a stream may be silent after its command ended: others that hold it open are not waited for.
+/// After the command has ended, a stream that is silent for this long is closed. Other processes may hold it open for
+/// ever.
 const SILENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
 
-/// Streams that are being passed on.
+/// Streams that are being copied.
 #[derive(Debug, Default)]
 pub struct Copying {
     ended: Arc<AtomicBool>,
@@ -21,17 +22,17 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// Passes `from` on to `to`, and shows each piece to `seen` after it was passed on.
+    /// Copies `from` to `to`, and shows each piece to `seen` after it was written.
     pub fn begin(&mut self, from: OwnedFd, to: OwnedFd, seen: impl FnMut(&[u8]) + Send + 'static) {
         let ended = self.ended.clone();
         self.threads.push(thread::spawn(move || pass(File::from(from), File::from(to), seen, &ended)));
     }
 
-    /// After the command has ended: passes on what is left of it.
+    /// Copies the rest of the output after the command has ended.
     pub fn finish(self) {
         self.ended.store(true, Ordering::SeqCst);
         for thread in self.threads {
-            // Whoever stopped reading has read enough: the command was told so by its closed pipe.
+            // A reader that closed its end is not an error here: the command gets SIGPIPE for it.
             let _ = thread.join();
         }
     }
@@ -40,7 +41,7 @@ impl Copying {
 fn pass(mut from: File, mut to: File, mut seen: impl FnMut(&[u8]), ended: &AtomicBool) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        // Asked before the wait: what was written before the end is there to be read after it.
+        // Read the flag before waiting: everything that was written before the end can then still be read.
         let ended = ended.load(Ordering::SeqCst);
         let mut readable = [PollFd::new(&from, PollFlags::IN)];
         match poll(&mut readable, Some(&SILENT)) {
@@ -58,7 +59,7 @@ fn pass(mut from: File, mut to: File, mut seen: impl FnMut(&[u8]), ended: &Atomi
     }
 }
 
-/// Writes all of it, also where whoever reads has made the stream one that does not wait.
+/// Writes all bytes, even if the reader has made the stream non-blocking.
 fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -73,7 +74,7 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A handle of one's own on one of this process's streams, past any buffer.
+/// An own, unbuffered handle on one of this process's streams.
 pub fn stream(stream: impl AsFd) -> io::Result<OwnedFd> {
     stream.as_fd().try_clone_to_owned()
 }

@@ -1,21 +1,21 @@
-//! Finds steps in what a command says, and counts them on where its own counter begins anew.
+//! Finds steps in a command's output, and keeps counting where the command's own counter restarts.
 
 use std::str::FromStr;
 
 use regex::bytes::Regex;
 
-/// A longer line is not looked at: it is no line, but binary data without an end of one.
+/// Longer lines are ignored: they are binary data without line ends.
 const LINE_MOST_BYTES: usize = 16 << 10;
 
-/// What a line looks like that tells a step: an expression whose first group is the step's number.
+/// A regular expression for lines with a step. Its first group is the step's number.
 #[derive(Clone, Debug)]
 pub struct StepPattern(Regex);
 
-/// An expression that finds no steps.
+/// An expression that cannot find steps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum PatternError {
-    #[error("{text:?} is no regular expression: {problem}")]
+    #[error("{text:?} is not a regular expression: {problem}")]
     Syntax { text: String, problem: String },
     #[error("{text:?} has no group: expected one around the step's number, such as 'step (\\d+)'")]
     NoGroup { text: String },
@@ -50,13 +50,13 @@ pub struct StepFinder {
 }
 
 impl StepFinder {
-    /// Nothing has been read.
+    /// A finder that has read nothing yet.
     pub fn new(pattern: StepPattern) -> Self {
         Self { pattern, counter: Counter::default(), line: Vec::new() }
     }
 
-    /// Reads on. The last step whose line ended in these bytes, if there is one. A carriage return ends a line, too:
-    /// progress bars end theirs so.
+    /// Reads more bytes. Returns the last step whose line ended in them, if any. A carriage return also ends a line,
+    /// for progress bars.
     pub fn read(&mut self, bytes: &[u8]) -> Option<u64> {
         let mut last = None;
         for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -64,7 +64,7 @@ impl StepFinder {
                 Some((b'\n' | b'\r', text)) => (text, true),
                 _ => (part, false),
             };
-            // One byte too many stands for all of them.
+            // One byte beyond the limit is enough to know that the line is too long.
             let room = (LINE_MOST_BYTES + 1).saturating_sub(self.line.len());
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             if ended {
@@ -81,7 +81,7 @@ impl StepFinder {
     }
 }
 
-/// Counts steps on where a command's own number falls back: it counts within each epoch, or does some steps again.
+/// Keeps counting when a command's own number falls: it counts within each epoch, or repeats steps after a resume.
 #[derive(Debug, Default)]
 pub struct Counter {
     last: Option<Counted>,
@@ -94,8 +94,8 @@ struct Counted {
 }
 
 impl Counter {
-    /// The step that `said` stands for: what was said while that rises, and one more than the last where it falls.
-    /// Nothing where the same is said again.
+    /// The step for the command's number `said`. It rises with `said`, and by one when `said` falls. None if `said` is
+    /// repeated.
     pub fn count(&mut self, said: u64) -> Option<u64> {
         let step = match self.last {
             None => said,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case("step (", "is no regular expression")]
+    #[case("step (", "is not a regular expression")]
     #[case(r"step \d+", "has no group")]
     fn an_expression_that_finds_nothing_is_refused(#[case] text: &str, #[case] why: &str) {
         let error = text.parse::<StepPattern>().unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Keeps the samples of a watched command, by step and by time, in memory that does not grow with its run.
+//! Keeps the samples of a watched command, by step and by time, in bounded memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,18 +7,18 @@ use std::path::Path;
 use crate::bytes::Per;
 use crate::series::{Point, Series};
 
-/// More points than these are thinned to every second one.
+/// When there are this many points, every second one is dropped.
 const POINTS_MOST: usize = 1 << 14;
 
 /// The lanes of a watched command.
 pub const LANES: [&str; 2] = ["rss_bytes", "device_process_bytes"];
 
-/// What was measured at one moment.
+/// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Since the command began.
+    /// Seconds since the command started.
     pub seconds: f64,
-    /// By lane, as [`LANES`] has them.
+    /// By lane, in the order of [`LANES`]. None if the lane cannot be measured.
     pub bytes: [Option<u64>; 2],
 }
 
@@ -32,16 +32,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// Nothing yet; with `file`, each sample of these `lanes` is written there as a row of a CSV too: by step where steps
-    /// are looked for, else by second. Fails where it cannot be made.
+    /// An empty record. With `file`, each sample of these `lanes` is also written there as a CSV row, by step or by
+    /// second. Fails if the file cannot be created.
     pub fn new(file: Option<&Path>, per: Per, lanes: &'static [&'static str]) -> io::Result<Self> {
         let rows = file.map(|file| Rows::create(file, per, lanes)).transpose()?;
         Ok(Self { by_step: Thinned::default(), by_second: Thinned::default(), last: None, rows })
     }
 
-    /// Adds a sample, taken after `step` where one has been seen.
+    /// Adds a sample that was taken after `step`, if a step has been seen.
     pub fn add(&mut self, sample: Sample, step: Option<u64>) {
         self.by_second.add(sample.seconds, sample.bytes);
+        // Several samples within one step would give the slope points with equal steps.
         let new_step = step.filter(|_| step > self.step());
         if let Some(step) = new_step {
             self.by_step.add(step as f64, sample.bytes);
@@ -62,7 +63,7 @@ impl Record {
         self.last.as_ref().and_then(|(_, step)| *step)
     }
 
-    /// What growth can be counted by: steps where two have been seen.
+    /// The unit of growth: steps if at least two have been seen, otherwise seconds.
     pub fn per(&self) -> Per {
         if self.by_step.points.len() >= 2 { Per::Step } else { Per::Second }
     }
@@ -79,7 +80,7 @@ impl Record {
         thinned.points.iter().filter_map(point).collect()
     }
 
-    /// The lanes that were measured, named as of `file`; the first one always.
+    /// The lanes that were measured, with `file` as their file name. The first lane is always included.
     pub fn series(&self, file: &str, per: Per) -> Vec<Series> {
         let series = LANES.iter().enumerate().map(|(lane, name)| Series {
             file: file.to_owned(),
@@ -89,7 +90,7 @@ impl Record {
         series.enumerate().filter(|(at, it)| *at == 0 || !it.points.is_empty()).map(|(_, it)| it).collect()
     }
 
-    /// Sees to it that the file is whole. Fails where any row could not be written.
+    /// Completes the file. Fails if any row could not be written.
     pub fn finish(&mut self) -> io::Result<()> {
         self.rows.take().map_or(Ok(()), |mut rows| {
             rows.failed.take().map_or(Ok(()), Err)?;
@@ -98,7 +99,7 @@ impl Record {
     }
 }
 
-/// Points, thinned evenly when they are too many.
+/// Points that are thinned evenly when there are too many.
 #[derive(Debug)]
 struct Thinned {
     points: Vec<(f64, [Option<u64>; 2])>,
@@ -129,7 +130,7 @@ impl Thinned {
     }
 }
 
-/// The rows of a CSV: what a gate reads.
+/// The rows of the CSV file, which `gate` can read.
 #[derive(Debug)]
 struct Rows {
     to: BufWriter<File>,
@@ -150,7 +151,7 @@ impl Rows {
         Ok(Self { to, per, lanes: lanes.len(), failed: None })
     }
 
-    /// A disk that is full must not end the command: the first failure is kept for its end.
+    /// A full disk must not stop the command, so the first failure is reported at its end.
     fn add(&mut self, sample: &Sample, new_step: Option<u64>) {
         let at = match self.per {
             Per::Step => new_step.map(|step| step.to_string()),

@@ -1,4 +1,4 @@
-//! What a watched command came to: how it ended, and the verdict on each lane.
+//! The result of a watched command: how it ended, and the verdict on each lane.
 
 use std::fmt::{self, Write as _};
 use std::os::unix::process::ExitStatusExt;
@@ -15,8 +15,8 @@ use crate::slope::SlopeVerdict;
 /// The version of the document. Raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
-/// Why a limit by step is not judged by time.
-const NO_STEPS: &str = "no steps were seen to hold a limit per step against: --step or --trace shows them";
+/// Why a limit per step is not judged: without steps, growth is known per second only.
+const NO_STEPS: &str = "the limit is per step and no steps were seen: give --step or --trace";
 
 /// The document of `watch`.
 #[derive(Clone, Debug, Serialize)]
@@ -27,9 +27,9 @@ pub struct WatchReport {
     pub command_exit: Option<i32>,
     /// The number of the signal that ended the command.
     pub command_signal: Option<i32>,
-    /// Why and how the command was ended, where it was.
+    /// Why and how the command was stopped, if it was.
     pub stopped: Option<Stopped>,
-    /// Processes of the command that live on.
+    /// Processes of the command that are still alive.
     pub survivors: Vec<i32>,
     /// The verdict on each lane.
     pub series: Vec<LaneReport>,
@@ -40,14 +40,14 @@ pub struct WatchReport {
 /// The verdict on one lane, as the gate gives it.
 #[derive(Clone, Debug, Serialize)]
 pub struct LaneReport {
-    /// What growth is counted by. Where that is seconds, each step of the figures is a second.
+    /// The unit of growth. If it is seconds, each step in the numbers is a second.
     pub per: Per,
     /// The verdict.
     #[serde(flatten)]
     pub judged: Judged,
 }
 
-/// What the command was to stay within.
+/// Which limits were set.
 #[derive(Clone, Copy, Debug)]
 struct HeldTo {
     slope: bool,
@@ -55,11 +55,11 @@ struct HeldTo {
 }
 
 impl WatchReport {
-    /// Judges what was sampled against `limit`; the series are named as of `file`.
+    /// Judges the samples against `limit`. The series get `file` as their file name.
     pub fn of(watched: &Watched, limit: Option<Rate>, max_memory: Option<Bytes>, file: &str) -> Self {
         let seen = watched.record.per();
         let per = limit.map_or(seen, |limit| limit.per);
-        // Steps that were not seen cannot be counted by: what can be said is said by seconds.
+        // Without steps, the growth can only be given per second.
         let counted = if per == Per::Step { seen } else { per };
         let recording = Recording { series: watched.record.series(file, counted), ..Recording::default() };
         let max_slope = limit.filter(|limit| limit.per == counted).map(|limit| BytesPerStep(limit.bytes));
@@ -68,7 +68,7 @@ impl WatchReport {
             if limit.is_some() && max_slope.is_none() {
                 judged.reason = NO_STEPS.to_owned();
             } else if counted == Per::Second {
-                // The gate speaks of steps.
+                // The gate's texts say "step".
                 judged.reason = judged.reason.replace("step", "second");
             }
             LaneReport { per: counted, judged }
@@ -84,7 +84,8 @@ impl WatchReport {
         }
     }
 
-    /// The exit status: the command's failure and a crossed limit are broken; what was held to nothing is not judged.
+    /// The exit status. Broken: the command failed or exceeded a limit. Not judged: no limit was set, or none could be
+    /// judged.
     pub fn exit(&self) -> Exit {
         let any = |verdict| self.series.iter().any(|lane| lane.judged.verdict == verdict);
         if self.command_exit != Some(0) || self.stopped.is_some() || any(SlopeVerdict::Exceeds) {
@@ -97,7 +98,7 @@ impl WatchReport {
         }
     }
 
-    /// The same for people.
+    /// The report as text for a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let ended = match (self.command_exit, self.command_signal) {
@@ -112,7 +113,7 @@ impl WatchReport {
         }
         if !self.survivors.is_empty() {
             let pids: Vec<String> = self.survivors.iter().map(i32::to_string).collect();
-            let _ = writeln!(text, "processes that live on: {}", pids.join(", "));
+            let _ = writeln!(text, "processes still alive: {}", pids.join(", "));
         }
         for lane in &self.series {
             let _ = writeln!(text, "{lane}");
@@ -131,7 +132,7 @@ impl fmt::Display for LaneReport {
         };
         let rate = |bytes: f64| Rate { bytes, per: self.per };
         write!(to, "{lane}: {verdict}: at most {}", Bytes(*peak))?;
-        // Without an interval there was too little to tell a slope from.
+        // Without an interval there were too few points for a slope.
         if let (Some(low), Some(high)) = (*low, *high) {
             let slope = rate(*slope_per_step);
             write!(to, ", growth {slope} (from {} to {})", rate(low), rate(high))?;

@@ -1,4 +1,4 @@
-//! Follows a trace that a command writes, for the steps of its `update` events.
+//! Reads the steps of `update` events from a trace while a command writes it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::pattern::Counter;
 
-/// What is read at once; the rest waits for the next time.
+/// The most that is read at once. The rest is read with the next sample.
 const READ_MOST_BYTES: u64 = 4 << 20;
 
-/// A longer line is passed over: those of updates are short.
+/// Longer lines are ignored: lines of updates are short.
 const LINE_MOST_BYTES: usize = 64 << 10;
 
 /// A trace that grows.
@@ -32,20 +32,20 @@ struct Event {
 }
 
 impl TraceTail {
-    /// Follows `path` from its end now, or from its beginning where there is no such file yet: what an earlier run left
-    /// there is not this one's.
+    /// Follows `path` from its current end, because an earlier run may have written it. Follows a file that does not
+    /// exist yet from its beginning.
     pub fn follow(path: PathBuf) -> Self {
         let (inode, read_bytes) = fs::metadata(&path).map_or((0, 0), |it| (it.ino(), it.len()));
         Self { path, inode, read_bytes, line: Vec::new(), counter: Counter::default() }
     }
 
-    /// The last step written since it was asked before.
+    /// The last step written since the previous call.
     pub fn read(&mut self) -> Option<u64> {
-        // A trace that is not there yet, or no more, has no new step.
+        // A trace that does not exist (yet) has no new step.
         let bytes = self.new_bytes().unwrap_or_default();
         let mut last = None;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            // One byte too many stands for all of them.
+            // One byte beyond the limit is enough to know that the line is too long.
             let room = (LINE_MOST_BYTES + 1).saturating_sub(self.line.len());
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if part.ends_with(b"\n") {
@@ -70,7 +70,7 @@ impl TraceTail {
     }
 }
 
-/// The step of an `update` event; whatever else the line may be, it is not judged here.
+/// The step of an `update` event. Other lines are ignored, even invalid ones: `check` judges the trace.
 fn update(line: &[u8]) -> Option<u64> {
     let event: Event = serde_json::from_slice(line).ok()?;
     event.step.filter(|_| event.event == "update")

@@ -1,4 +1,4 @@
-//! A LoRA adapter as PEFT saves it: `adapter_config.json`, and what the names in `adapter_model.safetensors` stand for.
+//! A LoRA adapter as PEFT saves it: `adapter_config.json`, and the meaning of the names in `adapter_model.safetensors`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 use super::error::{ArtefactError, parse, read_text};
 use super::tensors::TensorFile;
 
-/// What PEFT puts before the name of every module.
+/// PEFT puts this before the name of every module.
 const PREFIX: &str = "base_model.model.";
 
-/// Last parts of the names of embedding layers, which PEFT saves too where they are adapted or the vocabulary was resized.
+/// Last parts of the names of embedding layers. PEFT saves these layers too if they are adapted or the vocabulary was
+/// resized.
 const EMBEDDINGS: [&str; 6] = ["embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out"];
 
 /// A configuration and its tensors.
@@ -24,12 +25,13 @@ pub struct Adapter {
     pub file: TensorFile,
 }
 
-/// The fields of `adapter_config.json` that say what the tensors must be; it has more, and newer ones every release.
+/// The fields of `adapter_config.json` that determine the tensors. Unknown fields are ignored: every PEFT release adds
+/// some.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AdapterConfig {
     /// The method: `LORA`.
     pub peft_type: String,
-    /// The kind of model, which names heads of its own.
+    /// The kind of model, such as `SEQ_CLS`. Classification adds heads to `modules_to_save`.
     #[serde(default)]
     pub task_type: Option<String>,
     /// Rank.
@@ -38,7 +40,7 @@ pub struct AdapterConfig {
     /// The delta is scaled by `lora_alpha / r`.
     #[serde(default)]
     pub lora_alpha: Option<f64>,
-    /// Or by `lora_alpha / sqrt(r)`.
+    /// Whether the scale is `lora_alpha / sqrt(r)` instead (rsLoRA).
     #[serde(default)]
     pub use_rslora: bool,
     /// Whether there is a magnitude beside each pair (DoRA).
@@ -47,7 +49,7 @@ pub struct AdapterConfig {
     /// The adapted modules.
     #[serde(default)]
     pub target_modules: Option<Targets>,
-    /// Adapted parameters that are no module of their own.
+    /// Adapted parameters that are not modules.
     #[serde(default)]
     pub target_parameters: Option<Value>,
     /// Modules that are trained and saved whole.
@@ -56,7 +58,7 @@ pub struct AdapterConfig {
     /// Ranks of modules that have their own.
     #[serde(default)]
     pub rank_pattern: Option<Map<String, Value>>,
-    /// Numerators of modules that have their own.
+    /// `lora_alpha` of modules that have their own.
     #[serde(default)]
     pub alpha_pattern: Option<Map<String, Value>>,
     /// Which biases are trained: `none`, `all`, `lora_only`.
@@ -80,15 +82,15 @@ pub enum Targets {
 /// What a tensor of an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The matrix that the input meets, `[r, in]`.
+    /// The matrix that reads the input, `[r, in]`.
     A,
-    /// The matrix that gives the output, `[out, r]`.
+    /// The matrix that writes the output, `[out, r]`.
     B,
     /// The magnitude of DoRA, `[out]`.
     Magnitude,
-    /// The bias of an adapter's own.
+    /// A bias of the adapter itself.
     AdapterBias,
-    /// A weight of the base, under an adapter.
+    /// A weight of the base model that has an adapter.
     Base,
     /// Anything else.
     Other,
@@ -105,14 +107,14 @@ const PARTS: [(&str, Part); 8] = [
     (".base_layer.bias", Part::Base),
 ];
 
-/// The module that a tensor belongs to, as the model names it, and what of it the tensor is.
+/// The module that a tensor belongs to, as the model names it, and the tensor's part in it.
 pub fn module_of(tensor: &str) -> (&str, Part) {
     let name = tensor.strip_prefix(PREFIX).unwrap_or(tensor);
     let known = PARTS.iter().find_map(|&(end, part)| Some((name.strip_suffix(end)?, part)));
     known.unwrap_or_else(|| (name.rsplit_once('.').map_or(name, |(module, _)| module), Part::Other))
 }
 
-/// Whether a module is the one of that name, or one within it.
+/// Whether a module has this name or is inside a module of this name.
 fn within(module: &str, name: &str) -> bool {
     let parts: Vec<&str> = module.split('.').collect();
     let wanted: Vec<&str> = name.split('.').collect();
@@ -120,7 +122,7 @@ fn within(module: &str, name: &str) -> bool {
 }
 
 impl Adapter {
-    /// Reads both files. Fails where one of them cannot be read.
+    /// Reads both files. Fails if one of them cannot be read.
     pub fn read(config: &Path, tensors: &Path, digests: bool) -> Result<Self, ArtefactError> {
         Ok(Self { config: AdapterConfig::read(config)?, file: TensorFile::read(tensors, digests)? })
     }
@@ -136,7 +138,7 @@ impl Adapter {
         modules
     }
 
-    /// Whether the tensor is one of a module that is saved whole.
+    /// Whether the tensor belongs to a module of `modules_to_save`.
     pub fn is_saved_whole(&self, tensor: &str) -> bool {
         self.config.heads().iter().any(|head| self.config.saves(head, tensor))
     }
@@ -148,17 +150,17 @@ impl Adapter {
 }
 
 impl AdapterConfig {
-    /// Reads a file. Fails where it is no such configuration.
+    /// Reads a file. Fails if it is not an adapter's configuration.
     pub fn read(path: &Path) -> Result<Self, ArtefactError> {
         parse(path, &read_text(path)?)
     }
 
-    /// The modules that are saved whole.
+    /// The modules of `modules_to_save`.
     pub fn heads(&self) -> &[String] {
         self.modules_to_save.as_deref().unwrap_or_default()
     }
 
-    /// The ranks that a module may have: that of a pattern that names it, or the common one.
+    /// The ranks that a module may have: those of the patterns that match it, otherwise the common one.
     pub fn ranks(&self, module: &str) -> Vec<u64> {
         let patterns = self.rank_pattern.iter().flatten();
         let own: Vec<u64> = patterns
@@ -168,7 +170,7 @@ impl AdapterConfig {
         if own.is_empty() { self.r.into_iter().collect() } else { own }
     }
 
-    /// Whether a tensor is one of a module that is saved whole under that name.
+    /// Whether a tensor belongs to the module of `modules_to_save` with this name.
     pub fn saves(&self, head: &str, tensor: &str) -> bool {
         let (module, part) = module_of(tensor);
         part == Part::Other && tensor.starts_with(PREFIX) && within(module, head)
@@ -203,7 +205,7 @@ impl AdapterConfig {
             Some(Targets::Pattern(pattern)) if pattern == "all-linear" => Explained::Yes,
             Some(Targets::Pattern(pattern)) => match Regex::new(&format!("^(?:{pattern})$")) {
                 Ok(pattern) => Explained::when(pattern.is_match(module)),
-                // Python's expressions have more than this library's.
+                // Python's regular expressions have features that this library's do not have.
                 Err(_) => Explained::Unknown,
             },
         }
@@ -217,7 +219,7 @@ pub enum Explained {
     Yes,
     /// It does not.
     No,
-    /// It says so in a way that cannot be followed here.
+    /// The configuration uses a pattern that cannot be evaluated here.
     Unknown,
 }
 
@@ -227,12 +229,12 @@ impl Explained {
     }
 }
 
-/// Whether a module is called so, or its name ends so.
+/// Whether a module's name is this name, or ends with it after a dot.
 pub(crate) fn ends_with_name(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether the end of a module's name fits a pattern, as PEFT reads `rank_pattern` and `alpha_pattern`.
+/// Whether the end of a module's name matches a pattern, by PEFT's rule for `rank_pattern` and `alpha_pattern`.
 pub(crate) fn names_end(pattern: &str, module: &str) -> bool {
     Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).is_ok_and(|pattern| pattern.is_match(module))
 }

@@ -1,4 +1,4 @@
-//! What a path holds: the one place that knows names of files.
+//! What a path holds. No other module knows file names.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::ArtefactError;
 
-/// What [`Contents::of`] looks for, in words.
+/// What [`Contents::of`] looks for, as errors say it.
 pub(super) const LOOKED_FOR: &str = "trainer_state.json, adapter_config.json with adapter_model.safetensors, \
-    *.safetensors, *.safetensors.index.json, or a trace";
+                                     *.safetensors, *.safetensors.index.json, or a trace";
 
 pub(super) const STATE: &str = "trainer_state.json";
 pub(super) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -37,19 +37,19 @@ pub(crate) struct Contents {
     pub(crate) pickles: Vec<String>,
 }
 
-/// Whether a path is to be read as a trace: it is no folder, and no file that [`super::check`] knows by its name.
+/// Whether a path is to be read as a trace: it is not a folder, nor a file that [`super::check`] knows by its name.
 pub fn is_trace(path: &Path) -> Result<bool, ArtefactError> {
     let known = name(path) == STATE
         || name(path) == ADAPTER_CONFIG
         || name(path).ends_with(INDEX)
         || ends(path, &["safetensors"])
         || ends(path, &PICKLES);
-    // A pipe is a trace, and what is not there is told by its reader.
+    // A pipe is read as a trace. So is a path that does not exist: the trace reader then gives the error.
     Ok(!known && !path.is_dir() && (!path.is_file() || ends(path, &["jsonl"]) || opens_as_json(path)?))
 }
 
 impl Contents {
-    /// Looks at names alone. Fails where nothing there is known.
+    /// Looks at file names only. Fails if none is known.
     pub(crate) fn of(path: &Path) -> Result<Self, ArtefactError> {
         let contents = if path.is_dir() { Self::folder(path)? } else { Self::file(path)? };
         match contents {
@@ -64,7 +64,7 @@ impl Contents {
         }
     }
 
-    /// Whether weights are there as a pickle only.
+    /// Whether the weights exist only as a pickle.
     pub(crate) fn weights_pickled(&self) -> bool {
         let weights = |file: &String| PICKLED_WEIGHTS.iter().any(|name| file.starts_with(name));
         self.tensors.is_empty() && self.adapter.is_none() && self.pickles.iter().any(weights)
@@ -105,7 +105,7 @@ impl Contents {
         let pickles = files.iter().filter(|file| ends(Path::new(file), &PICKLES)).cloned().collect();
         let adapter = match (has(ADAPTER_CONFIG), has(ADAPTER)) {
             (true, true) => Some((path.join(ADAPTER_CONFIG), path.join(ADAPTER))),
-            // The weights of an adapter may be a pickle.
+            // The adapter's weights may be a pickle, which is reported elsewhere.
             (true, false) if !has("adapter_model.bin") => {
                 return Err(ArtefactError::Alone { path: path.join(ADAPTER_CONFIG), missing: ADAPTER });
             }
@@ -134,13 +134,13 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, ArtefactError> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(ArtefactError::io(folder))? {
         let entry = entry.map_err(ArtefactError::io(folder))?;
-        // A name that is not UTF-8 is none that is known.
+        // All known names are UTF-8, so other names are ignored.
         names.extend(entry.file_name().into_string());
     }
     Ok(names)
 }
 
-/// What stands where nothing was found.
+/// What the path holds in place of a known file, for the error.
 fn found(path: &Path) -> Result<String, ArtefactError> {
     if !path.is_dir() {
         return Ok("a file of an unknown kind".to_owned());
@@ -203,10 +203,11 @@ mod tests {
     #[case::empty(&[], "", "an empty folder; looked for trainer_state.json")]
     #[case::others(&["notes.md"], "", "a folder of 1 others")]
     #[case::run(&["checkpoint-5", "notes.md"], "", "a folder with checkpoint-5: name one of them")]
-    #[case::config_alone(&["adapter_config.json"], "", "adapter_model.safetensors is not beside it")]
-    #[case::config_named(&["adapter_config.json"], "adapter_config.json", "adapter_model.safetensors is not beside it")]
-    #[case::tensors_alone(&["adapter_model.safetensors"], "", "adapter_config.json is not beside it")]
-    #[case::pickle(&["optimizer.pt"], "optimizer.pt", "a pickle, which runs code")]
+    #[case::config_alone(&["adapter_config.json"], "", "adapter_model.safetensors is missing beside it")]
+    #[case::config_named(&["adapter_config.json"], "adapter_config.json", "adapter_model.safetensors is missing beside \
+        it")]
+    #[case::tensors_alone(&["adapter_model.safetensors"], "", "adapter_config.json is missing beside it")]
+    #[case::pickle(&["optimizer.pt"], "optimizer.pt", "a pickle; loading it runs code")]
     #[case::missing(&[], "model.safetensors", "cannot be read")]
     fn what_cannot_be_judged_says_so(#[case] files: &[&str], #[case] path: &str, #[case] message: &str) {
         let error = Contents::of(&folder(files).path().join(path)).unwrap_err().to_string();

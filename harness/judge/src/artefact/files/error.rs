@@ -1,4 +1,4 @@
-//! Files that cannot be judged at all.
+//! Errors of files that cannot be judged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use traintrue_protocol::plan::PlanError;
 
 use super::contents::LOOKED_FOR;
 
-/// A longer JSON file is no log and no configuration.
+/// A longer JSON file is neither a log nor a configuration, and is not read into memory.
 pub(super) const JSON_LIMIT_BYTES: u64 = 256 << 20;
 
-/// A file or folder that cannot be judged at all.
+/// A file or folder that cannot be judged.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ArtefactError {
@@ -20,15 +20,15 @@ pub enum ArtefactError {
     #[error("{path}: nothing that can be judged: {found}; looked for {LOOKED_FOR}", path = .path.display())]
     Unknown { path: PathBuf, found: String },
     #[error(
-        "{path}: a pickle, which runs code when it is loaded, and so is never opened; save it as safetensors to have it judged",
+        "{path}: a pickle; loading it runs code, so traintrue never opens it; save the tensors as safetensors",
         path = .path.display()
     )]
     Pickle { path: PathBuf },
-    #[error("{path}: {missing} is not beside it, and without it the adapter cannot be judged", path = .path.display())]
+    #[error("{path}: {missing} is missing beside it; an adapter is judged by both files", path = .path.display())]
     Alone { path: PathBuf, missing: &'static str },
     #[error("{path}: not a safetensors file: {problem}", path = .path.display())]
     Safetensors { path: PathBuf, problem: String },
-    #[error("{path}: longer than {JSON_LIMIT_BYTES} bytes: no log or configuration", path = .path.display())]
+    #[error("{path}: longer than {JSON_LIMIT_BYTES} bytes; expected a log or a configuration", path = .path.display())]
     TooLong { path: PathBuf },
     #[error("{path}: not UTF-8", path = .path.display())]
     NotUtf8 { path: PathBuf },
@@ -36,17 +36,17 @@ pub enum ArtefactError {
     Json { path: PathBuf, source: serde_path_to_error::Error<serde_json::Error> },
     #[error("{path}:{line}: the log entry has {found}, expected a step: a count of updates", path = .path.display())]
     NoStep { path: PathBuf, line: u64, found: String },
-    #[error("{path}: weight_map: {file:?} is no file beside the index", path = .path.display())]
+    #[error("{path}: weight_map: {file:?} is not a file beside the index", path = .path.display())]
     Elsewhere { path: PathBuf, file: String },
     #[error("--lr, --schedule, --warmup, --updates, --accumulation or --epochs: {0}")]
     Given(PlanError),
     #[error(
-        "{later}: holds {what}, and {earlier} does not: two checkpoints of one run are held against each other",
+        "{later}: holds {what}, and {earlier} does not; --against compares two checkpoints of one run",
         later = .later.display(), earlier = .earlier.display()
     )]
     Unlike { later: PathBuf, earlier: PathBuf, what: &'static str },
     #[error(
-        "--against {earlier}: it has done {earlier_step} updates and {later} {later_step}: name the earlier checkpoint",
+        "--against {earlier}: it has {earlier_step} updates and {later} has {later_step}; name the earlier checkpoint",
         later = .later.display(), earlier = .earlier.display()
     )]
     Order { later: PathBuf, later_step: u64, earlier: PathBuf, earlier_step: u64 },

@@ -1,4 +1,4 @@
-//! What is known of a run from elsewhere: the arguments that it had, which it keeps in a pickle.
+//! Training arguments from the command line: the run itself keeps them in a pickle, which is never opened.
 
 use serde_json::json;
 use traintrue_protocol::plan::{Plan, SCHEMA, ScheduleName};
@@ -6,19 +6,19 @@ use traintrue_protocol::plan::{Plan, SCHEMA, ScheduleName};
 use super::error::ArtefactError;
 use super::trainer_state::TrainerState;
 
-/// The most micro-batches an epoch: each is a sample of the plan that the rates are worked out from.
+/// The most micro-batches per epoch. Each becomes a sample of the plan that the learning rates are derived from.
 pub const MICRO_BATCHES_MOST: u64 = 10_000_000;
 
-/// What the command line says of the run that left the files.
+/// What the command line says about the run that left the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Given {
-    /// Its learning rates; none are judged without.
+    /// The learning-rate schedule. Without it, learning rates are not judged.
     pub curve: Option<Curve>,
-    /// Micro-batches an epoch.
+    /// Micro-batches per epoch.
     pub micro_batches: Option<u64>,
-    /// Micro-batches an update.
+    /// Micro-batches per update.
     pub accumulation: Option<u64>,
-    /// Epochs that were asked for.
+    /// Epochs that were requested; may be a fraction.
     pub epochs: Option<f64>,
 }
 
@@ -31,22 +31,22 @@ pub struct Curve {
     pub schedule: ScheduleName,
     /// Updates of the warm-up.
     pub warmup: u64,
-    /// Updates in all; `max_steps` where it is not given.
+    /// Total updates. Defaults to `max_steps`.
     pub updates: Option<u64>,
 }
 
-/// Stands for rates that are not judged.
+/// A placeholder: a plan needs a schedule even if the learning rates are not judged.
 const NO_CURVE: Curve = Curve { lr: 1.0, schedule: ScheduleName::Constant, warmup: 0, updates: None };
 
 impl Given {
-    /// The schedule that the log is held to, and its updates in all. None where no curve is given, or neither it nor the
-    /// state says how many updates there are to be.
+    /// The schedule to compare the log with, and its total updates. None if no schedule is given, or if neither it nor
+    /// the state gives the total.
     pub(crate) fn curve(&self, state: &TrainerState) -> Option<(Curve, u64)> {
         self.curve.and_then(|curve| Some((curve, curve.updates.or(state.max_steps)?)))
     }
 
-    /// The plan that a run with these arguments would have had, as far as rates depend on it. Its samples are empty: one a
-    /// micro-batch.
+    /// The plan that a run with these arguments would have, as far as learning rates depend on it. It has one empty
+    /// sample per micro-batch.
     pub(crate) fn plan(&self, state: &TrainerState) -> Result<Plan, ArtefactError> {
         let (curve, updates) = self.curve(state).unwrap_or((NO_CURVE, 1));
         let epochs = state.num_train_epochs.filter(|it| (1..=updates).contains(it)).unwrap_or(1);

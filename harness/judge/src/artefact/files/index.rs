@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::{ArtefactError, parse, read_text};
 
-/// Which tensor is in which file.
+/// The file of every tensor.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// The file.
@@ -22,7 +22,8 @@ struct File {
 }
 
 impl Index {
-    /// Reads a file. Fails where it is no index, and where it names a file that would lie elsewhere.
+    /// Reads a file. Fails if it is not an index, or names a file outside its own folder: an index must not make the
+    /// judge read other files.
     pub fn read(path: &Path) -> Result<Self, ArtefactError> {
         let text = read_text(path)?;
         let file: File = parse(path, &text)?;
@@ -53,12 +54,15 @@ mod tests {
     #[rstest]
     #[case("{}", "missing field `weight_map`")]
     #[case("{\"weight_map\": {\"w\": 3}}", "weight_map.w: invalid type: integer `3`")]
-    #[case("{\"weight_map\": {\"w\": \"../other\"}}", "weight_map: \"../other\" is no file beside the index")]
+    #[case(
+        "{\"weight_map\": {\"w\": \"../other\"}}",
+        "weight_map: \"../other\" is not a file beside the index"
+    )]
     #[case(
         "{\"weight_map\": {\"w\": \"/etc/passwd\"}}",
-        "weight_map: \"/etc/passwd\" is no file beside the index"
+        "weight_map: \"/etc/passwd\" is not a file beside the index"
     )]
-    #[case("{\"weight_map\": {\"w\": \"\"}}", "weight_map: \"\" is no file beside the index")]
+    #[case("{\"weight_map\": {\"w\": \"\"}}", "weight_map: \"\" is not a file beside the index")]
     fn what_is_no_index_is_one_clear_error(#[case] text: &str, #[case] message: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();

@@ -1,4 +1,4 @@
-//! All that a path holds, read.
+//! Everything that a path holds, read.
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,12 @@ pub(crate) struct Left {
     pub(crate) state: Option<TrainerState>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) indices: Vec<Index>,
-    /// Weights that are no adapter's.
+    /// Weights that do not belong to an adapter.
     pub(crate) files: Vec<TensorFile>,
 }
 
 impl Left {
-    /// Reads it; with `digests`, so that it can be held against another.
+    /// Reads the path. With `digests`, it can be compared with another.
     pub(crate) fn read(path: &Path, digests: bool) -> Result<Self, ArtefactError> {
         let contents = Contents::of(path)?;
         let state = match &contents.state {
@@ -35,7 +35,7 @@ impl Left {
         };
         let indices: Vec<Index> =
             contents.indices.iter().map(|path| Index::read(path)).collect::<Result<_, _>>()?;
-        // A shard that is not there is for its index to tell.
+        // artefact/shards reports a missing shard; the others are judged all the same.
         let shards = indices.iter().flat_map(Index::shards).filter(|path| path.exists());
         let mut paths: Vec<PathBuf> = contents.tensors.iter().cloned().chain(shards).collect();
         paths.sort();
@@ -51,7 +51,7 @@ impl Left {
             .map_or_else(|| self.path.display().to_string(), |it| it.to_string_lossy().into_owned())
     }
 
-    /// All weights that are no adapter's, as one file.
+    /// All weights that do not belong to an adapter, as one file: two checkpoints may be split into different shards.
     pub(crate) fn weights(&self) -> Option<TensorFile> {
         let path = match self.files.as_slice() {
             [] => return None,
@@ -72,7 +72,7 @@ pub(crate) fn of_adapter(adapter: &Adapter, tensor: &Tensor) -> Role {
     }
 }
 
-/// What training does to a tensor of a whole model, which may have adapters within.
+/// What training does to a tensor of a whole model, which may contain adapters.
 pub(crate) fn of_model(tensor: &Tensor) -> Role {
     let has = |part: &str| tensor.name.contains(part);
     if has(".lora_") || has(".modules_to_save.") {

@@ -1,10 +1,10 @@
-//! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity` stand bare in it, and JSON has none of them.
+//! JSON as Python writes it, with bare `NaN`, `Infinity` and `-Infinity`, which JSON does not have.
 
 /// What Python writes for a number that is not finite, and how [`traintrue_protocol::number::Number`] reads it.
 const NUMBERS: [(&str, &str); 3] = [("NaN", "\"nan\""), ("-Infinity", "\"-inf\""), ("Infinity", "\"inf\"")];
 
-/// A document that any reader of JSON takes, of the same lines; and the line, from 1, of each object in the list that the
-/// document has under `list`.
+/// Returns standard JSON with the same lines, and the line, from 1, of each object in the document's list called
+/// `list`.
 pub(crate) fn readable(text: &str, list: &str) -> (String, Vec<u64>) {
     let mut walk = Walk { list, depth: 0, line: 1, key: "", inside: false, lines: Vec::new() };
     let mut readable = String::with_capacity(text.len());
@@ -39,7 +39,7 @@ struct Walk<'a> {
     list: &'a str,
     depth: u64,
     line: u64,
-    /// The last string of the outermost object.
+    /// The last string in the outermost object: the key before a value.
     key: &'a str,
     inside: bool,
     lines: Vec<u64>,

@@ -14,7 +14,7 @@ use super::error::ArtefactError;
 /// The format's own limit on a header.
 const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 
-/// Read at a time; a multiple of the size of every element.
+/// Bytes per read. A multiple of every element size, so that no element is split.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file and its tensors.
@@ -26,7 +26,7 @@ pub struct TensorFile {
     pub tensors: Vec<Tensor>,
 }
 
-/// One tensor, and what its values are like.
+/// One tensor, and a summary of its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// Its name.
@@ -39,17 +39,17 @@ pub struct Tensor {
     pub nonfinite: u64,
     /// Whether every value is 0.
     pub zero: bool,
-    /// Digest of its values, where it was asked for.
+    /// Digest of its values, if requested.
     pub digest: Option<blake3::Hash>,
 }
 
 impl Tensor {
-    /// Values.
+    /// The number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether its format is one of real numbers that training changes.
+    /// Whether its format is a floating-point format, which training changes.
     pub fn is_float(&self) -> bool {
         matches!(self.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
             || matches!(self.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2)
@@ -57,8 +57,8 @@ impl Tensor {
 }
 
 impl TensorFile {
-    /// Reads a file; with `digests`, also what its values are told by. Fails where its header is none, where what it says of
-    /// its tensors does not fit together, and where it is not as long as its header says.
+    /// Reads a file; with `digests`, also hashes the values of each tensor. Fails if the header is invalid, if its
+    /// tensors overlap or leave gaps, or if the file's length differs from the header's.
     pub fn read(path: &Path, digests: bool) -> Result<Self, ArtefactError> {
         let io = |source| ArtefactError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
@@ -66,7 +66,8 @@ impl TensorFile {
         let mut from = BufReader::new(file);
         let header = header(&mut from, length).map_err(|problem| problem.of(path))?;
         let mut names = header.offset_keys();
-        // Tensors without a value share an offset.
+        // The reader goes through the file once, so tensors are read in the order of their offsets. Empty tensors share
+        // one.
         names.sort_by_key(|name| header.info(name).map(|info| info.data_offsets));
         let mut tensors = Vec::with_capacity(names.len());
         for name in names {
@@ -115,12 +116,10 @@ impl Problem {
     }
 }
 
-/// The header of a file of `length` bytes; no more is allocated for it than the file has.
+/// The header of a file of `length` bytes. A damaged size field must not allocate more memory than the file has bytes.
 fn header(from: &mut impl Read, length: u64) -> Result<Metadata, Problem> {
     if length < 8 {
-        return Err(Problem::Said(format!(
-            "it has {length} bytes, and the length of a header alone takes 8"
-        )));
+        return Err(Problem::Said(format!("it has {length} bytes, and the header's length alone takes 8")));
     }
     let mut size = [0; 8];
     from.read_exact(&mut size).map_err(Problem::Io)?;
@@ -135,7 +134,8 @@ fn header(from: &mut impl Read, length: u64) -> Result<Metadata, Problem> {
     }
     let mut header = vec![0; size as usize];
     from.read_exact(&mut header).map_err(Problem::Io)?;
-    // The library checks that the tensors follow each other without a gap, each as long as its shape and format make it.
+    // The library checks that the tensors follow each other without a gap, each as long as its shape and format make
+    // it.
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|error| Problem::Said(format!("its header: {error}")))?;
     let (told, there) = (metadata.data_len() as u64, rest - size);
@@ -148,7 +148,7 @@ fn header(from: &mut impl Read, length: u64) -> Result<Metadata, Problem> {
     }
 }
 
-/// What the values of one tensor are like.
+/// A summary of the values of one tensor.
 struct Look {
     nonfinite: u64,
     zero: bool,
@@ -160,7 +160,7 @@ fn look(mut from: impl Read, dtype: Dtype, digest: bool) -> std::io::Result<Look
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     loop {
         chunk.clear();
-        // `take` ends at a chunk's edge, so no element is parted.
+        // Every chunk but the last is full, so no element is split.
         if from.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)? == 0 {
             return Ok(look);
         }
@@ -274,12 +274,15 @@ mod tests {
 
     #[rstest]
     #[case::empty(Vec::new(), "not a safetensors file: it has 0 bytes")]
-    #[case::huge(u64::MAX.to_le_bytes().to_vec(), "not a safetensors file: its header would have 18446744073709551615 bytes")]
-    #[case::beyond(1000_u64.to_le_bytes().to_vec(), "not a safetensors file: it is cut short: its header has 1000 bytes, and 0 are")]
+    #[case::huge(u64::MAX.to_le_bytes().to_vec(), "not a safetensors file: its header would have 18446744073709551615 \
+                                                   bytes")]
+    #[case::beyond(1000_u64.to_le_bytes().to_vec(), "not a safetensors file: it is cut short: its header has 1000 \
+                                                     bytes, and 0 are")]
     #[case::not_utf8([&4_u64.to_le_bytes()[..], &[b'{', 0xff, 0xfe, b'}']].concat(), "not a safetensors file: its header: ")]
     #[case::no_json(with_header("weights!", &[]), "not a safetensors file: its header: expected value")]
     #[case::dtype(with_header(r#"{"w":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]), "not a safetensors file: its header: unknown variant `F31`")]
-    #[case::no_offsets(with_header(r#"{"w":{"dtype":"F32","shape":[1]}}"#, &[0; 4]), "not a safetensors file: its header: missing field `data_offsets`")]
+    #[case::no_offsets(with_header(r#"{"w":{"dtype":"F32","shape":[1]}}"#, &[0; 4]), "not a safetensors file: its \
+        header: missing field `data_offsets`")]
     #[case::overlap(
         with_header(r#"{"v":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#, &[0; 6]),
         "not a safetensors file: its header: invalid offset for tensor `w`"

@@ -16,7 +16,7 @@ use super::python_json::readable;
 use crate::arithmetic::Rates;
 use crate::invariants::training::schedule::TOLERANCE;
 
-/// What a run says of itself when it saves.
+/// The state that a run saves with its checkpoint.
 #[derive(Clone, Debug)]
 pub struct TrainerState {
     /// The file.
@@ -29,22 +29,22 @@ pub struct TrainerState {
     pub max_steps: Option<u64>,
     /// Passes of the whole run, rounded up.
     pub num_train_epochs: Option<u64>,
-    /// The log has an entry every so many updates.
+    /// Updates between two entries of the log.
     pub logging_steps: Option<u64>,
-    /// A checkpoint was due every so many updates.
+    /// Updates between two checkpoints.
     pub save_steps: Option<u64>,
-    /// The best evaluation, where one was chosen.
+    /// The best evaluation, if the run tracks it.
     pub best: Option<Best>,
     /// The log, in order.
     pub log: Vec<Entry>,
-    /// Whether a loss scaler was saved with it.
+    /// Whether a loss scaler was saved with it: then updates may be skipped.
     pub scaled: bool,
 }
 
 /// The best evaluation so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
-    /// Its figure.
+    /// The value of the metric.
     pub metric: f64,
     /// The update that it came after.
     pub step: Option<u64>,
@@ -61,7 +61,7 @@ pub struct Entry {
     pub step: u64,
     /// Passes over the data, as a fraction.
     pub epoch: Option<f64>,
-    /// Every figure, by name.
+    /// Every number, by name.
     pub figures: BTreeMap<String, Number>,
 }
 
@@ -88,7 +88,7 @@ struct File {
 }
 
 impl TrainerState {
-    /// Reads a file. `scaled` says whether a loss scaler lies beside it. Fails where it is no such file.
+    /// Reads a file. `scaled` says whether a loss scaler is saved beside it. Fails if it is not a trainer state.
     pub fn read(path: &Path, scaled: bool) -> Result<Self, ArtefactError> {
         Self::parse(path, &read_text(path)?, scaled)
     }
@@ -117,8 +117,8 @@ impl TrainerState {
         })
     }
 
-    /// Whether the learning rate that the log has for an update is the one that it was made with, or already the next one's:
-    /// the library logs before its schedule steps and, in older releases, after. That which explains more of the log counts.
+    /// Whether the log gives an update's own learning rate or already the next one's: newer releases log before
+    /// scheduler.step(), older ones after it. The reading that explains more of the log wins.
     pub(crate) fn first_lr(&self, plan: &Plan) -> FirstLr {
         let explained = |first: &FirstLr| {
             let rates = Rates::of(plan, &Contract { first_lr: *first, ..Contract::default() });
@@ -130,7 +130,7 @@ impl TrainerState {
         if nonzero > zero { FirstLr::Nonzero } else { FirstLr::Zero }
     }
 
-    /// The log as the events of a trace, as far as a trace has a place for it: rates, norms, losses of evaluations.
+    /// The log as trace events, as far as a trace can express it: learning rates, norms and evaluation losses.
     pub(crate) fn events(&self) -> Vec<Line> {
         let line = |entry: &Entry, event| Line { number: entry.line, event };
         self.log
@@ -183,7 +183,7 @@ impl Entry {
         self.figures.get("grad_norm").copied()
     }
 
-    /// Whether it tells of updates since the entry before.
+    /// Whether the entry is about training, and not an evaluation or the final summary.
     pub(crate) fn is_training(&self) -> bool {
         self.figures.contains_key("loss")
     }
@@ -208,7 +208,7 @@ impl Entry {
         }
     }
 
-    /// The figures that [`TrainerState::events`] has no place for.
+    /// The numbers that [`TrainerState::events`] cannot express.
     pub(crate) fn beside_events(&self) -> impl Iterator<Item = (&str, Number)> {
         let event = |name: &str| matches!(name, "learning_rate" | "grad_norm") || is_evaluation_loss(name);
         self.figures.iter().map(|(name, it)| (name.as_str(), *it)).filter(move |(name, _)| !event(name))

@@ -1,4 +1,5 @@
-//! `artefact/adapter-shapes`, `artefact/adapter-scale`, `artefact/adapter-learns`: the two matrices of each adapted module.
+//! `artefact/adapter-shapes`, `artefact/adapter-scale`, `artefact/adapter-learns`: the two matrices of each adapted
+//! module.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -11,10 +12,10 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static SHAPES: Rule = Rule {
     name: "artefact/adapter-shapes",
     says: "each adapted module has both matrices, of its rank and of one number format",
-    verifies: "lora_A is [r, in] and lora_B [out, r], with the r of adapter_config.json or of the rank_pattern that \
-               names the module; both are there and have one format of real numbers; under use_dora each has a magnitude \
-               of out values.",
-    does_not_verify: "in and out, which are those of a base model that is not here.",
+    verifies: "lora_A has shape [r, in] and lora_B has [out, r], where r is from adapter_config.json or from the \
+               rank_pattern that names the module. Both are present, in one floating-point format. With use_dora each \
+               module has a magnitude of `out` values.",
+    does_not_verify: "in and out: they depend on the base model, which is not in the files.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -24,9 +25,8 @@ pub(crate) static SHAPES: Rule = Rule {
 
 pub(crate) static SCALE: Rule = Rule {
     name: "artefact/adapter-scale",
-    says: "what an adapter's delta is scaled by is written down, and is not 0",
-    verifies: "r and lora_alpha are in adapter_config.json, lora_alpha is finite and not 0, and so is every \
-               alpha_pattern.",
+    says: "the configuration gives the scale of the adapter's delta, and it is not 0",
+    verifies: "r and lora_alpha are in adapter_config.json. lora_alpha and every alpha_pattern are finite and not 0.",
     does_not_verify: "That the run trained with this scale (reload/same-outputs, for a trainer that can be run).",
     kind: Kind::Artefact,
     compares: Compares::Facts,
@@ -38,9 +38,10 @@ pub(crate) static SCALE: Rule = Rule {
 pub(crate) static LEARNS: Rule = Rule {
     name: "artefact/adapter-learns",
     says: "no matrix of an adapter is still all 0",
-    verifies: "Neither matrix of an adapted module is 0 throughout: one of them begins so (lora_B; lora_embedding_A of \
-               an embedding), and an update of any gradient moves it.",
-    does_not_verify: "That it still learns (artefact/moves, with --against), and initialisations that begin elsewhere.",
+    verifies: "No matrix of an adapted module is all zeros. One of the two starts as zeros (lora_B; lora_embedding_A \
+               of an embedding), and any update with a gradient changes it.",
+    does_not_verify: "That the adapter still learns (artefact/moves, with --against). Initialisations that do not \
+                      start at 0.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -48,7 +49,7 @@ pub(crate) static LEARNS: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// What is known of one adapted module.
+/// The tensors of one adapted module; None for those that the file does not have.
 struct Pair<'a> {
     a: Option<&'a Tensor>,
     b: Option<&'a Tensor>,
@@ -76,7 +77,8 @@ pub(crate) fn shapes(adapter: &Adapter, sheet: &mut Sheet) {
                     expected: "lora_A and lora_B".into(),
                     actual: format!("no {half}"),
                     component: Component::Checkpoint,
-                    cause: "half of the adapter was not saved; on loading it begins anew".into(),
+                    cause: "half of the adapter is not in the file: PEFT initialises it anew on loading"
+                        .into(),
                 },
             );
             continue;
@@ -84,7 +86,7 @@ pub(crate) fn shapes(adapter: &Adapter, sheet: &mut Sheet) {
         let ranks = adapter.config.ranks(module);
         let wanted = ranks.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
         for (tensor, axis, form) in [(a, 0, "[r, in]"), (b, 1, "[out, r]")] {
-            // The lora_B of a convolution in groups has a part of the rank.
+            // In a grouped convolution, lora_B has only its group's part of the rank.
             let grouped = axis == 1 && tensor.shape.len() > 2;
             let fits = |&rank: &u64| {
                 let found = tensor.shape.get(axis).map_or(0, |&found| found as u64);
@@ -94,14 +96,15 @@ pub(crate) fn shapes(adapter: &Adapter, sheet: &mut Sheet) {
                 expected: format!("{form} with r {wanted}"),
                 actual: format!("{:?}", tensor.shape),
                 component: Component::Adapters,
-                cause: "the configuration is not that of the tensors: the adapter does not load, or in another rank".into(),
+                cause: "the rank in the configuration does not match the tensor: the adapter does not load"
+                    .into(),
             });
         }
         sheet.tensor(a.is_float() && a.dtype == b.dtype, &b.name, || Difference {
-            expected: format!("real numbers of one format with lora_A, which has {}", a.dtype),
+            expected: format!("the floating-point format of lora_A, {}", a.dtype),
             actual: b.dtype.to_string(),
             component: Component::Checkpoint,
-            cause: "one of the two was saved, or trained, in another format".into(),
+            cause: "lora_A and lora_B are not in one floating-point format: one was saved or trained in another format".into(),
         });
         magnitude(adapter, module, pair.magnitude, b, sheet);
     }
@@ -109,7 +112,7 @@ pub(crate) fn shapes(adapter: &Adapter, sheet: &mut Sheet) {
 
 fn magnitude(adapter: &Adapter, module: &str, found: Option<&Tensor>, b: &Tensor, sheet: &mut Sheet) {
     let out = b.shape.first().copied().unwrap_or(0);
-    // That of an embedding is of its columns, which are the rows of B too.
+    // An embedding has one magnitude per column, and B has as many rows.
     let fits = found.map_or(!adapter.config.use_dora, |it| adapter.config.use_dora && it.elements() == out);
     sheet.check_at(
         fits,
@@ -123,7 +126,7 @@ fn magnitude(adapter: &Adapter, module: &str, found: Option<&Tensor>, b: &Tensor
             },
             actual: found.map_or("none".into(), |it| format!("one of shape {:?}", it.shape)),
             component: Component::Adapters,
-            cause: "use_dora and the tensors do not agree, so the adapter loads as another method".into(),
+            cause: "use_dora in the configuration does not match the tensors: the adapter loads as another method".into(),
         },
     );
 }
@@ -139,7 +142,7 @@ pub(crate) fn scale(adapter: &Adapter, sheet: &mut Sheet) {
             expected: "a rank above 0".into(),
             actual: config.r.map_or("none".into(), |r| r.to_string()),
             component: Component::Adapters,
-            cause: "without r PEFT takes 8".into(),
+            cause: "without r PEFT uses 8".into(),
         },
     );
     let usable = |alpha: f64| alpha.is_finite() && alpha != 0.0;
@@ -148,9 +151,9 @@ pub(crate) fn scale(adapter: &Adapter, sheet: &mut Sheet) {
         actual: config.lora_alpha.map_or("none".into(), |alpha| alpha.to_string()),
         component: Component::Adapters,
         cause: if config.lora_alpha.is_none() {
-            "without lora_alpha PEFT takes 8: the delta is scaled by another number than in training".into()
+            "without lora_alpha PEFT uses 8, so the delta may have another scale than in training".into()
         } else {
-            "the adapter does nothing: its delta is multiplied by 0".into()
+            "lora_alpha is 0 or not finite, and the adapter's delta is multiplied by it".into()
         },
     });
     for (pattern, alpha) in config.alpha_pattern.iter().flatten() {
@@ -162,7 +165,9 @@ pub(crate) fn scale(adapter: &Adapter, sheet: &mut Sheet) {
                 expected: "finite numbers other than 0".into(),
                 actual: format!("{pattern:?}: {alpha}"),
                 component: Component::Adapters,
-                cause: "the adapters of the pattern do nothing".into(),
+                cause:
+                    "alpha is 0 or not finite, and the deltas of the pattern's modules are multiplied by it"
+                        .into(),
             },
         );
     }
@@ -187,8 +192,8 @@ pub(crate) fn learns(adapter: &Adapter, sheet: &mut Sheet) {
             expected: "a value other than 0".into(),
             actual: format!("all {} values are 0, as in {zero} of {all} matrices", tensor.elements()),
             component: Component::Optimizer,
-            cause: "it never left the 0 that it begins with: no optimizer holds it, it does not require a gradient, or no \
-                    gradient reaches it"
+            cause: "the matrix still has its initial zeros: the optimizer does not hold it, requires_grad is off, or \
+                    no gradient reaches it"
                 .into(),
         });
     }
@@ -254,10 +259,11 @@ mod tests {
     #[rstest]
     #[case::rank(|config: &mut Value, _: &mut Vec<Written>| config["r"] = json!(8), "[r, in] with r 8, found [4, 8]")]
     #[case::pattern(|config: &mut Value, _: &mut Vec<Written>| config["rank_pattern"] = json!({}), "with r 4, found [2, 8]")]
-    #[case::half(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, None), "layers.0.q_proj: expected lora_A and lora_B, found no lora_B: half of the adapter")]
+    #[case::half(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, None), "layers.0.q_proj: expected lora_A and \
+        lora_B, found no lora_B: half of the adapter")]
     #[case::transposed(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, Some(Written::filled(B, &[4, 6], 0.5))), "expected [out, r] with r 4, found [4, 6]")]
     #[case::flat(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, Some(Written::filled(B, &[24], 0.5))), "found [24]")]
-    #[case::format(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, Some(Written::raw(B, Dtype::BF16, &[6, 4], &[0x3f; 48]))), "which has F32, found BF16")]
+    #[case::format(|_: &mut Value, it: &mut Vec<Written>| swap(it, B, Some(Written::raw(B, Dtype::BF16, &[6, 4], &[0x3f; 48]))), "the floating-point format of lora_A, F32, found BF16")]
     #[case::no_magnitude(|config: &mut Value, _: &mut Vec<Written>| config["use_dora"] = json!(true), "expected a magnitude of 6 values, found none")]
     #[case::magnitude(|config: &mut Value, it: &mut Vec<Written>| { dora(config, it); config["use_dora"] = json!(false); }, "expected no magnitude")]
     fn tensors_of_another_configuration_break(#[case] change: Change, #[case] expected: &str) {
@@ -266,9 +272,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case(|config: &mut Value, _: &mut Vec<Written>| { config.as_object_mut().unwrap().remove("lora_alpha"); }, "without lora_alpha PEFT takes 8")]
-    #[case(|config: &mut Value, _: &mut Vec<Written>| { config.as_object_mut().unwrap().remove("r"); }, "without r PEFT takes 8")]
-    #[case(|config: &mut Value, _: &mut Vec<Written>| config["lora_alpha"] = json!(0), "the adapter does nothing")]
+    #[case(|config: &mut Value, _: &mut Vec<Written>| { config.as_object_mut().unwrap().remove("lora_alpha"); }, "without lora_alpha PEFT uses 8")]
+    #[case(|config: &mut Value, _: &mut Vec<Written>| { config.as_object_mut().unwrap().remove("r"); }, "without r PEFT uses 8")]
+    #[case(|config: &mut Value, _: &mut Vec<Written>| config["lora_alpha"] = json!(0), "lora_alpha is 0 or not finite")]
     #[case(|config: &mut Value, _: &mut Vec<Written>| config["alpha_pattern"] = json!({"q_proj": 0}), "\"q_proj\": 0")]
     fn a_scale_that_is_lost_breaks(#[case] change: Change, #[case] expected: &str) {
         let found = broke(&judged(scale, change));
@@ -277,7 +283,8 @@ mod tests {
 
     #[rstest]
     #[case(|_: &mut Value, _: &mut Vec<Written>| {}, "r 4, lora_alpha 8, scaled by lora_alpha / r = 2.00000")]
-    #[case(|config: &mut Value, _: &mut Vec<Written>| config["use_rslora"] = json!(true), "scaled by lora_alpha / sqrt(r) (rsLoRA) = 4.00000")]
+    #[case(|config: &mut Value, _: &mut Vec<Written>| config["use_rslora"] = json!(true), "scaled by lora_alpha / \
+        sqrt(r) (rsLoRA) = 4.00000")]
     fn the_scale_is_told(#[case] change: Change, #[case] expected: &str) {
         let sheet = judged(scale, change);
         assert!(sheet.remarks[0].contains(expected), "{:?}", sheet.remarks);
@@ -288,6 +295,11 @@ mod tests {
         let sheet = judged(learns, |_, it| swap(it, B, Some(Written::filled(B, &[6, 4], 0.0))));
         let found = broke(&sheet);
         assert!(found.starts_with(B), "{found}");
-        assert!(found.contains("all 24 values are 0, as in 1 of 8 matrices: it never left the 0"), "{found}");
+        assert!(
+            found.contains(
+                "all 24 values are 0, as in 1 of 8 matrices: the matrix still has its initial zeros"
+            ),
+            "{found}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `artefact/best`: the best evaluation is one of the log, and none is better.
+//! `artefact/best`: the best evaluation is in the log, and none is better.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -10,12 +10,12 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/best",
-    says: "the best metric is a figure of the log, and no checkpoint was better",
-    verifies: "best_metric is a figure of an evaluation of the log, of best_global_step and of the checkpoint that is \
-               named, where these are given; where it is a loss, no evaluation that could be saved has a lower one; \
-               where it is any other figure, it is the lowest or the highest.",
-    does_not_verify: "Which way a figure that is no loss is better: that is an argument of the run. That the named \
-                      checkpoint is still there.",
+    says: "best_metric is in the log, and no checkpoint is better",
+    verifies: "best_metric is a value of an evaluation in the log, at best_global_step and at the named checkpoint if \
+               these are given. If it is a loss, no evaluation that could be saved has a lower one. Any other metric \
+               is the lowest or the highest.",
+    does_not_verify: "Which direction is better for a metric that is not a loss: that is a training argument. That the \
+                      named checkpoint still exists.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -31,17 +31,17 @@ pub(crate) fn judge(state: &TrainerState, best: &Best, sheet: &mut Sheet) {
             expected: format!("the checkpoint of best_global_step {step}"),
             actual: format!("checkpoint-{named}"),
             component: Component::Checkpoint,
-            cause: "the best figure and the best checkpoint are not of one update".into(),
+            cause: "best_global_step and best_model_checkpoint name different updates".into(),
         });
     }
     let of_step = |it: &&Entry| best.step.or(named).is_none_or(|step| it.step == step);
     let found = state.log.iter().filter(of_step).find_map(|it| Some((it, figure(it, best.metric)?)));
     sheet.check_at(found.is_some(), 0, top, || Difference {
         expected: format!("best_metric {} among the evaluations of the log", best.metric),
-        actual: "it is not".into(),
+        actual: "no evaluation with this value".into(),
         component: Component::Checkpoint,
         cause:
-            "the best so far was not kept with the log: a resumed run lost it, or took another figure for it"
+            "no logged evaluation has this value: a resumed run lost the best metric, or compares another one"
                 .into(),
     });
     if let Some((at, name)) = found {
@@ -54,14 +54,14 @@ fn number(checkpoint: &str) -> Option<u64> {
     checkpoint.rsplit_once("checkpoint-")?.1.trim_end_matches('/').parse().ok()
 }
 
-/// The evaluation's figure of that value.
+/// The name of the evaluation's metric that has this value.
 fn figure(it: &Entry, value: f64) -> Option<&str> {
     let mut names = it.figures.iter().filter(|(name, _)| name.starts_with("eval_"));
     names.find(|(_, figure)| figure.0 == value).map(|(name, _)| name.as_str())
 }
 
 fn better(state: &TrainerState, best: f64, at: &Entry, name: &str, sheet: &mut Sheet) {
-    // Older releases choose among the evaluations that a checkpoint was due at.
+    // Older releases choose only among evaluations at which a checkpoint was due.
     let every = state.save_steps.filter(|every| at.step.is_multiple_of(*every)).unwrap_or(1);
     let others: Vec<(&Entry, f64)> = state
         .log
@@ -72,6 +72,7 @@ fn better(state: &TrainerState, best: f64, at: &Entry, name: &str, sheet: &mut S
     let (lower, higher) =
         (others.iter().find(|(_, figure)| *figure < best), others.iter().find(|(_, figure)| *figure > best));
     let loss = name.ends_with("loss");
+    // Without knowing the direction, only a value that is neither the lowest nor the highest is wrong.
     let wrong = if loss { lower } else { lower.and(higher) };
     sheet.check_at(
         wrong.is_none(),
@@ -91,10 +92,10 @@ fn better(state: &TrainerState, best: f64, at: &Entry, name: &str, sheet: &mut S
             },
             component: Component::Checkpoint,
             cause: if loss && higher.is_none() && others.len() > 1 {
-                "the worst is kept for the best: greater_is_better is on for a loss (transformers#31142)"
+                "the highest loss is kept as the best: greater_is_better is on for a loss (transformers#31142)"
                     .into()
             } else {
-                "a worse checkpoint took the place of the best: the best so far was lost on resuming".into()
+                "a worse checkpoint replaced the best one: check whether a resume resets best_metric".into()
             },
         },
     );
@@ -134,12 +135,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::not_in_the_log(|it: &mut Value| it["best_metric"] = json!(0.25), "best_metric 0.25 among the evaluations of the log")]
-    #[case::of_another_step(|it: &mut Value| it["best_global_step"] = json!(5), "expected the checkpoint of best_global_step 5, found checkpoint-10")]
+    #[case::not_in_the_log(|it: &mut Value| it["best_metric"] = json!(0.25), "best_metric 0.25 among the evaluations \
+        of the log")]
+    #[case::of_another_step(|it: &mut Value| it["best_global_step"] = json!(5), "expected the checkpoint of \
+        best_global_step 5, found checkpoint-10")]
     #[case::worst(|it: &mut Value| {
         (it["best_metric"], it["best_global_step"]) = (json!(2.0), json!(5));
         it["best_model_checkpoint"] = json!("out/checkpoint-5");
-    }, "the worst is kept for the best: greater_is_better is on for a loss (transformers#31142)")]
+    }, "the highest loss is kept as the best: greater_is_better is on for a loss (transformers#31142)")]
     #[case::neither(|it: &mut Value| {
         let log = it["log_history"].as_array_mut().unwrap();
         log.push(json!({"step": 10, "eval_acc": 0.9}));

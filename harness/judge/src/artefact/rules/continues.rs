@@ -1,4 +1,4 @@
-//! `artefact/continues`: a later checkpoint's log goes on where an earlier one's ended.
+//! `artefact/continues`: a later checkpoint's log continues where an earlier one's ended.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -11,9 +11,9 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/continues",
     says: "a later checkpoint's log begins with the whole log of an earlier one",
-    verifies: "Every entry of the earlier log stands at the same place of the later one, with the same figures, bit for \
+    verifies: "Every entry of the earlier log is at the same place of the later one, with the same values, bit for \
                bit.",
-    does_not_verify: "What the later log says beyond it (artefact/log).",
+    does_not_verify: "The later log's further entries (artefact/log).",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -35,11 +35,11 @@ pub(crate) fn judge(later: &TrainerState, earlier: &TrainerState, sheet: &mut Sh
                 actual: match is {
                     None => "the log ends before it".into(),
                     Some(is) if is.step != was.step => format!("an entry of step {}", is.step),
-                    Some(_) => "other figures of the same step".into(),
+                    Some(_) => "other values at the same step".into(),
                 },
                 component: Component::Log,
                 cause:
-                    "the two are not of one run, or a resumed run did not take up the log of its checkpoint"
+                    "the checkpoints are of different runs, or a resumed run did not restore the log of its checkpoint"
                         .into(),
             },
         );
@@ -74,7 +74,7 @@ mod tests {
 
     #[rstest]
     #[case::longer(|it: &mut Value| it["log_history"].as_array_mut().unwrap().push(json!({"step": 11})), "the log ends before it")]
-    #[case::another(|it: &mut Value| it["log_history"][2]["loss"] = json!(7.5), "found other figures of the same step")]
+    #[case::another(|it: &mut Value| it["log_history"][2]["loss"] = json!(7.5), "found other values at the same step")]
     #[case::shifted(|it: &mut Value| { it["log_history"].as_array_mut().unwrap().remove(0); }, "found an entry of step 1")]
     fn another_log_breaks(#[case] earlier: fn(&mut Value), #[case] expected: &str) {
         let found = broke(&judged(earlier));

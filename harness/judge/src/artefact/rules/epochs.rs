@@ -1,4 +1,4 @@
-//! `artefact/epochs`: updates, epochs and totals fit each other.
+//! `artefact/epochs`: updates, epochs and totals are consistent.
 
 use traintrue_protocol::contract::Tail;
 use traintrue_protocol::trace::recorded::Fact;
@@ -11,13 +11,14 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/epochs",
-    says: "updates done, epochs and max_steps follow from each other",
-    verifies: "global_step is not beyond max_steps and is the number in the checkpoint's name; every epoch of the log \
-               follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each epoch \
-               of the log is the one that the step has, the tail of an epoch being an update of its own; with --epochs, \
-               max_steps is what they come to, and the run that has made them has trained them.",
-    does_not_verify: "What max_steps should be where --epochs is not given: the file does not say whether it was asked \
-                      for or worked out. Which samples were trained.",
+    says: "global_step, epochs and max_steps are consistent",
+    verifies: "global_step is not beyond max_steps and equals the number in the checkpoint's name. Every epoch in the \
+               log follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each \
+               logged epoch is the one that its step implies, where the partial last window of an epoch is an update \
+               of its own. With --epochs, max_steps is the number of updates in these epochs, and a finished run has \
+               trained all of them.",
+    does_not_verify: "What max_steps should be without --epochs: the file does not say whether it was set or derived. \
+                      Which samples were trained.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -25,7 +26,7 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// The log of older releases has epochs rounded to two decimals.
+/// Older releases log epochs rounded to two decimals: half a unit of the second, and room for f64.
 const ROUNDED: f64 = 0.005_001;
 
 pub(crate) fn judge(state: &TrainerState, given: &Given, sheet: &mut Sheet) {
@@ -42,7 +43,7 @@ pub(crate) fn judge(state: &TrainerState, given: &Given, sheet: &mut Sheet) {
         (Some(epochs), Some(updates), Some(max_steps)) => {
             total(state, given, epochs, updates, max_steps, sheet)
         }
-        (Some(_), ..) => sheet.cannot("max_steps is not held to --epochs: no epoch of the log is whole"),
+        (Some(_), ..) => sheet.cannot("max_steps is not compared with --epochs: the log has no whole epoch"),
         (None, Some(updates), Some(max_steps)) => remark(state, updates, max_steps, sheet),
         (None, ..) => {}
     }
@@ -58,17 +59,17 @@ fn counts(state: &TrainerState, sheet: &mut Sheet) {
             expected: format!("global_step of at most max_steps {most}"),
             actual: state.global_step.to_string(),
             component: Component::Schedule,
-            cause: "the run went on after its end, where the schedule has nothing left".into(),
+            cause: "the run continued after max_steps, where its schedule has ended".into(),
         });
     }
     let folder = state.path.parent().and_then(|it| it.file_name()).and_then(|it| it.to_str());
     let named = folder.and_then(|it| it.strip_prefix("checkpoint-")).and_then(|it| it.parse::<u64>().ok());
     if let Some(named) = named {
         sheet.check_at(state.global_step == named, 0, top, || Difference {
-            expected: format!("global_step {named}, as the folder has it"),
+            expected: format!("global_step {named}, as in the folder's name"),
             actual: state.global_step.to_string(),
             component: Component::Checkpoint,
-            cause: "the state is not the one that was saved into this folder".into(),
+            cause: "the state file does not belong to this folder's checkpoint".into(),
         });
     }
 }
@@ -80,12 +81,12 @@ fn places(state: &TrainerState) -> Vec<(u64, u64, f64)> {
     log.chain(own).filter(|&(_, step, epoch)| step > 0 && epoch > 0.0 && epoch.is_finite()).collect()
 }
 
-/// One pace, from what the state says last, for every entry of the log. Within an epoch the pace is uneven by less than an
-/// update where the tail is one.
+/// One pace for every entry of the log, taken from the last step and epoch. If the partial last window is an update of
+/// its own, the pace within an epoch varies by less than one update; two are allowed.
 fn pace(state: &TrainerState, sheet: &mut Sheet) {
     let places = places(state);
     let Some(&(_, steps, epochs)) = places.last() else {
-        return sheet.cannot("epochs are not held to steps: the file has none");
+        return sheet.cannot("epochs are not compared with steps: the file has no epochs");
     };
     let pace = epochs / steps as f64;
     for &(line, step, epoch) in &places[..places.len() - 1] {
@@ -94,8 +95,8 @@ fn pace(state: &TrainerState, sheet: &mut Sheet) {
             expected: format!("about epoch {expected:.2}: the run has done {epochs:.2} in {steps} updates"),
             actual: format!("epoch {epoch}"),
             component: Component::Data,
-            cause: "the epochs did not pass at one pace: batch size, accumulation or the number of devices was changed \
-                    within the run, or a resumed run took up another place in the data"
+            cause: "the epochs do not pass at one pace: the batch size, the accumulation or the number of devices \
+                    changed during the run, or a resumed run started at another place in the data"
                 .into(),
         });
     }
@@ -113,12 +114,12 @@ impl Loop {
         Self { micro_batches: micro_batches.max(1), accumulation: given.accumulation.unwrap_or(1).max(1) }
     }
 
-    /// Updates of an epoch, its tail being one of its own.
+    /// Updates per epoch. The partial last window is an update of its own.
     fn updates(self) -> u64 {
         self.micro_batches.div_ceil(self.accumulation)
     }
 
-    /// The epoch, as a fraction, where so many updates are done.
+    /// The epoch, as a fraction, after this many updates.
     fn epoch_at(self, tail: Tail, step: u64) -> f64 {
         let n = self.micro_batches;
         let done = match tail {
@@ -134,6 +135,7 @@ impl Loop {
 fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sheet) {
     let it = Loop::of(micro_batches, given);
     let places = places(state);
+    // A log with only two decimals throughout is taken for an older release's.
     let rounded = places.iter().all(|(.., epoch)| (epoch * 100.0 - (epoch * 100.0).round()).abs() < 1e-9);
     let tolerance = if rounded { ROUNDED } else { 1e-6 };
     let fits = |tail, step, epoch: f64| (it.epoch_at(tail, step) - epoch).abs() <= tolerance;
@@ -143,18 +145,19 @@ fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sh
             actual: format!("epoch {epoch}"),
             component: Component::Boundary,
             cause: if fits(Tail::Carry, step, epoch) {
-                "a window that is open at an epoch's end is carried into the next, as older releases of the transformers library do"
+                "the partial window at an epoch's end is carried into the next epoch, as in older releases of \
+                 transformers"
             } else if fits(Tail::Drop, step, epoch) {
-                "the tail of every epoch is thrown away"
+                "the partial last window of every epoch is dropped"
             } else {
-                "an update does not take the micro-batches that it should, or an epoch has another number of them"
+                "the number of micro-batches per update or per epoch is not the one that was given"
             }
             .into(),
         });
     }
 }
 
-/// Updates of an epoch, where the log has one that is whole.
+/// Updates per epoch, if the log has an entry at an epoch's end.
 fn updates_an_epoch(state: &TrainerState) -> Option<u64> {
     let whole = |&(_, step, epoch): &(u64, u64, f64)| epoch.fract() == 0.0 && step % (epoch as u64) == 0;
     places(state).into_iter().find(whole).map(|(_, step, epoch)| step / epoch as u64)
@@ -173,42 +176,43 @@ fn total(state: &TrainerState, given: &Given, epochs: f64, updates: u64, max_ste
             expected: format!("{epochs} epochs trained when max_steps are done"),
             actual: format!("{trained:.2}"),
             component: Component::Schedule,
-            cause: "the run ended, and its schedule with it, before the epochs that were asked for (transformers#36297)"
+            cause: "the run and its schedule ended before the requested epochs were trained (transformers#36297)"
                 .into(),
         });
     }
 }
 
-/// The known mistake that gives this total, if one does.
+/// The known mistake that gives this total, if any.
 fn total_cause(given: &Given, epochs: f64, updates: u64, max_steps: u64) -> String {
     let asked = |updates: u64| (epochs * updates as f64).ceil() as u64;
     let window = given.accumulation.unwrap_or(1).max(1);
     let micro_batches = given.micro_batches.unwrap_or(updates.saturating_mul(window));
+    // The more specific mistakes come first: several can give the same total.
     let known = [
         (
             asked(updates.saturating_sub(1)),
-            "it leaves out the tail update of every epoch (transformers#36297)",
+            "it leaves out the update of each epoch's partial last window (transformers#36297)",
         ),
-        (asked(micro_batches), "it is in micro-batches: it was not divided by the accumulation"),
-        (asked(updates) / window, "it was divided by the accumulation twice"),
-        (asked(micro_batches).div_ceil(window), "it is rounded up over all epochs"),
-        (asked(micro_batches) / window, "it is rounded down over all epochs"),
+        (asked(micro_batches), "it counts micro-batches: it is not divided by the accumulation"),
+        (asked(updates) / window, "it is divided by the accumulation twice"),
+        (asked(micro_batches).div_ceil(window), "it is rounded up once for all epochs together"),
+        (asked(micro_batches) / window, "it is rounded down once for all epochs together"),
     ];
     match known.iter().find(|(total, _)| *total == max_steps) {
         Some((_, what)) => format!("the total is wrong: {what}"),
-        None => "the total is not that of the epochs asked for, or max_steps was asked for itself".into(),
+        None => "the total does not follow from the requested epochs, or max_steps was set directly".into(),
     }
 }
 
-/// What a reader should look at, where the file alone cannot say whether it is wrong.
+/// A remark in place of a finding: the file alone does not say whether the total is wrong.
 fn remark(state: &TrainerState, updates: u64, max_steps: u64, sheet: &mut Sheet) {
     let Some(epochs) = state.num_train_epochs.filter(|it| it.checked_mul(updates) != Some(max_steps)) else {
         return;
     };
     let reached = max_steps as f64 / updates as f64;
     sheet.remark(format!(
-        "max_steps {max_steps} is {reached:.2} epochs of {updates} updates, and num_train_epochs is {epochs}: right where \
-         max_steps or part of an epoch was asked for; --epochs holds it to what was"
+        "max_steps {max_steps} is {reached:.2} epochs of {updates} updates, and num_train_epochs is {epochs}: that is \
+         right if max_steps or a part of an epoch was requested; give --epochs to check it"
     ));
 }
 
@@ -268,8 +272,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::beyond(|it: &mut Value| it["max_steps"] = json!(9), Given::default(), "global_step of at most max_steps 9, found 10")]
-    #[case::folder(|it: &mut Value| it["global_step"] = json!(11), Given::default(), "expected global_step 10, as the folder has it")]
+    #[case::beyond(|it: &mut Value| it["max_steps"] = json!(9), Given::default(), "global_step of at most max_steps 9, \
+        found 10")]
+    #[case::folder(|it: &mut Value| it["global_step"] = json!(11), Given::default(), "expected global_step 10, as in \
+        the folder's name")]
     #[case::pace(|it: &mut Value| it["log_history"][1]["epoch"] = json!(1.2), Given::default(), "about epoch 0.40")]
     #[case::accumulation(|_: &mut Value| {}, given(20, 8, 3.0), "expected epoch 0.4 at step 1, found epoch 0.2")]
     #[case::carried(|it: &mut Value| {
@@ -277,10 +283,10 @@ mod tests {
             entry["epoch"] = json!(entry["step"].as_f64().unwrap() * 4.0 / 19.0);
         }
         it["epoch"] = json!(40.0 / 19.0);
-    }, given(19, 4, 3.0), "carried into the next, as older releases of the transformers library do")]
-    #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it is in micro-batches")]
+    }, given(19, 4, 3.0), "carried into the next epoch, as in older releases of transformers")]
+    #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it counts micro-batches")]
     #[case::total_divided_twice(|it: &mut Value| it["max_steps"] = json!(10), given(20, 4, 8.0), "divided by the accumulation twice")]
-    #[case::total_without_tails(|it: &mut Value| it["max_steps"] = json!(12), Given { epochs: Some(3.0), ..Given::default() }, "max_steps 15: 3 epochs of 5 updates, found 12: the total is wrong: it leaves out the tail")]
+    #[case::total_without_tails(|it: &mut Value| it["max_steps"] = json!(12), Given { epochs: Some(3.0), ..Given::default() }, "max_steps 15: 3 epochs of 5 updates, found 12: the total is wrong: it leaves out the update")]
     fn counts_that_do_not_fit_break(
         #[case] change: fn(&mut Value),
         #[case] given: Given,
@@ -308,6 +314,6 @@ mod tests {
             (it["epoch"], it["global_step"]) = (json!(0.6), json!(3));
         };
         let sheet = judged(three, Given { epochs: Some(3.0), ..Given::default() });
-        assert!(sheet.missing.unwrap().contains("no epoch of the log is whole"));
+        assert!(sheet.missing.unwrap().contains("the log has no whole epoch"));
     }
 }

@@ -1,4 +1,4 @@
-//! `artefact/log`: the log goes forward, misses no entry, and what it says is finite.
+//! `artefact/log`: the log's steps increase, no entry is missing, and its values are finite.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -10,14 +10,14 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/log",
-    says: "a log goes forward, has an entry wherever one was due, and its figures are finite",
-    verifies: "Steps never go backwards, training is logged once a step and not after global_step, epochs never go \
-               backwards; where the log is one of every logging_steps updates, each of its multiples up to global_step \
-               is there; every figure that a trace has no place for is finite. Rates, norms and losses of evaluations \
-               are judged as a trace: schedule/closed-form, finite/everywhere.",
-    does_not_verify: "That a loss was finite at every update: the transformers library replaces one that is not before \
-                      it logs a mean, unless logging_nan_inf_filter is off. Gaps in a log by epochs. A logging_steps \
-                      that was changed within the run looks like a gap.",
+    says: "a log's steps increase, no entry is missing, and its values are finite",
+    verifies: "Steps and epochs never go backwards. Training is logged once per step and not after global_step. If \
+               training is logged every logging_steps updates, each multiple of logging_steps up to global_step has an \
+               entry. Every value that a trace cannot express is finite. Learning rates, norms and evaluation losses \
+               are judged as a trace (schedule/closed-form, finite/everywhere).",
+    does_not_verify: "That the loss was finite at every update: transformers replaces a loss that is not before it \
+                      logs a mean, unless logging_nan_inf_filter is off. Missing entries in a log by epochs. If \
+                      logging_steps changed during the run, entries appear to be missing.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -37,25 +37,24 @@ pub(crate) fn judge(state: &TrainerState, sheet: &mut Sheet) {
             expected: format!("no entry after global_step {}", state.global_step),
             actual: format!("step {}", it.step),
             component: Component::Log,
-            cause: "the log goes on where the counts of the checkpoint do not: they were not saved together"
-                .into(),
+            cause: "the log continues after global_step: log and counters were not saved together".into(),
         });
         for (name, figure) in it.beside_events() {
             check(sheet, it, figure.is_finite(), || Difference {
                 expected: "a finite number".into(),
                 actual: format!("{name} {figure}"),
                 component: Component::Numerics,
-                cause: format!("{name} was lost by step {}", it.step),
+                cause: format!("{name} is not finite at step {}", it.step),
             });
         }
     }
     let training: Vec<&Entry> = state.log.iter().filter(|it| it.is_training()).collect();
     for pair in training.windows(2) {
         check(sheet, pair[1], pair[1].step > pair[0].step, || Difference {
-            expected: format!("one entry of training a step, the next after step {}", pair[0].step),
+            expected: format!("one training entry per step, the next after step {}", pair[0].step),
             actual: format!("step {}", pair[1].step),
             component: Component::Log,
-            cause: "updates are logged twice: a resumed run logs again what its checkpoint had".into(),
+            cause: "a step is logged twice: a resumed run logs again what its checkpoint already has".into(),
         });
     }
     gaps(state, &training, sheet);
@@ -70,28 +69,30 @@ fn forward(before: &Entry, it: &Entry, sheet: &mut Sheet) {
         expected: format!("step {} or later", before.step),
         actual: format!("step {}", it.step),
         component: Component::Log,
-        cause: "the steps go backwards: a resumed run counts on from another place than its log".into(),
+        cause: "the steps go backwards: a resumed run counts from another step than its log".into(),
     });
     if let Some((was, is)) = before.epoch.zip(it.epoch) {
         check(sheet, it, is >= was, || Difference {
             expected: format!("epoch {was} or later"),
             actual: format!("epoch {is}"),
             component: Component::Log,
-            cause: "the epochs go backwards: the place in the data was not restored with the step".into(),
+            cause: "the epochs go backwards: the position in the data was not restored with the step".into(),
         });
     }
 }
 
-/// A log of every `logging_steps` updates, which may have the first one too.
+/// Entries missing from a log of every `logging_steps` updates. Such a log may also have step 1 (logging_first_step).
 fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
     let Some(every) = state.logging_steps.filter(|&every| every <= state.global_step) else { return };
     let due = |it: &&&Entry| it.step == 1 || it.step.is_multiple_of(every);
     if training.is_empty() || !training.iter().all(|it| due(&it)) {
-        return sheet
-            .cannot("training is not logged at multiples of logging_steps, so gaps are not looked for");
+        return sheet.cannot(
+            "training is not logged at multiples of logging_steps, so missing entries are not checked",
+        );
     }
     let mut logged = training.iter().filter(|it| it.step % every == 0).peekable();
     for step in (every..=state.global_step).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
+        // Walks both lists once: a log can have millions of entries.
         while logged.next_if(|it| it.step < step).is_some() {}
         let next = logged.peek().copied().or(training.last());
         let line = next.map_or(0, |it| it.line);
@@ -100,8 +101,9 @@ fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
             expected: format!("an entry for step {step}: logging_steps is {every}"),
             actual: "none".into(),
             component: Component::Log,
-            cause: "updates are missing from the log: it was cut, or logging_steps was changed within the run".into(),
+            cause: "updates are missing from the log: it was truncated, or logging_steps changed during the run".into(),
         });
+        // One gap is enough for a finding; the next entries would only repeat it.
         if !there {
             return;
         }
@@ -166,10 +168,12 @@ mod tests {
     #[case::gap(|it: &mut Value| { it["log_history"].as_array_mut().unwrap().remove(3); }, "an entry for step 4")]
     #[case::cut_end(|it: &mut Value| { it["log_history"].as_array_mut().unwrap().truncate(8); }, "an entry for step 8")]
     #[case::backwards(|it: &mut Value| { it["log_history"].as_array_mut().unwrap().swap(1, 2); }, "expected step 3 or later, found step 2")]
-    #[case::twice(|it: &mut Value| { let log = it["log_history"].as_array_mut().unwrap(); log.insert(3, log[2].clone()); }, "updates are logged twice")]
-    #[case::epoch(|it: &mut Value| it["log_history"][6]["epoch"] = json!(0.2), "expected epoch 1 or later, found epoch 0.2")]
+    #[case::twice(|it: &mut Value| { let log = it["log_history"].as_array_mut().unwrap(); log.insert(3, log[2].clone()); }, "a step is logged twice")]
+    #[case::epoch(|it: &mut Value| it["log_history"][6]["epoch"] = json!(0.2), "expected epoch 1 or later, found epoch \
+        0.2")]
     #[case::after(|it: &mut Value| it["global_step"] = json!(8), "no entry after global_step 8")]
-    #[case::nan(|it: &mut Value| it["log_history"][6]["loss"] = json!("nan"), "expected a finite number, found loss NaN: loss was lost by step 6")]
+    #[case::nan(|it: &mut Value| it["log_history"][6]["loss"] = json!("nan"), "expected a finite number, found loss \
+        NaN: loss is not finite at step 6")]
     #[case::metric(|it: &mut Value| it["log_history"][5]["eval_accuracy"] = json!("-inf"), "found eval_accuracy -inf")]
     fn a_wrong_log_breaks(#[case] change: fn(&mut Value), #[case] expected: &str) {
         let found = broke(&judged(change));

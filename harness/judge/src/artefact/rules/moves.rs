@@ -1,4 +1,4 @@
-//! `artefact/same-tensors`, `artefact/moves`: two checkpoints of one run, the later held against the earlier.
+//! `artefact/same-tensors`, `artefact/moves`: two checkpoints of one run, the later compared with the earlier.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -10,7 +10,7 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static SAME: Rule = Rule {
     name: "artefact/same-tensors",
     says: "two checkpoints of one run hold the same tensors",
-    verifies: "The later has every tensor of the earlier, in its shape and number format, and no other.",
+    verifies: "The later checkpoint has exactly the tensors of the earlier one, in the same shapes and number formats.",
     does_not_verify: "Their values (artefact/moves).",
     kind: Kind::Artefact,
     compares: Compares::Facts,
@@ -21,12 +21,12 @@ pub(crate) static SAME: Rule = Rule {
 
 pub(crate) static MOVES: Rule = Rule {
     name: "artefact/moves",
-    says: "between two checkpoints of one run what is trained moved, and what is frozen did not",
-    verifies: "Every matrix, magnitude and bias of an adapter and every tensor of modules_to_save has other bits than in \
-               the earlier checkpoint; every base weight under an adapter that is saved has the same. Where nothing says \
-               what is trained, something moved.",
-    does_not_verify: "That it moved by the right amount. Frozen matrices of an adapter (LoRA-FA) look like ones that do \
-                      not learn. Weights of the base that are not saved.",
+    says: "between two checkpoints of one run, trained tensors change and frozen tensors do not",
+    verifies: "Every matrix, magnitude and bias of an adapter, and every tensor of modules_to_save, has other bits \
+               than in the earlier checkpoint. Every saved base weight under an adapter has the same bits. If the \
+               files do not say what is trained, at least one tensor changed.",
+    does_not_verify: "That a tensor changed by the right amount. Base weights that are not saved. Matrices that an \
+                      adapter freezes on purpose (LoRA-FA) look like matrices that do not learn.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -55,11 +55,11 @@ pub(crate) fn same(later: &TensorFile, earlier: &TensorFile, sheet: &mut Sheet) 
                 actual: is.map_or("none".into(), shown),
                 component: Component::Checkpoint,
                 cause: match is {
-                    None => "it was lost between the two: a resumed run did not take it up".into(),
+                    None => "the tensor was lost between the two: a resumed run did not restore it".into(),
                     Some(is) if is.shape == was.shape => {
-                        "its number format changed between the two: it was cast on a reload".into()
+                        "the number format changed between the two: the tensor was cast, for example on a reload".into()
                     }
-                    Some(_) => "the two are not of one model".into(),
+                    Some(_) => "the shapes differ: the checkpoints are of different models".into(),
                 },
             },
         );
@@ -67,14 +67,16 @@ pub(crate) fn same(later: &TensorFile, earlier: &TensorFile, sheet: &mut Sheet) 
     for is in &later.tensors {
         sheet.tensor(earlier.find(&is.name).is_some(), &is.name, || Difference {
             expected: format!("a tensor that {} has", earlier.path.display()),
-            actual: "one that it has not".into(),
+            actual: "a tensor that it does not have".into(),
             component: Component::Checkpoint,
-            cause: "it appeared between the two: they are not of one run, or the earlier one lost it".into(),
+            cause:
+                "the tensor appeared between the two: they are of different runs, or the earlier one lost it"
+                    .into(),
         });
     }
 }
 
-/// Judges the tensors that both have, read with digests.
+/// Judges the tensors that both files have. Both must be read with digests.
 pub(crate) fn moves(
     later: &TensorFile,
     earlier: &TensorFile,
@@ -84,6 +86,7 @@ pub(crate) fn moves(
     let (mut trained, mut unknown, mut still) = (0_u64, 0_u64, 0_u64);
     let both = later.tensors.iter().filter_map(|is| Some((is, earlier.find(&is.name)?)));
     for (is, was) in both {
+        // Digests and not values: the earlier file need not be in memory.
         let moved = is.digest != was.digest;
         match role(is) {
             Role::Trained => {
@@ -92,17 +95,18 @@ pub(crate) fn moves(
                     expected: format!("other values than in {}", earlier.path.display()),
                     actual: "the same, bit for bit".into(),
                     component: Component::Optimizer,
-                    cause: "it is trained and did not move: no optimizer holds it, its gradient is cut off, or its updates are \
-                            below half a step of its number format"
+                    cause: "a trained tensor did not change: the optimizer does not hold it, no gradient reaches it, \
+                            or its updates are below half a step of its number format"
                         .into(),
                 });
             }
             Role::Frozen => {
                 sheet.tensor(!moved, &is.name, || Difference {
                     expected: format!("the values of {}, bit for bit", earlier.path.display()),
-                    actual: "others".into(),
+                    actual: "other values".into(),
                     component: Component::Optimizer,
-                    cause: "a base weight under an adapter moved: it was not frozen, or an adapter was merged into it".into(),
+                    cause: "a base weight under an adapter changed: it was not frozen, or an adapter was merged into \
+                            it".into(),
                 });
             }
             Role::Unknown => (unknown, still) = (unknown + 1, still + u64::from(!moved)),
@@ -123,7 +127,7 @@ pub(crate) fn moves(
     }
     if still > 0 {
         sheet.remark(format!(
-            "{still} of {unknown} tensors of which the files do not say whether they are trained did not move"
+            "{still} of {unknown} tensors did not change; the files do not say whether they are trained"
         ));
     }
 }
@@ -176,7 +180,7 @@ mod tests {
         2.0,
         2.0,
         role,
-        "frozen: expected the values of earlier.safetensors, bit for bit, found others"
+        "frozen: expected the values of earlier.safetensors, bit for bit, found other values"
     )]
     #[case::nothing(1.0, 1.0, |_: &Tensor| Role::Unknown, "all 2 are the same, bit for bit: nothing was trained")]
     fn a_wrong_move_breaks(
@@ -192,10 +196,12 @@ mod tests {
     #[rstest]
     #[case::lost(
         Vec::new(),
-        "frozen: expected F32 [2, 2], as in earlier.safetensors, found none: it was lost between the two"
+        "frozen: expected F32 [2, 2], as in earlier.safetensors, found none: the tensor was lost between the two"
     )]
-    #[case::cast(vec![Written::raw("frozen", Dtype::BF16, &[2, 2], &[0; 8])], "found BF16 [2, 2]: its number format changed")]
-    #[case::shape(vec![Written::filled("frozen", &[4], 1.0)], "found F32 [4]: the two are not of one model")]
+    #[case::cast(vec![Written::raw("frozen", Dtype::BF16, &[2, 2], &[0; 8])], "found BF16 [2, 2]: the number format \
+        changed")]
+    #[case::shape(vec![Written::filled("frozen", &[4], 1.0)], "found F32 [4]: the shapes differ: the checkpoints are \
+        of different models")]
     #[case::new(
         vec![Written::filled("frozen", &[2, 2], 1.0), Written::filled("new", &[2], 1.0)],
         "new: expected a tensor that earlier.safetensors has"

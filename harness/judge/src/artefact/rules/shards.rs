@@ -1,4 +1,4 @@
-//! `artefact/shards`: an index names the tensors of its files, each once, and its files are there.
+//! `artefact/shards`: an index names each tensor of its files once, and the files exist.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -11,8 +11,8 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/shards",
     says: "an index and its shards hold the same tensors",
-    verifies: "Every file that the index names is there, has each tensor that the index puts in it, and no other.",
-    does_not_verify: "That these are all tensors of the model.",
+    verifies: "Every file that the index names exists and holds exactly the tensors that the index puts in it.",
+    does_not_verify: "That the index names all tensors of the model.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -20,7 +20,7 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// Judges an index by those of its shards that are there.
+/// Judges an index by the shards that could be read.
 pub(crate) fn judge(index: &Index, shards: &[TensorFile], sheet: &mut Sheet) {
     for path in index.shards() {
         let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
@@ -33,7 +33,8 @@ pub(crate) fn judge(index: &Index, shards: &[TensorFile], sheet: &mut Sheet) {
                 expected: "a file, as the index names it".into(),
                 actual: "none".into(),
                 component: Component::Checkpoint,
-                cause: "a shard was not saved, or not copied: its tensors would stay random".into(),
+                cause: "a shard was not saved or not copied: its tensors would be initialised at random"
+                    .into(),
             },
         );
         let Some(shard) = shard else { continue };
@@ -42,18 +43,18 @@ pub(crate) fn judge(index: &Index, shards: &[TensorFile], sheet: &mut Sheet) {
                 expected: format!("a tensor of {name}, as the index has it"),
                 actual: "none there".into(),
                 component: Component::Checkpoint,
-                cause: "index and shards are of two saves".into(),
+                cause: "the index and the shards are from different saves".into(),
             });
         }
         for tensor in &shard.tensors {
             let told = index.files.get(&tensor.name);
             sheet.tensor(told == Some(&name), &tensor.name, || Difference {
-                expected: told.map_or("no such tensor, by the index".into(), |file| {
-                    format!("it in {file}, by the index")
+                expected: told.map_or("no tensor of this name, by the index".into(), |file| {
+                    format!("in {file}, by the index")
                 }),
-                actual: format!("it is in {name}"),
+                actual: format!("in {name}"),
                 component: Component::Checkpoint,
-                cause: "index and shards are of two saves".into(),
+                cause: "the index and the shards are from different saves".into(),
             });
         }
     }
@@ -90,8 +91,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case(json!({"a": "1.safetensors", "b": "3.safetensors"}), "3.safetensors: expected a file, as the index names it, found none")]
-    #[case(json!({"a": "1.safetensors", "c": "2.safetensors"}), "c: expected a tensor of 2.safetensors, as the index has it")]
+    #[case(json!({"a": "1.safetensors", "b": "3.safetensors"}), "3.safetensors: expected a file, as the index names \
+        it, found none")]
+    #[case(json!({"a": "1.safetensors", "c": "2.safetensors"}), "c: expected a tensor of 2.safetensors, as the index \
+        has it")]
     #[case(json!({"a": "1.safetensors", "b": "1.safetensors"}), "b: expected a tensor of 1.safetensors")]
     fn an_index_of_other_shards_breaks(#[case] map: Value, #[case] expected: &str) {
         let found = broke(&judged(map));
@@ -110,7 +113,7 @@ mod tests {
         judge(&index, &[TensorFile::read(&path, false).unwrap()], &mut sheet);
         let found = broke(&sheet);
         assert!(
-            found.contains("b: expected no such tensor, by the index, found it is in 1.safetensors"),
+            found.contains("b: expected no tensor of this name, by the index, found in 1.safetensors"),
             "{found}"
         );
     }

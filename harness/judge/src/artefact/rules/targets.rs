@@ -1,4 +1,5 @@
-//! `artefact/adapter-targets`, `artefact/modules-to-save`: what is in an adapter's file is what its configuration names.
+//! `artefact/adapter-targets`, `artefact/modules-to-save`: an adapter's file holds the tensors that its configuration
+//! names.
 
 use std::path::Path;
 
@@ -12,11 +13,11 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 
 pub(crate) static TARGETS: Rule = Rule {
     name: "artefact/adapter-targets",
-    says: "every tensor of an adapter is one that its configuration names, and every target is adapted",
-    verifies: "Each tensor is an adapter of a target module, of a module to save, a bias or an embedding that PEFT \
-               saves; each name of target_modules, and each rank_pattern and alpha_pattern, has an adapted module.",
-    does_not_verify: "That every layer of a target is adapted, target_parameters, and patterns that only Python's \
-                      regular expressions can express.",
+    says: "the configuration names every tensor of an adapter, and every target is adapted",
+    verifies: "Each tensor belongs to an adapter of a target module, to a module to save, or is a bias or an embedding \
+               that PEFT saves. Each name in target_modules, rank_pattern and alpha_pattern matches an adapted module.",
+    does_not_verify: "That every layer of a target is adapted. target_parameters. Patterns that only Python's regular \
+                      expressions can express.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -26,10 +27,11 @@ pub(crate) static TARGETS: Rule = Rule {
 
 pub(crate) static MODULES_TO_SAVE: Rule = Rule {
     name: "artefact/modules-to-save",
-    says: "every module that is trained and saved whole is in the file",
-    verifies: "Each of modules_to_save has a tensor. Of the heads that PEFT adds by itself for classification, score and \
-               classifier, one is enough: a model has one of them.",
-    does_not_verify: "That its values are the trained ones: artefact/moves, with --against. A head that no one named.",
+    says: "every module of modules_to_save is in the file",
+    verifies: "Each module of modules_to_save has a tensor. For classification PEFT adds both score and classifier; \
+               one of them is enough, because a model has only one.",
+    does_not_verify: "That the values are the trained ones (artefact/moves, with --against). A head that \
+                      modules_to_save does not name.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -37,7 +39,7 @@ pub(crate) static MODULES_TO_SAVE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// Names that PEFT adds to `modules_to_save` for tasks of classification, whichever the model has.
+/// Names that PEFT adds to `modules_to_save` for classification tasks, whichever of them the model has.
 const CLASSIFIERS: [&str; 2] = ["score", "classifier"];
 
 pub(crate) fn targets(adapter: &Adapter, sheet: &mut Sheet) {
@@ -45,14 +47,15 @@ pub(crate) fn targets(adapter: &Adapter, sheet: &mut Sheet) {
     let mut unknown = false;
     for tensor in &adapter.file.tensors {
         match config.explains(&tensor.name) {
+            // An unknown pattern must not accuse a tensor that PEFT itself would accept.
             Explained::Unknown => unknown = true,
             explained => {
                 sheet.tensor(explained == Explained::Yes, &tensor.name, || Difference {
                     expected: "a tensor of a target module or a module to save".into(),
-                    actual: "one that the configuration does not name".into(),
+                    actual: "a tensor that the configuration does not name".into(),
                     component: Component::Checkpoint,
-                    cause: "PEFT leaves it out when it loads the adapter: it was renamed, saved by other code, or is of \
-                            another configuration"
+                    cause: "PEFT ignores this tensor when it loads the adapter: it was renamed, saved by other code, \
+                            or belongs to another configuration"
                         .into(),
                 });
             }
@@ -66,8 +69,8 @@ pub(crate) fn targets(adapter: &Adapter, sheet: &mut Sheet) {
                 expected: "an adapted module of that name".into(),
                 actual: "none".into(),
                 component: Component::Adapters,
-                cause: "the model has no module of that name, so the adapter trained less than it was asked to, or its \
-                        tensors were not saved"
+                cause: "the model has no module of that name and trained without its adapter, or its tensors were not \
+                        saved"
                     .into(),
             });
         }
@@ -80,20 +83,19 @@ pub(crate) fn targets(adapter: &Adapter, sheet: &mut Sheet) {
             0,
             || named("pattern", pattern),
             || Difference {
-                expected: "an adapted module that it fits".into(),
+                expected: "an adapted module that it matches".into(),
                 actual: "none".into(),
                 component: Component::Adapters,
-                cause: "the rank or alpha of the pattern is that of no module: all have the common one"
-                    .into(),
+                cause: "the pattern matches no adapted module, so its rank or alpha has no effect".into(),
             },
         );
     }
     if unknown {
-        sheet.cannot("target_modules or target_parameters cannot be followed for some tensors");
+        sheet.cannot("target_modules or target_parameters cannot be evaluated for some tensors");
     }
 }
 
-/// Judges the heads; `config` is the file for a reader.
+/// Judges the heads. `config` is the file that a finding names.
 pub(crate) fn modules_to_save(adapter: &Adapter, config: &Path, sheet: &mut Sheet) {
     let heads = adapter.config.heads();
     let there =
@@ -107,10 +109,11 @@ pub(crate) fn modules_to_save(adapter: &Adapter, config: &Path, sheet: &mut Shee
     };
     for head in heads {
         sheet.check_at(there(head) || another(head), 0, || named("module", head), || Difference {
-            expected: format!("its tensors: {} names it in modules_to_save", config.display()),
+            expected: format!("the head's tensors: {} names it in modules_to_save", config.display()),
             actual: "none".into(),
             component: Component::Heads,
-            cause: "the trained head was not saved with the adapter: on loading it is the base model's, or random".into(),
+            cause: "the trained head was not saved with the adapter: after loading it has the base model's weights or \
+                    random ones".into(),
         });
     }
 }
@@ -158,16 +161,17 @@ mod tests {
     fn what_cannot_be_followed_is_said() {
         let sheet = judged(false, |config, _| config["target_modules"] = json!(r"(?!k).*_proj"));
         holds(&sheet);
-        assert!(sheet.missing.unwrap().contains("cannot be followed"));
+        assert!(sheet.missing.unwrap().contains("cannot be evaluated"));
     }
 
     #[rstest]
     #[case::target(|config: &mut Value, _: &mut Vec<Written>| config["target_modules"] = json!(["q_proj", "v_proj", "o_proj"]), "o_proj: expected an adapted module")]
     #[case::not_a_target(|config: &mut Value, _: &mut Vec<Written>| config["target_modules"] = json!(["q_proj"]), "layers.0.v_proj.lora_A.weight: expected a tensor of a")]
-    #[case::prefix(|_: &mut Value, it: &mut Vec<Written>| rename(it, "base_model.model.", ""), "one that the configuration does not name: PEFT leaves it out")]
+    #[case::prefix(|_: &mut Value, it: &mut Vec<Written>| rename(it, "base_model.model.", ""), "a tensor that the \
+        configuration does not name: PEFT ignores")]
     #[case::adapters_name(|_: &mut Value, it: &mut Vec<Written>| rename(it, "lora_A.weight", "lora_A.default.weight"), "lora_A.default.weight: expected a tensor")]
     #[case::head(|config: &mut Value, _: &mut Vec<Written>| config["modules_to_save"] = Value::Null, "projection.bias: expected a tensor of a target module")]
-    #[case::pattern(|config: &mut Value, _: &mut Vec<Written>| config["alpha_pattern"] = json!({"k_proj": 4}), "k_proj: expected an adapted module that it fits")]
+    #[case::pattern(|config: &mut Value, _: &mut Vec<Written>| config["alpha_pattern"] = json!({"k_proj": 4}), "k_proj: expected an adapted module that it matches")]
     fn what_the_other_does_not_have_breaks(#[case] change: Change, #[case] expected: &str) {
         let found = broke(&judged(false, change));
         assert!(found.contains(expected), "{found}");

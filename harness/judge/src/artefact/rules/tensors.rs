@@ -1,4 +1,4 @@
-//! `artefact/finite-tensors`, `artefact/zero-tensors`: what no weight of a trained model is.
+//! `artefact/finite-tensors`, `artefact/zero-tensors`: values that no weight of a trained model has.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -10,7 +10,7 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static FINITE: Rule = Rule {
     name: "artefact/finite-tensors",
     says: "every value of every saved tensor is finite",
-    verifies: "No value in any format of real numbers, F8 and wider, is NaN or infinite.",
+    verifies: "No value in a floating-point format, F8 and wider, is NaN or infinite.",
     does_not_verify: "Tensors in files that are pickles.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
@@ -21,10 +21,10 @@ pub(crate) static FINITE: Rule = Rule {
 
 pub(crate) static ZERO: Rule = Rule {
     name: "artefact/zero-tensors",
-    says: "no saved matrix is 0 throughout",
-    verifies: "Every tensor of real numbers with two extents or more has a value other than 0.",
-    does_not_verify: "Vectors, which often begin as 0, and matrices of which only a part was lost. A matrix that begins \
-                      as 0 on purpose and was not trained yet looks like a lost one.",
+    says: "no saved matrix is all zeros",
+    verifies: "Every floating-point tensor with two or more dimensions has a value other than 0.",
+    does_not_verify: "Vectors, which often start as zeros. Matrices of which only a part was lost. A matrix that \
+                      starts as zeros on purpose and was not trained yet looks like a lost one.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -44,12 +44,12 @@ pub(crate) fn finite(file: &TensorFile, sheet: &mut Sheet) {
                 tensor.elements()
             ),
             component: Component::Numerics,
-            cause: "an update was applied with gradients that were lost, or the values do not fit the format"
+            cause: "an update with NaN or infinite gradients was applied, or the values overflow the format"
                 .into(),
         });
     }
     if sheet.compared == 0 {
-        sheet.cannot("the file has no tensor of real numbers");
+        sheet.cannot("the file has no floating-point tensor");
     }
 }
 
@@ -61,7 +61,9 @@ pub(crate) fn zero(file: &TensorFile, of: impl Fn(&Tensor) -> bool, sheet: &mut 
             expected: "a value other than 0".into(),
             actual: format!("all {} values of shape {:?} are 0", tensor.elements(), tensor.shape),
             component: Component::Checkpoint,
-            cause: "it was saved before it was filled or gathered, or was never trained from 0".into(),
+            cause:
+                "the matrix was saved before it was filled or gathered, or it started as zeros and was never trained"
+                    .into(),
         });
     }
 }

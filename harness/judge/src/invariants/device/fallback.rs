@@ -1,12 +1,12 @@
-//! `device/falls-back-whole`: a device that cannot be had, or that the model does not fit, is given up before anything is
-//! loaded onto it, and the trace says why.
+//! `device/falls-back-whole`: a run leaves a device that is missing or too small before it loads anything onto it, and
+//! the trace says why.
 
 use traintrue_memory::bytes::Bytes;
 use traintrue_protocol::plan::{Boundary, DeviceChoice};
 use traintrue_protocol::trace::event::{Adapted, End, EndReason, Memory, Run, State};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::{Adaptation, Component};
+use traintrue_protocol::vocabulary::{Adaptation, Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -14,14 +14,14 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "device/falls-back-whole",
-    says: "a device that a model does not fit is given up before anything is loaded, with the reason in the trace",
-    verifies: "Over the plan's devices: the run computes on the one that its adapted events lead to, each of which has a \
-               reason and comes before any state, probe or micro-batch; the parameters that it then shows fit the budget \
-               of that device; heap_bytes and device_in_use_bytes are no higher after a device was given up than before, \
-               but for the words that say so (4 KiB). Where no device is left, the run ends with an error that says why, \
-               and without a state.",
-    does_not_verify: "Moments, gradients and activations against the budget: running out in the middle is \
-                      oom/leaves-a-checkpoint. Bytes that were held on the given-up device itself and are free again.",
+    says: "a run leaves a device that is too small before it loads anything, with the reason in the trace",
+    verifies: "The run computes on the plan's device that its adapted events lead to. Each of these events has a \
+               reason and comes before any state, probe or micro-batch. The parameters fit the budget of that device. \
+               heap_bytes and device_in_use_bytes are not higher after a device is given up than before, apart from 4 \
+               KiB for the text of the reason. If no device is left, the run ends with an error that says why, and \
+               without a state.",
+    does_not_verify: "Moments, gradients and activations against the budget: running out of memory during training is \
+                      oom/leaves-a-checkpoint. Bytes that were allocated on the given-up device and are free again.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -29,10 +29,10 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// Room for the words of a reason on the heap.
+/// Heap that the text of a reason may take: the event is in memory when the next sample is taken.
 const WORDS_BYTES: u64 = 4096;
 
-const LANES: [&str; 2] = ["heap_bytes", "device_in_use_bytes"];
+const LANES: [Lane; 2] = [Lane::HeapBytes, Lane::DeviceInUseBytes];
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let mut stream = Stream::of(&run.segments);
@@ -77,10 +77,11 @@ impl Fallback<'_> {
         let silent = it.reason.trim().is_empty();
         sheet.check(!silent && !self.model_seen, line, || Difference {
             expected: "a reason, before there is a model".into(),
-            actual: if silent { "no reason" } else { "a model, and then another device" }.into(),
+            actual: if silent { "no reason" } else { "another device after the model was loaded" }.into(),
             component: if silent { Component::Placement } else { Component::Loader },
-            cause: "the device is changed behind the reader's back, or under a model that is already there"
-                .into(),
+            cause:
+                "the trainer changes the device without a reason in the trace, or after the model was loaded"
+                    .into(),
         });
         self.given_up += 1;
     }
@@ -91,14 +92,15 @@ impl Fallback<'_> {
             return;
         };
         for lane in LANES {
-            let held = |memory: &Memory| memory.lanes.get(lane).copied().flatten();
+            let held = |memory: &Memory| memory.lanes.get(lane.name()).copied().flatten();
+            // A lane that the trainer does not have is skipped: not every device is measured.
             let (Some(before), Some(after)) = (held(first), held(it)) else { continue };
             sheet.check(after <= before.saturating_add(WORDS_BYTES), line, || Difference {
-                expected: format!("{before} B of {lane}, as before the device was tried"),
+                expected: format!("at most {before} B of {lane}, as before the device was tried"),
                 actual: format!("{after} B"),
                 component: Component::Loader,
                 cause: format!(
-                    "{} of the model stay where it did not fit: it was found out after part of it was loaded",
+                    "{} stay allocated after the device is given up: check the model's size before loading any of it",
                     Bytes(after - before)
                 ),
             });
@@ -114,7 +116,8 @@ impl Fallback<'_> {
             expected: format!("a model within {budget} B on {}", self.opening.device),
             actual: format!("{parameters} B of parameters"),
             component: Component::Placement,
-            cause: "the model is where it does not fit, or somewhere else and the trace does not say so"
+            cause: "the model does not fit the device that the trace names: check the size against the budget, or \
+                    report the device that is used"
                 .into(),
         });
     }
@@ -126,7 +129,7 @@ impl Fallback<'_> {
             expected: "a message with the reason".into(),
             actual: "none".into(),
             component: Component::Placement,
-            cause: "the run is refused, and nobody learns why".into(),
+            cause: "the run ends with an error that has no message".into(),
         });
     }
 
@@ -137,7 +140,7 @@ impl Fallback<'_> {
             expected: due.map_or("another device in the plan".into(), |due| format!("device {due}")),
             actual: format!("device {found}, after {} adapted events", self.given_up),
             component: Component::Placement,
-            cause: "the device was changed, and no adapted event says so and why".into(),
+            cause: "the device changed, and no adapted event says so".into(),
         });
     }
 }
@@ -186,17 +189,17 @@ mod tests {
 
     #[rstest]
     #[case::silent(|events: &mut Vec<Event>| { events.remove(2); }, "placement", "no adapted event says so")]
-    #[case::no_reason(|events: &mut Vec<Event>| events[2] = adapted(" "), "placement", "behind the reader's back")]
-    #[case::half_loaded(|events: &mut Vec<Event>| events[3] = memory(9000), "loader", "7.8 KiB of the model stay")]
+    #[case::no_reason(|events: &mut Vec<Event>| events[2] = adapted(" "), "placement", "without a reason in the trace")]
+    #[case::half_loaded(|events: &mut Vec<Event>| events[3] = memory(9000), "loader", "7.8 KiB stay allocated")]
     #[case::too_late(|events: &mut Vec<Event>| {
         let it = events.remove(2);
         events.insert(9, it);
-    }, "loader", "already there")]
+    }, "loader", "after the model was loaded")]
     #[case::does_not_fit(|events: &mut Vec<Event>| {
         if let Event::Run(run) = &mut events[0] {
             run.plan.devices[1].budget_bytes = Some(383);
         }
-    }, "placement", "the model is where it does not fit")]
+    }, "placement", "the model does not fit the device")]
     fn a_fallback_that_is_silent_late_or_leaves_something_breaks(
         #[case] change: fn(&mut Vec<Event>),
         #[case] component: &str,

@@ -1,5 +1,5 @@
-//! `oom/told-by-type` and `oom/leaves-a-checkpoint`: a lack of memory is told from other errors, and costs no more than the
-//! work since the last checkpoint.
+//! `oom/told-by-type` and `oom/leaves-a-checkpoint`: running out of memory is told from other errors by its type, and
+//! costs no more than the work since the last checkpoint.
 
 use traintrue_protocol::plan::DeviceChoice;
 use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge, End, EndReason, Oom};
@@ -9,16 +9,16 @@ use traintrue_protocol::vocabulary::{Adaptation, Component};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, RunEvidence, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, RunEvidence, TraceRule};
 
-pub(crate) static TOLD: Rule = Rule {
+pub(crate) static BY_TYPE: Rule = Rule {
     name: "oom/told-by-type",
-    says: "an oom event says that memory ran out, and no other error is called so",
-    verifies: "Every oom event names more bytes than the device may hold (the budget of the plan's device, else none); a \
-               run that ends with an error ends with one of these or without any.",
-    does_not_verify: "That each lack of memory is told: where a run is made to run out, oom/leaves-a-checkpoint asks for \
-                      the event.",
-    kind: Kind::Trace(|opening| Box::new(Told::new(opening))),
+    says: "a run writes an oom event only if memory ran out",
+    verifies: "Every oom event requests more bytes than the device may hold (the budget of the plan's device, or 0 \
+               without a budget). A run that ends with an error has an oom event or a message.",
+    does_not_verify: "That every lack of memory gives an oom event: oom/leaves-a-checkpoint asks for it if the \
+                      scenario makes a run run out of memory.",
+    kind: Kind::Trace(|opening| Box::new(ByType::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Device,
@@ -27,11 +27,11 @@ pub(crate) static TOLD: Rule = Rule {
 
 pub(crate) static LEAVES: Rule = Rule {
     name: "oom/leaves-a-checkpoint",
-    says: "a run that is out of memory says so, and the last checkpoint that it saved is there to go on from",
-    verifies: "The first process of the run leaves an oom event and then an end with reason error; the next one loads the \
-               checkpoint that the first one saved last, at its step, and passes over none as damaged.",
-    does_not_verify: "What is in the checkpoint and how the run goes on from it: seam/identical against a run that was \
-                      never short of memory.",
+    says: "a run that is out of memory writes an oom event, and its last checkpoint can be loaded",
+    verifies: "The first process of the run writes an oom event and then an end with reason error. The next process \
+               loads the checkpoint that the first one saved last, at its step, and reports none as damaged.",
+    does_not_verify: "What is in the checkpoint and how the run continues from it (seam/identical, against a run that \
+                      was never short of memory).",
     kind: Kind::Run(leaves),
     compares: Compares::Facts,
     judges_a_start: true,
@@ -39,44 +39,47 @@ pub(crate) static LEAVES: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-struct Told {
+struct ByType {
     devices: Vec<DeviceChoice>,
     given_up: usize,
     seen: bool,
 }
 
-impl Told {
+impl ByType {
     fn new(opening: &Opening) -> Self {
         Self { devices: opening.plan.devices.clone(), given_up: 0, seen: false }
     }
 
     fn oom(&mut self, it: &Oom, line: &Line, sheet: &mut Sheet) {
         self.seen = true;
+        // Each device adaptation moves on to the plan's next device, which has another budget.
         let may_hold = self.devices.get(self.given_up).and_then(|choice| choice.budget_bytes).unwrap_or(0);
         sheet.check(it.requested_bytes > may_hold, line, || Difference {
             expected: format!("a request for more than {may_hold} B on {}", it.device),
             actual: format!("{} B", it.requested_bytes),
             component: Component::ErrorType,
-            cause: "another error is taken for a lack of memory: it is told by the words of its message"
+            cause: "another error is taken for out of memory: test the error's type, not the words of its message"
                 .into(),
         });
     }
 
     fn end(&self, it: &End, line: &Line, sheet: &mut Sheet) {
-        // An error that leaves an oom event was compared there.
+        // An error with an oom event was judged at that event.
         if it.reason == EndReason::Error && !self.seen {
             let said = it.message.as_ref().is_some_and(|message| !message.trim().is_empty());
             sheet.check(said, line, || Difference {
-                expected: "an oom event, or a message that says which other error it was".into(),
+                expected: "an oom event, or an error message".into(),
                 actual: "neither".into(),
                 component: Component::ErrorType,
-                cause: "the run ends with an error that nobody can tell from a lack of memory".into(),
+                cause:
+                    "the run ends with an error that has no message, so it may or may not be out of memory"
+                        .into(),
             });
         }
     }
 }
 
-impl Watch for Told {
+impl TraceRule for ByType {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
             Event::Adapted(it) if it.what == Adaptation::Device => self.given_up += 1,
@@ -92,6 +95,7 @@ fn leaves(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         sheet.missing("process after the one that ran out of memory");
         return Ok(());
     };
+    // Only the last save counts: earlier ones may have been removed.
     let (mut saved, mut oom, mut ended) = (None, false, None);
     let mut stream = Stream::of(std::slice::from_ref(first));
     while let Some(line) = stream.next()? {
@@ -110,27 +114,24 @@ fn leaves(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         expected: "an oom event, and an end with reason error".into(),
         actual: format!("{} oom event, and an end with reason {reason}", if oom { "an" } else { "no" }),
         component: Component::ErrorType,
-        cause: "memory ran out, and the trace does not say so".into(),
+        cause: "memory ran out, but the trace has no oom event followed by an end with reason error".into(),
     });
     loads(&saved, run.segments.len() - 1, Stream::of(std::slice::from_ref(last)), sheet)
 }
 
-/// Holds what the last process found against what was saved last.
+/// Compares what the last process loads with what was saved last.
 fn loads(
     saved: &Checkpoint,
     segment: usize,
     mut stream: Stream,
     sheet: &mut Sheet,
 ) -> Result<(), TraceError> {
-    let due = format!("the checkpoint of update {}, whole", saved.step);
-    let describe = |actual: String| {
-        Difference {
+    let due = format!("the checkpoint of update {}, undamaged", saved.step);
+    let describe = |actual: String| Difference {
         expected: due,
         actual,
         component: Component::CheckpointStore,
-        cause: "the last good checkpoint did not outlive the lack of memory: it was given up for one that was never whole"
-            .into(),
-    }
+        cause: "the last good checkpoint was not loaded: keep it until the next save is complete".into(),
     };
     let start = stream.next_where(|event| {
         matches!(event, Event::Checkpoint(it) if it.edge == CheckpointEdge::Loaded)
@@ -188,15 +189,15 @@ mod tests {
     #[case(&[oom(5001), error(Some("out of memory"))])]
     #[case(&[error(Some("memory/model.safetensors: checksum"))])]
     fn an_error_that_is_told_by_its_type_holds(#[case] last: &[Event]) {
-        holds(&judge(TOLD.name, &ending(last)));
+        holds(&judge(BY_TYPE.name, &ending(last)));
     }
 
     #[rstest]
     #[case(&[oom(5000), error(Some("memory/model.safetensors: checksum"))], "another error is taken")]
     #[case(&[oom(0), error(None)], "another error is taken")]
-    #[case(&[error(None)], "nobody can tell")]
+    #[case(&[error(None)], "has no message")]
     fn an_error_that_is_told_by_its_words_breaks(#[case] last: &[Event], #[case] cause: &str) {
-        let found = breaks(judge(TOLD.name, &ending(last)), "error-type");
+        let found = breaks(judge(BY_TYPE.name, &ending(last)), "error-type");
         assert!(found.contains(cause), "{found}");
     }
 

@@ -1,10 +1,10 @@
-//! `memory/relieved-in-order`: a run that takes more memory than it may makes room, in the right order, and only then.
+//! `memory/relieved-in-order`: a run above its memory limit makes room in the right order, and a run below it does not.
 
 use traintrue_protocol::plan::{Boundary, Plan};
 use traintrue_protocol::trace::event::{Adapted, Checkpoint, CheckpointEdge, End, EndReason, Memory};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -12,13 +12,15 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "memory/relieved-in-order",
-    says: "above its memory limit a run releases caches, then halves the micro-batch, then saves and stops; never without cause",
-    verifies: "After an update whose window peaked above the limit, the run adapts before it trains on: caches first, which \
-               are then off the heap, then micro-batches of half the size with twice the accumulation, so that an update \
-               keeps its samples; at one sample it saves and ends with memory-limit. No adaptation follows a window that \
-               stayed below the limit, but for the way back that the plan asks for.",
-    does_not_verify: "That the updates are those of an unbroken run (partition/same-update), and a limit that is crossed \
-                      and left again within one window.",
+    says: "above its memory limit a run releases caches, then halves the micro-batch, then saves and stops; below it, \
+           none of these",
+    verifies: "After an update whose window peaked above the limit, the run adapts before the next micro-batch. First \
+               it releases caches, and the heap shrinks by their size. Then it halves the micro-batch and doubles the \
+               accumulation, so that an update keeps its samples. At one sample per micro-batch it saves and ends with \
+               memory-limit. No adaptation follows a window that stayed below the limit, except the return to larger \
+               micro-batches that the plan may ask for.",
+    does_not_verify: "That the updates equal those of a run without a limit (partition/same-update). A peak that the \
+                      trainer's samples miss.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -26,7 +28,8 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// The trace is written, and the next look taken, a little after the trainer's own: by so much the heap may have moved.
+/// The trainer measures its heap shortly before it writes the event, so the heap may have changed by this much in
+/// between.
 const SLACK_BYTES: u64 = 64 << 10;
 
 const COMPONENT: Component = Component::Breaker;
@@ -54,13 +57,13 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
 struct Breaker {
     limit_bytes: u64,
     recovers: bool,
-    /// The plan's grouping, and that of now: samples a micro-batch, micro-batches a window.
+    /// The plan's grouping and the current one: samples per micro-batch, micro-batches per window.
     planned: (u64, u64),
     now: (u64, u64),
     released: bool,
-    /// The peak of the last window, until it has been answered for.
+    /// The peak of the last window, until the run has adapted to it or trained on.
     peak_bytes: Option<u64>,
-    /// The heap at the last sample, and what a release of caches said it would free.
+    /// The heap at the last sample, and the bytes that an adapted event says were freed.
     heap_bytes: Option<u64>,
     due_bytes: Option<u64>,
     step: u64,
@@ -86,9 +89,9 @@ impl Breaker {
     }
 
     fn memory(&mut self, it: &Memory, line: &Line, sheet: &mut Sheet) {
-        let lane = |lane: &str| it.lanes.get(lane).copied().flatten();
-        let (Some(peak), Some(heap)) = (lane("heap_peak_bytes"), lane("heap_bytes")) else {
-            return sheet.missing("heap_peak_bytes");
+        let lane = |lane: Lane| it.lanes.get(lane.name()).copied().flatten();
+        let (Some(peak), Some(heap)) = (lane(Lane::HeapPeakBytes), lane(Lane::HeapBytes)) else {
+            return sheet.missing(Lane::HeapPeakBytes.name());
         };
         match it.at {
             Boundary::Update => {
@@ -100,11 +103,13 @@ impl Breaker {
                 if let Some((due, before)) = self.due_bytes.take().zip(before) {
                     let freed = before.saturating_sub(heap);
                     sheet.check(freed + SLACK_BYTES >= due, line, || Difference {
-                        expected: format!("{due} B of caches off the heap"),
+                        expected: format!("{due} B of caches freed from the heap"),
                         actual: format!("{freed} B"),
                         component: COMPONENT,
-                        cause: "the cache was cleared and what it held is referenced elsewhere: nothing was freed"
-                            .into(),
+                        cause:
+                            "the cache was cleared but the heap did not shrink by its size: its entries are referenced \
+                             elsewhere"
+                                .into(),
                     });
                 }
             }
@@ -113,20 +118,24 @@ impl Breaker {
     }
 
     fn adapted(&mut self, it: &Adapted, line: &Line, sheet: &mut Sheet) {
+        // Growing back is a recovery with rules of its own.
         let grows = it.batches().is_some_and(|(from, to)| to > from);
         if grows {
             return self.recovered(it, line, sheet);
         }
+        // An adaptation answers the peak, so the next micro-batch may follow.
         let (peak, limit) = (self.peak_bytes.take(), self.limit_bytes);
         sheet.check(peak.is_some_and(|peak| peak > limit), line, || Difference {
             expected: format!("no adaptation below {limit} B"),
-            actual: format!("one at a peak of {} B: {}", peak.unwrap_or(0), it.reason),
+            actual: format!("an adaptation at a peak of {} B: {}", peak.unwrap_or(0), it.reason),
             component: COMPONENT,
-            cause: "the breaker acts on a spike that had already gone".into(),
+            cause: "the run adapts although its last window stayed below the limit: reset the peak counter after each \
+                    window".into(),
         });
         match it.batches() {
             Some(batches) => self.halved(batches, it, line, sheet),
             None => {
+                // Caches need to be released only once per run before the batch may shrink.
                 self.released = true;
                 self.due_bytes =
                     it.from.as_u64().zip(it.to.as_u64()).map(|(from, to)| from.saturating_sub(to));
@@ -139,7 +148,7 @@ impl Breaker {
             expected: "caches released first".into(),
             actual: format!("micro-batches from {from} to {to}"),
             component: COMPONENT,
-            cause: "the batch is made smaller while there are caches to release".into(),
+            cause: "the micro-batch is halved before any cache is released".into(),
         });
         self.regrouped(to, it, line, sheet);
     }
@@ -147,26 +156,27 @@ impl Breaker {
     fn recovered(&mut self, it: &Adapted, line: &Line, sheet: &mut Sheet) {
         let (peak, limit) = (self.peak_bytes.take(), self.limit_bytes);
         sheet.check(self.recovers && peak.is_some_and(|peak| peak <= limit), line, || Difference {
-            expected: "a larger micro-batch only where the plan asks for it, and below the limit".into(),
-            actual: format!("one at a peak of {} B", peak.unwrap_or(0)),
+            expected: "a larger micro-batch only if the plan asks for it, and below the limit".into(),
+            actual: format!("a larger micro-batch at a peak of {} B", peak.unwrap_or(0)),
             component: COMPONENT,
-            cause: "the batch is taken up again while memory is short".into(),
+            cause: "the micro-batch grows although the plan does not ask for it, or while memory is above the limit".into(),
         });
         let to = it.batches().map_or(0, |(_, to)| to);
         self.regrouped(to, it, line, sheet);
     }
 
-    /// The samples of an update stay what they are.
+    /// An update keeps its number of samples: the learning rate was chosen for it.
     fn regrouped(&mut self, to: u64, it: &Adapted, line: &Line, sheet: &mut Sheet) {
         let (batch, accumulation) = self.planned;
         let now = (to, it.accumulation.unwrap_or(0));
         let (wanted, grouped) = (batch.saturating_mul(accumulation), now.0.saturating_mul(now.1));
         sheet.check(grouped == wanted && now.0 <= batch, line, || Difference {
-            expected: format!("{wanted} samples an update, as {batch} x {accumulation}"),
+            expected: format!("{wanted} samples per update, as {batch} x {accumulation}"),
             actual: format!("{grouped}, as {} x {}", now.0, now.1),
             component: COMPONENT,
             cause:
-                "the batch changes and the accumulation not with it: updates are of another size from here on"
+                "the micro-batch changes and the accumulation does not change with it: updates have another size from \
+                 here on"
                     .into(),
         });
         self.now = now;
@@ -181,28 +191,30 @@ impl Breaker {
     fn trains_on(&mut self, line: &Line, sheet: &mut Sheet) {
         let Some(peak) = self.peak_bytes.take() else { return };
         let limit = self.limit_bytes;
+        // The peak is still unanswered: an adaptation would have taken it.
         sheet.check(peak <= limit.saturating_add(SLACK_BYTES), line, || Difference {
-            expected: format!("room made before the next micro-batch, after a peak of {peak} B"),
-            actual: format!("it is trained at a limit of {limit} B"),
+            expected: format!("an adaptation before the next micro-batch, after a peak of {peak} B"),
+            actual: format!("no adaptation, and the limit is {limit} B"),
             component: COMPONENT,
-            cause: "the limit was crossed and nothing was done".into(),
+            cause: "the peak exceeds the limit and the run trains on without making room".into(),
         });
     }
 
     fn ends(&mut self, it: &End, line: &Line, sheet: &mut Sheet) {
         let stopped = it.reason == EndReason::MemoryLimit;
         let peak = self.peak_bytes.take().unwrap_or(0);
+        // All three must hold: still above the limit, nothing left to halve, and nothing lost.
         let last_resort = peak > self.limit_bytes && self.now.0 == 1 && self.saved == Some(self.step);
         sheet.check(!stopped || last_resort, line, || Difference {
-            expected: "memory-limit only at one sample a micro-batch, with a checkpoint of the last update"
+            expected: "memory-limit only at one sample per micro-batch, with a checkpoint of the last update"
                 .into(),
             actual: format!(
-                "at {} samples, {}",
+                "at {} samples per micro-batch, {}",
                 self.now.0,
-                self.saved.map_or("with none".to_owned(), |step| format!("the last of update {step}"))
+                self.saved.map_or("without a checkpoint".to_owned(), |step| format!("with a checkpoint of update {step}"))
             ),
             component: COMPONENT,
-            cause: "the run gives up while it can still make room, or loses what it has done".into(),
+            cause: "the run stops while it can still halve the micro-batch, or without a checkpoint of its last update".into(),
         });
     }
 }
@@ -302,15 +314,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing_done(vec![Update(OVER, HEAP)], "nothing was done")]
-    #[case::spike_gone(vec![Update(UNDER, HEAP), Released(CACHE, HEAP - CACHE)], "had already gone")]
-    #[case::batch_first(vec![Update(OVER, HEAP), Batch(8, 4, 4)], "caches to release")]
+    #[case::nothing_done(vec![Update(OVER, HEAP)], "without making room")]
+    #[case::spike_gone(vec![Update(UNDER, HEAP), Released(CACHE, HEAP - CACHE)], "stayed below the limit")]
+    #[case::batch_first(vec![Update(OVER, HEAP), Batch(8, 4, 4)], "before any cache is released")]
     #[case::kept(vec![Update(OVER, HEAP), Released(CACHE, HEAP)], "referenced elsewhere")]
     #[case::not_doubled(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Batch(8, 4, 2)], "another size")]
-    #[case::gave_up_early(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Saved, GivesUp], "gives up")]
+    #[case::gave_up_early(vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Saved, GivesUp], "the run stops while")]
     #[case::unasked_way_back(
         vec![Update(OVER, HEAP), Released(0, HEAP), Update(OVER, HEAP), Batch(8, 4, 4), Update(UNDER, HEAP), Batch(4, 8, 2)],
-        "taken up again"
+        "the micro-batch grows"
     )]
     fn room_that_is_not_made_or_made_wrongly_breaks(#[case] story: Vec<Step>, #[case] cause: &str) {
         let found = breaks(judge_runs(RULE.name, &[told(&story)], &[]), COMPONENT.name());

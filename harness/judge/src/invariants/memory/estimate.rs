@@ -1,9 +1,9 @@
-//! `memory/estimate`: what memory was predicted to be needed is what was needed, within a tenth.
+//! `memory/estimate`: the measured heap peak agrees with the estimate within 10 %.
 
 use traintrue_protocol::trace::event::Memory;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -11,9 +11,10 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "memory/estimate",
-    says: "the heap's peak is what was predicted before the micro-batch, within a tenth",
-    verifies: "Wherever the trace has estimate_bytes beside heap_peak_bytes, the two differ by at most a tenth of the peak.",
-    does_not_verify: "Where the prediction comes from, and what a device or its allocator reserves beyond the heap.",
+    says: "the heap's peak agrees within 10 % with the estimate made before the micro-batch",
+    verifies: "Wherever the trace has estimate_bytes beside heap_peak_bytes, the two differ by at most 10 % of the \
+               peak.",
+    does_not_verify: "Where the estimate comes from. What a device or its allocator reserves beyond the heap.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -21,8 +22,8 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-const MEASURED: &str = "heap_peak_bytes";
-const PREDICTED: &str = "estimate_bytes";
+/// A lane of trainers that estimate their own memory; the protocol does not define it.
+const ESTIMATED: &str = "estimate_bytes";
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let mut stream = Stream::of(&run.segments);
@@ -39,15 +40,17 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
 
 fn compare(memory: &Memory, line: &Line, sheet: &mut Sheet) {
     let lane = |name: &str| memory.lanes.get(name).copied().flatten();
-    let (Some(measured), Some(predicted)) = (lane(MEASURED), lane(PREDICTED)) else { return };
+    let (Some(measured), Some(predicted)) = (lane(Lane::HeapPeakBytes.name()), lane(ESTIMATED)) else {
+        return;
+    };
     sheet.check(predicted.abs_diff(measured) <= measured / 10, line, || Difference {
-        expected: format!("a peak of {predicted} bytes within a tenth, as predicted"),
+        expected: format!("a peak within 10 % of the estimate, {predicted} bytes"),
         actual: format!("{measured} bytes"),
         component: Component::Estimate,
         cause: if predicted < measured {
-            "the estimate leaves something out: rows that a sample becomes, a key-value cache, or activations"
+            "the estimate is too low: check the rows per sample, the key-value cache and the activations"
         } else {
-            "the estimate counts something that is not there, or that is freed before the peak"
+            "the estimate is too high: it counts memory that is not allocated, or that is freed before the peak"
         }
         .into(),
     });
@@ -73,22 +76,22 @@ mod tests {
     #[case(1000)]
     #[case(1100)]
     fn a_prediction_within_a_tenth_holds(#[case] predicted: u64) {
-        holds(&run(&[(MEASURED, 1000), (PREDICTED, predicted)]));
+        holds(&run(&[(Lane::HeapPeakBytes.name(), 1000), (ESTIMATED, predicted)]));
     }
 
     #[rstest]
-    #[case(899, "leaves something out")]
-    #[case(0, "leaves something out")]
-    #[case(1101, "counts something that is not there")]
-    #[case(u64::MAX, "counts something that is not there")]
+    #[case(899, "the estimate is too low")]
+    #[case(0, "the estimate is too low")]
+    #[case(1101, "the estimate is too high")]
+    #[case(u64::MAX, "the estimate is too high")]
     fn a_prediction_further_off_breaks(#[case] predicted: u64, #[case] cause: &str) {
-        let found = breaks(run(&[(MEASURED, 1000), (PREDICTED, predicted)]), "estimate");
+        let found = breaks(run(&[(Lane::HeapPeakBytes.name(), 1000), (ESTIMATED, predicted)]), "estimate");
         assert!(found.contains(cause), "{found}");
     }
 
     #[rstest]
-    #[case(&[(MEASURED, 1000)])]
-    #[case(&[(PREDICTED, 1000)])]
+    #[case(&[(Lane::HeapPeakBytes.name(), 1000)])]
+    #[case(&[(ESTIMATED, 1000)])]
     #[case(&[])]
     fn a_trace_without_both_lanes_cannot_be_judged(#[case] lanes: &[(&str, u64)]) {
         let sheet = run(lanes);

@@ -8,7 +8,7 @@ use traintrue_protocol::plan::Boundary;
 use traintrue_protocol::trace::event::Edge;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -17,11 +17,11 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 pub(crate) static RULE: Rule = Rule {
     name: "memory/heap-flat",
     says: "the heap holds the same bytes at the same phase of the last two epochs",
-    verifies: "heap_bytes after every update, against the update at the same place of the epoch before: equal to the \
-               byte. What grows is attributed to the boundary after which it shows: each update, each evaluation, each \
-               checkpoint, or each epoch. The first epoch is warm-up.",
-    does_not_verify: "Memory that the process's own allocator does not see (memory/process-flat), memory that comes and \
-                      goes between two boundaries, and a trainer in a language whose heap is not counted.",
+    verifies: "heap_bytes after every update equals heap_bytes after the update at the same place of the previous \
+               epoch, to the byte. Growth is attributed to the boundary after which it appears: each update, each \
+               evaluation, each checkpoint, or each epoch. The first epoch is warm-up.",
+    does_not_verify: "Memory outside the counted heap (memory/process-flat). Memory that is allocated and freed \
+                      between two boundaries. Trainers in a language whose heap is not counted.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -29,9 +29,7 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-const LANE: &str = "heap_bytes";
-
-/// A sample of the lane where it stands.
+/// The lane at one place of the run.
 struct Seen {
     epoch: u64,
     at: Boundary,
@@ -43,9 +41,10 @@ struct Seen {
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let seen = samples(run)?;
     if seen.is_empty() {
-        sheet.missing("heap_bytes");
+        sheet.missing(Lane::HeapBytes.name());
         return Ok(());
     }
+    // The first epoch allocates buffers once, so it is left out.
     let warm: Vec<&Seen> = seen.iter().filter(|seen| seen.epoch > 0).collect();
     // Evaluations and checkpoints need not come at the same places of two epochs; updates do.
     let updates = warm.iter().filter(|seen| seen.at == Boundary::Update);
@@ -58,7 +57,8 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     match differ.and_then(|(earlier, later)| Some((earlier, later, place(later.step)?))) {
         None => sheet.compared += compared,
         Some((earlier, ..)) if begins_late(&seen, earlier.epoch) => sheet.cannot(
-            "it differs, and the first evaluation or checkpoint came in the last two epochs: what that sets up for good is warm-up",
+            "the heap differs, but the first evaluation or checkpoint is in the last two epochs: what it allocates \
+             once is warm-up",
         ),
         Some((earlier, later, broke)) => {
             sheet.compared += compared - 1;
@@ -68,7 +68,8 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     Ok(())
 }
 
-/// Whether something that happens on the way happened for the first time in this epoch or later.
+/// Whether the first evaluation or checkpoint came in this epoch or later. Buffers that it allocates once are not a
+/// leak.
 fn begins_late(seen: &[Seen], epoch: u64) -> bool {
     [Boundary::Evaluation, Boundary::Checkpoint]
         .into_iter()
@@ -81,7 +82,7 @@ fn samples(run: &RunEvidence) -> Result<Vec<Seen>, TraceError> {
         match &line.event {
             Event::Epoch(it) if it.edge == Edge::Begin => epoch = it.epoch,
             Event::Memory(it) => {
-                if let Some(bytes) = it.lanes.get(LANE).copied().flatten() {
+                if let Some(bytes) = it.lanes.get(Lane::HeapBytes.name()).copied().flatten() {
                     seen.push(Seen { epoch, at: it.at, step: it.step, bytes, line });
                 }
             }
@@ -94,7 +95,7 @@ fn samples(run: &RunEvidence) -> Result<Vec<Seen>, TraceError> {
 fn describe(seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
     let grown = later.held.abs_diff(earlier.held);
     let more = later.held > earlier.held;
-    let (component, when) = if more { slowest_leak(seen) } else { (Component::Heap, "each epoch") };
+    let (component, when) = if more { main_leak(seen) } else { (Component::Heap, "each epoch") };
     Difference {
         expected: format!(
             "{} B on the heap after update {}, as at this place of epoch {}",
@@ -104,25 +105,26 @@ fn describe(seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
         component,
         cause: if more {
             format!(
-                "{} more than an epoch ago, kept {when}: the heap holds it, so it is this program's own code that does",
+                "{} more than one epoch earlier, kept {when}: the heap holds it, so the program's own code still \
+                 references it",
                 Bytes(grown)
             )
         } else {
-            format!("{} less than an epoch ago: memory has not settled", Bytes(grown))
+            format!("{} less than one epoch earlier: memory has not settled yet", Bytes(grown))
         },
     }
 }
 
 /// The boundary after which the heap grows most, as a component and in words.
 ///
-/// From update to update the heap grows by what an update keeps, and by more where an evaluation, a checkpoint or an epoch's
-/// edge lies between them. What such a boundary merely borrows is back at the next update.
-fn slowest_leak(seen: &[&Seen]) -> (Component, &'static str) {
+/// From update to update the heap grows by what an update keeps, and by more if an evaluation, a checkpoint or an
+/// epoch's edge is between them. What a boundary allocates only for itself is freed by the next update.
+fn main_leak(seen: &[&Seen]) -> (Component, &'static str) {
     let mut grown: BTreeMap<Component, (i64, i64)> = BTreeMap::new();
     let (mut last, mut between): (Option<&Seen>, Option<Boundary>) = (None, None);
     for &seen in seen {
         if seen.at != Boundary::Update {
-            // An epoch's edge says more than what else happens there.
+            // Evaluations and checkpoints often fall on an epoch's edge; the edge then explains more.
             between = between.filter(|at| *at == Boundary::Epoch).or(Some(seen.at));
             continue;
         }
@@ -135,6 +137,8 @@ fn slowest_leak(seen: &[&Seen]) -> (Component, &'static str) {
     }
     let pairs: i64 = grown.values().map(|(pairs, _)| pairs).sum();
     let (plain, bytes) = grown.remove(&EACH_UPDATE).unwrap_or_default();
+    // Growth that happens at every update also happens between two updates with an epoch's edge in between, so it is
+    // subtracted there.
     let an_update = bytes.checked_div(plain).unwrap_or(0);
     let others = grown.into_iter().map(|(name, (pairs, bytes))| (bytes - an_update * pairs, name));
     let most = others.chain([(an_update * pairs, EACH_UPDATE)]).max();
@@ -152,7 +156,7 @@ const EACH_EPOCH: Component = Component::KeptEachEpoch;
 const EACH_EVALUATION: Component = Component::KeptEachEvaluation;
 const EACH_CHECKPOINT: Component = Component::KeptEachCheckpoint;
 
-/// What lies between two updates.
+/// The component to blame for growth between two updates with this boundary in between.
 fn component(between: Option<Boundary>) -> Component {
     match between {
         Some(Boundary::Epoch) => EACH_EPOCH,
@@ -174,7 +178,7 @@ mod tests {
     fn sampled(held: impl Fn(Boundary, u64, u64) -> u64) -> Vec<Event> {
         let mut events = vec![whole().remove(0)];
         let add = |events: &mut Vec<Event>, at, epoch, step| {
-            let lanes = [(LANE.to_owned(), Some(held(at, epoch, step)))].into();
+            let lanes = [(Lane::HeapBytes.name().to_owned(), Some(held(at, epoch, step)))].into();
             events.push(Event::Memory(Memory { at, step, lanes }));
         };
         for epoch in 0..4 {

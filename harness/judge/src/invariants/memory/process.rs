@@ -1,4 +1,4 @@
-//! `memory/process-flat`: the process does not grow but by what its heap holds.
+//! `memory/process-flat`: the process does not grow beyond what its heap holds.
 
 use traintrue_memory::bytes::BytesPerStep;
 use traintrue_memory::series::Point;
@@ -7,7 +7,7 @@ use traintrue_memory::timeline::{OF_THE_PROCESS, PROCESS_LIMIT};
 use traintrue_protocol::plan::Boundary;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -15,12 +15,12 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "memory/process-flat",
-    says: "the memory of the process does not grow by more than 4 KiB an update, but for what its heap holds",
-    verifies: "The slopes of rss_bytes and device_process_bytes over the updates, by the verdict that `gate` gives. Growth \
-               that the lane beneath shows too (heap_bytes, device_reserved_bytes) is that lane's. What is left is held by \
-               a buffer that the framework cannot see, or lost to fragmentation where the heap's blocks come and go.",
-    does_not_verify: "Growth below the limit: over 1,000 updates 4 KiB each are two huge pages, which is as fine as a \
-                      resident size can be read. Fewer updates leave the slope undecided.",
+    says: "the process does not grow by more than 4 KiB per update beyond what its heap holds",
+    verifies: "The slopes of rss_bytes and device_process_bytes over the updates, judged as by `gate`. Growth that the \
+               counted lane shows too (heap_bytes, device_reserved_bytes) is subtracted. The rest is in a buffer that \
+               the framework does not count, or lost to fragmentation if the heap's blocks come and go.",
+    does_not_verify: "Growth below the limit: 4 KiB per update over 1,000 updates are two huge pages, the resolution \
+                      of a resident size. With fewer updates the slope stays undecided.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -48,29 +48,31 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     Ok(())
 }
 
-/// A lane at each update.
+/// A lane after each update.
 struct Sampled {
     /// The lane, less what the lane beneath has grown by since the first sample.
     unexplained: Vec<Point>,
-    /// Whether the number of the heap's blocks changes: then what is resident may be fragments.
+    /// Whether the number of the heap's blocks changes: then the growth may be fragmentation.
     blocks_move: bool,
     last: Line,
 }
 
 impl Sampled {
-    fn read(run: &RunEvidence, lane: &str, beneath: &str) -> Result<Option<Self>, TraceError> {
+    fn read(run: &RunEvidence, lane: Lane, beneath: Lane) -> Result<Option<Self>, TraceError> {
         let (mut stream, mut unexplained, mut last) = (Stream::of(&run.segments), Vec::new(), None);
         let (mut base, mut blocks, mut blocks_move) = (None, None, false);
         while let Some(line) =
             stream.next_where(|event| matches!(event, Event::Memory(it) if it.at == Boundary::Update))?
         {
             let Event::Memory(it) = &line.event else { continue };
-            let figure = |lane: &str| it.lanes.get(lane).copied().flatten();
+            let figure = |lane: Lane| it.lanes.get(lane.name()).copied().flatten();
             let Some(bytes) = figure(lane) else { continue };
             let held = figure(beneath).unwrap_or(0) as f64;
+            // Only growth of the counted lane explains growth of the process. A counted lane that shrinks need not
+            // give its pages back.
             let explained = (held - *base.get_or_insert(held)).max(0.0);
             unexplained.push(Point { step: it.step as f64, bytes: (bytes as f64 - explained).max(0.0) });
-            let count = figure("heap_blocks");
+            let count = figure(Lane::HeapBlocks);
             blocks_move |= blocks.is_some() && blocks != count;
             blocks = count;
             last = Some(line);
@@ -79,16 +81,16 @@ impl Sampled {
     }
 }
 
-fn describe(lane: &str, beneath: &str, found: &Slope, sampled: &Sampled) -> Difference {
+fn describe(lane: Lane, beneath: Lane, found: &Slope, sampled: &Sampled) -> Difference {
     let slope = BytesPerStep(found.slope_per_step);
     let from = found.from_step.map(|step| format!(" from update {step} on")).unwrap_or_default();
     Difference {
-        expected: format!("{lane} grows by at most {PROCESS_LIMIT}, beside {beneath}"),
+        expected: format!("{lane} grows by at most {PROCESS_LIMIT} more than {beneath}"),
         actual: format!("by {slope}{from}"),
         component: Component::Native,
         cause: format!(
-            "{lane} grows and {beneath} does not: a native buffer that the framework cannot see{}",
-            if sampled.blocks_move { ", or fragments between blocks that come and go" } else { "" }
+            "{lane} grows and {beneath} does not: a native buffer that the framework does not count{}",
+            if sampled.blocks_move { ", or fragmentation between blocks that come and go" } else { "" }
         ),
     }
 }
@@ -134,6 +136,6 @@ mod tests {
         #[case] fragments: bool,
     ) {
         let found = breaks(judge_runs(RULE.name, &[sampled(held)], &[]), "native");
-        assert_eq!(found.contains("fragments"), fragments, "{found}");
+        assert_eq!(found.contains("fragmentation"), fragments, "{found}");
     }
 }

@@ -4,7 +4,7 @@ use traintrue_memory::bytes::Bytes;
 use traintrue_protocol::plan::Boundary;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Lane};
 
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::stream::Stream;
@@ -12,12 +12,12 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "memory/back-to-baseline",
-    says: "after each model that was loaded, used and unloaded the same bytes are held, to the byte",
-    verifies: "heap_bytes and device_in_use_bytes after every unload, against those after the first: what is set up once \
-               is in the baseline. What stays is attributed: it grows with each model, so a reference to each is kept; or \
-               it follows the last model's size, so a cache was cleared while that model was still in use.",
-    does_not_verify: "What the first unload leaves behind, unless the next ones leave another amount: give it models of \
-                      different sizes. And what a pool holds and nobody uses (device_reserved_bytes).",
+    says: "after each model is loaded, used and unloaded, the same number of bytes is held",
+    verifies: "heap_bytes and device_in_use_bytes after every unload equal those after the first, which includes what \
+               is allocated once. What stays is attributed. If it grows with each model, a reference to each is kept. \
+               If it follows the last model's size, a cache was cleared while that model was still in use.",
+    does_not_verify: "What the first unload leaves behind, unless later ones leave another amount: use models of \
+                      different sizes. What a pool holds unused (device_reserved_bytes).",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -25,7 +25,7 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-const LANES: [&str; 2] = ["heap_bytes", "device_in_use_bytes"];
+const LANES: [Lane; 2] = [Lane::HeapBytes, Lane::DeviceInUseBytes];
 
 /// A lane after the loads and the unloads of a run.
 #[derive(Default)]
@@ -38,10 +38,11 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     for lane in LANES {
         let held = held(run, lane)?;
         let Some(((_, baseline), later)) = held.unloaded.split_first() else { continue };
+        // The first unload is the baseline, because the first model also allocates what stays for good.
         if later.is_empty() {
-            sheet.cannot("one model was unloaded: the second is the first to be compared");
+            sheet.cannot("only one model was unloaded; the comparison needs two");
         } else if !held.loaded.iter().any(|bytes| bytes > baseline) {
-            sheet.cannot(&format!("{lane} is no higher with a model loaded than after it"));
+            sheet.cannot(&format!("{lane} is no higher with a model loaded than after its unload"));
         } else {
             compare(lane, *baseline, later, sheet);
         }
@@ -52,11 +53,11 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     Ok(())
 }
 
-fn held(run: &RunEvidence, lane: &str) -> Result<Held, TraceError> {
+fn held(run: &RunEvidence, lane: Lane) -> Result<Held, TraceError> {
     let (mut stream, mut held) = (Stream::of(&run.segments), Held::default());
     while let Some(line) = stream.next_where(|event| matches!(event, Event::Memory(_)))? {
         let Event::Memory(it) = &line.event else { continue };
-        let Some(bytes) = it.lanes.get(lane).copied().flatten() else { continue };
+        let Some(bytes) = it.lanes.get(lane.name()).copied().flatten() else { continue };
         match it.at {
             Boundary::Load => held.loaded.push(bytes),
             Boundary::Unload => held.unloaded.push((line, bytes)),
@@ -66,7 +67,7 @@ fn held(run: &RunEvidence, lane: &str) -> Result<Held, TraceError> {
     Ok(held)
 }
 
-fn compare(lane: &str, baseline: u64, later: &[(Line, u64)], sheet: &mut Sheet) {
+fn compare(lane: Lane, baseline: u64, later: &[(Line, u64)], sheet: &mut Sheet) {
     let left: Vec<u64> = later.iter().map(|(_, bytes)| *bytes).collect();
     for (number, (line, bytes)) in later.iter().enumerate() {
         sheet.check(*bytes == baseline, line, || {
@@ -82,17 +83,19 @@ fn compare(lane: &str, baseline: u64, later: &[(Line, u64)], sheet: &mut Sheet) 
 }
 
 /// What keeps the memory, by how it comes and goes from model to model.
-fn cause(lane: &str, baseline: u64, left: &[u64]) -> (Component, String) {
+fn cause(lane: Lane, baseline: u64, left: &[u64]) -> (Component, String) {
     let most = left.iter().map(|bytes| bytes.abs_diff(baseline)).max().unwrap_or(0);
     let before = std::iter::once(&baseline).chain(left);
     if before.zip(left).all(|(before, after)| after >= before) {
-        let cause =
-            format!("{lane} grows with each model, by {} in all: a reference to each is kept", Bytes(most));
+        let cause = format!(
+            "{lane} grows with each model, by {} in all: something keeps a reference to each model",
+            Bytes(most)
+        );
         (Component::KeptReference, cause)
     } else {
         let cause = format!(
-            "{lane} follows the size of the model that was unloaded last, by up to {}: the cache was cleared while that \
-             model was still in use, and has it until it is cleared again",
+            "{lane} follows the size of the model that was unloaded last, by up to {}: the cache was cleared while \
+             that model was still in use, and keeps its memory until the next clear",
             Bytes(most)
         );
         (Component::CacheOrder, cause)
@@ -134,8 +137,8 @@ mod tests {
     #[case::the_last([4000, 1000, 4000, 1000], "cache-order", "by up to 2.9 KiB")]
     fn what_stays_is_attributed(#[case] left: [u64; 4], #[case] component: &str, #[case] said: &str) {
         for lane in LANES {
-            let found = breaks(judge_runs(RULE.name, &[cycles(lane, 9000, left)], &[]), component);
-            assert!(found.starts_with(lane) && found.contains(said), "{found}");
+            let found = breaks(judge_runs(RULE.name, &[cycles(lane.name(), 9000, left)], &[]), component);
+            assert!(found.starts_with(lane.name()) && found.contains(said), "{found}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `cache/off-in-training`: training allocates no key-value cache, and recomputes activations where it was asked to.
+//! `cache/off-in-training`: training allocates no key-value cache, and recomputes activations if the plan says so.
 
 use traintrue_protocol::trace::event::MicroBatch;
 use traintrue_protocol::trace::recorded::Fact;
@@ -6,14 +6,14 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "cache/off-in-training",
-    says: "no forward of training allocates a key-value cache, the first included, and checkpointing is as asked",
-    verifies: "cache_bytes is 0 at every micro-batch, whatever the model's configuration asks for; checkpointing is the \
-               plan's at every micro-batch.",
-    does_not_verify: "That recomputing saves memory (checkpointing/lower-peak) or changes no gradient \
+    says: "no training forward pass allocates a key-value cache, including the first, and checkpointing is as planned",
+    verifies: "cache_bytes is 0 at every micro-batch, whatever the model's configuration says. checkpointing equals \
+               the plan's at every micro-batch.",
+    does_not_verify: "That recomputing saves memory (checkpointing/lower-peak) and changes no gradient \
                       (partition/same-update).",
     kind: Kind::Trace(|opening| Box::new(Cache::new(opening))),
     compares: Compares::Facts,
@@ -42,10 +42,10 @@ impl Cache {
                     actual: bytes.to_string(),
                     component: Component::CachePolicy,
                     cause: if first {
-                        "the cache is allocated by the first forward: it is switched off too late, or never"
+                        "the first forward pass allocates a key-value cache: switch it off (use_cache) before that pass"
                             .into()
                     } else {
-                        "the cache is kept in training, where nothing reads it".into()
+                        "training allocates a key-value cache that nothing reads: switch it off (use_cache)".into()
                     },
                 });
             }
@@ -57,7 +57,8 @@ impl Cache {
                     expected: format!("checkpointing {}", if asked { "on" } else { "off" }),
                     actual: if found { "on" } else { "off" }.into(),
                     component: Component::Checkpointing,
-                    cause: "activation checkpointing is not what the plan asks for, and nothing says so"
+                    cause: "activation checkpointing differs from the plan: check that the switch reaches the layers \
+                            and that the model is in training mode"
                         .into(),
                 });
             }
@@ -66,7 +67,7 @@ impl Cache {
     }
 }
 
-impl Watch for Cache {
+impl TraceRule for Cache {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::MicroBatch(it) = &line.event {
             self.micro_batch(it, line, sheet);
@@ -87,9 +88,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case(0, |it: &mut MicroBatch| it.cache_bytes = Some(4096), "cache-policy", "too late, or never")]
-    #[case(3, |it: &mut MicroBatch| it.cache_bytes = Some(4096), "cache-policy", "kept in training")]
-    #[case(3, |it: &mut MicroBatch| it.checkpointing = Some(true), "checkpointing", "not what the plan asks")]
+    #[case(0, |it: &mut MicroBatch| it.cache_bytes = Some(4096), "cache-policy", "the first forward pass allocates")]
+    #[case(3, |it: &mut MicroBatch| it.cache_bytes = Some(4096), "cache-policy", "training allocates a key-value cache")]
+    #[case(3, |it: &mut MicroBatch| it.checkpointing = Some(true), "checkpointing", "differs from the plan")]
     fn a_wrong_forward_breaks(
         #[case] index: u64,
         #[case] change: fn(&mut MicroBatch),

@@ -1,8 +1,8 @@
-//! `rows/independent`, `padding/width-does-not-matter` and `cache/same-outputs`: the same sample gives the same outputs,
-//! whatever it is batched, padded or decoded with.
+//! `rows/independent`, `padding/width-does-not-matter` and `cache/same-outputs`: a sample gives the same outputs,
+//! however it is batched, padded or decoded.
 //!
-//! A plan asks for probes in families: those whose names begin `rows:`, `width:` or `cache:`. Within one, probes made at
-//! the same time in the same number format are held against the first of them.
+//! A plan asks for probes in families: those whose names begin `rows:`, `width:` or `cache:`. Within a family, probes
+//! made at the same time in the same number format are compared with the first of them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,21 +16,20 @@ use traintrue_protocol::vocabulary::Component;
 use crate::bound::{self, Unbounded};
 use crate::finding::{Difference, Sheet};
 use crate::invariants::probes::rows::{self, Tolerance};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
-const DOES_NOT_VERIFY: &str = "Samples that no probe asks for, and differences below the bound: a mistake that \
-                               moves an output by less than rounding may is not seen.";
+const DOES_NOT_VERIFY: &str = "Samples that no probe covers. Differences below the bound: a mistake that changes an \
+                               output by less than rounding can is not seen.";
 
 pub(crate) static ROWS: Rule = Rule {
     name: "rows/independent",
     says: "a row's loss, logits, head output and gradient do not depend on the other rows of its batch",
-    verifies: "Probes `rows:` against the first of them, for every sample in both: loss, logits and head output within \
-               the rounding bound; the gradients too, where both hold the same samples but for empty ones. A row \
-               without a token has a loss of 0.",
+    verifies: "Each probe `rows:` agrees with the first of them for every sample in both: loss, logits and head output \
+               within the rounding bound. The gradients agree too, if both hold the same samples apart from empty \
+               ones. A row without tokens has a loss of 0.",
     does_not_verify: DOES_NOT_VERIFY,
     kind: Kind::Trace(|opening| {
-        let cause =
-            "a row's result depends on its neighbours: attention or pooling reads what is not its own";
+        let cause = "the result of a row depends on the other rows: check the attention mask and the pooling";
         Box::new(Probes::new(opening, Family { prefix: "rows:", component: Component::AttentionMask, cause }))
     }),
     compares: Compares::Facts,
@@ -42,11 +41,13 @@ pub(crate) static ROWS: Rule = Rule {
 pub(crate) static WIDTH: Rule = Rule {
     name: "padding/width-does-not-matter",
     says: "loss, logits, head output and gradient do not depend on how far, or on which side, a row is padded",
-    verifies: "Probes `width:` against the first of them, for every sample in both: loss, logits at real positions and \
-               head output within the rounding bound; the gradients too, where both hold the same samples.",
+    verifies: "Each probe `width:` agrees with the first of them for every sample in both: loss, logits at real \
+               positions and head output within the rounding bound. The gradients agree too, if both hold the same \
+               samples.",
     does_not_verify: DOES_NOT_VERIFY,
     kind: Kind::Trace(|opening| {
-        let cause = "pads are attended, pooled or supervised, or they shift the positions of the tokens";
+        let cause = "the result depends on padding: check the attention mask, the pooling, the labels and the position \
+                     ids";
         Box::new(Probes::new(opening, Family { prefix: "width:", component: Component::Collator, cause }))
     }),
     compares: Compares::Facts,
@@ -57,12 +58,13 @@ pub(crate) static WIDTH: Rule = Rule {
 
 pub(crate) static CACHE: Rule = Rule {
     name: "cache/same-outputs",
-    says: "decoding with a key-value cache gives the outputs of one whole forward",
-    verifies: "Probes `cache:` against the first of them, for every sample in both: loss, logits and head output within \
-               the rounding bound.",
+    says: "decoding with a key-value cache gives the outputs of one whole forward pass",
+    verifies: "Each probe `cache:` agrees with the first of them for every sample in both: loss, logits and head \
+               output within the rounding bound.",
     does_not_verify: DOES_NOT_VERIFY,
     kind: Kind::Trace(|opening| {
-        let cause = "the key-value cache holds other keys, values or positions than a whole forward computes";
+        let cause = "decoding with the key-value cache differs from one whole forward pass: check the cached keys, \
+                     values and positions";
         Box::new(Probes::new(opening, Family { prefix: "cache:", component: Component::CachePolicy, cause }))
     }),
     compares: Compares::Facts,
@@ -71,7 +73,7 @@ pub(crate) static CACHE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// Probes that are held against each other.
+/// Probes that are compared with each other: those whose names have one prefix.
 struct Family {
     prefix: &'static str,
     component: Component,
@@ -81,7 +83,7 @@ struct Family {
 /// What the plan asked of a probe.
 struct Asked {
     samples: Vec<u64>,
-    /// Those with a token.
+    /// The samples that have at least one token.
     filled: BTreeSet<u64>,
     dtype: Dtype,
 }
@@ -89,7 +91,7 @@ struct Asked {
 struct Probes {
     family: Family,
     asked: HashMap<String, Asked>,
-    /// The first probe of the family, by when and in which format it was made.
+    /// The first probe of the family for each moment. Probes of one moment saw the same parameters.
     first: Vec<(Option<String>, Probe)>,
 }
 
@@ -107,6 +109,7 @@ impl Probes {
     }
 
     fn probe(&mut self, it: &Probe, line: &Line, sheet: &mut Sheet) {
+        // Probes of other families are for other rules.
         let Some(asked) = self.asked.get(&it.name) else {
             return;
         };
@@ -115,8 +118,9 @@ impl Probes {
             expected: format!("{samples} rows in {}", it.name),
             actual: rows.to_string(),
             component: self.family.component,
-            cause: "the probe does not give one row a sample".into(),
+            cause: "the probe does not give one row per sample".into(),
         });
+        // An empty row's loss is judged on its own: all probes could agree on a wrong value.
         self.empty_rows(it, asked, line, sheet);
         let first = self.first.iter().find_map(|(at, first)| {
             let other =
@@ -137,7 +141,7 @@ impl Probes {
                 expected: format!("loss 0 of the empty sample {id} in {}", it.name),
                 actual: row.loss.to_string(),
                 component: self.family.component,
-                cause: "a row without a token has something to predict".into(),
+                cause: "a row without tokens has a loss: check how empty rows are masked".into(),
             });
         }
     }
@@ -145,9 +149,10 @@ impl Probes {
     fn rows(&self, pair: Pair, line: &Line, sheet: &mut Sheet) {
         let (width, other) = (pair.first.width.unwrap_or(0), pair.it.width.unwrap_or(0));
         let terms = bound::output_terms(width, other, pair.as_asked.dtype);
-        let Some(bound) = sheet.able(bound::between(terms, pair.as_asked.dtype)) else { return };
+        let Some(bound) = sheet.comparable(bound::between(terms, pair.as_asked.dtype)) else { return };
         let tolerance = Tolerance::Relative(bound);
         for (id, row) in pair.as_asked.samples.iter().zip(&pair.it.rows) {
+            // Probes of one family may hold different samples in a different order; only common samples are compared.
             let Some(at) = pair.asked.samples.iter().position(|other| other == id) else {
                 continue;
             };
@@ -159,13 +164,14 @@ impl Probes {
                 self.breaks(found.expected, found.actual, &pair, line, sheet);
             }
         }
+        // A gradient is a sum over all rows, so it is comparable only if both hold the same samples with tokens.
         if pair.asked.filled == pair.as_asked.filled {
             self.gradients(&pair, line, sheet);
         }
     }
 
     fn gradients(&self, pair: &Pair, line: &Line, sheet: &mut Sheet) {
-        let Some(bound) = sheet.able(pair.gradient_bound()) else { return };
+        let Some(bound) = sheet.comparable(pair.gradient_bound()) else { return };
         for gradient in &pair.it.gradients {
             let Some(first) = pair.first.gradients.iter().find(|first| first.name == gradient.name) else {
                 continue;
@@ -176,6 +182,7 @@ impl Probes {
                 std::iter::once(norm).chain(values.map(|(a, b)| (bound::sketch(bound), *a, *b, "sketch")))
             {
                 sheet.compared += 1;
+                // Two values that are not finite belong to finite/everywhere, which reports them once.
                 let close = (first.0 - found.0).abs() <= bound || (!first.is_finite() && !found.is_finite());
                 if !close {
                     let bound = Number(bound);
@@ -205,7 +212,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// The largest difference, as a norm, of two right gradients.
+    /// The largest norm by which two correct gradients differ.
     fn gradient_bound(&self) -> Result<f64, Unbounded> {
         let positions = |probe: &Probe| (probe.rows.len() as u64).saturating_mul(probe.width.unwrap_or(0));
         let shapes = self.first.gradients.iter().map(|gradient| gradient.shape.as_slice());
@@ -223,7 +230,7 @@ fn has_tokens(plan: &Plan, id: u64) -> bool {
     crate::arithmetic::length(&plan.data, id) > 0
 }
 
-impl Watch for Probes {
+impl TraceRule for Probes {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Probe(it) = &line.event {
             self.probe(it, line, sheet);

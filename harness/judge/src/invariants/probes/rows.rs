@@ -1,16 +1,16 @@
-//! Holds the rows of two probes against each other.
+//! Compares the rows of two probes.
 
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{Probe, ProbeRow};
 
 use crate::finding::Sheet;
 
-/// How close is the same.
+/// How close two values must be to count as equal.
 #[derive(Clone, Copy)]
 pub(crate) enum Tolerance {
     /// Bit for bit.
     Bits,
-    /// Of the largest magnitude in the row.
+    /// Within this share of the largest magnitude in the row.
     Relative(f64),
 }
 
@@ -71,7 +71,7 @@ fn values_differ(
         sheet.compared += 1;
         let same = match tolerance {
             Tolerance::Bits => a == b,
-            // Values that are not finite are the finding of finite/everywhere, unless only one of the two is.
+            // finite/everywhere reports values that are not finite. Here they differ only if one of the two is finite.
             Tolerance::Relative(bound) => {
                 (a.0 - b.0).abs() <= bound * scale || (!a.is_finite() && !b.is_finite())
             }

@@ -1,6 +1,6 @@
 //! `protocol/answers`: a process answers its plan with a trace, and ends.
 //!
-//! The one invariant over what the harness saw of a process beside its trace.
+//! The only invariant over what the harness observes of a process besides its trace.
 
 use serde_json::Value;
 use traintrue_protocol::plan::Plan;
@@ -13,15 +13,15 @@ use crate::evidence::{Ending, SegmentEnding};
 use crate::finding::{At, Broken, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule};
 
-/// The rule.
+/// Kept apart from the rules over traces: the harness judges it with the process's exit status.
 pub static RULE: Rule = Rule {
     name: "protocol/answers",
     says: "a trainer answers each plan with a readable trace and exit status 0, in time",
-    verifies: "Every process ends by itself within the time limit, with exit status 0, and every line that it wrote to its \
-        standard output is an event of this schema, the first being run, which names the plan that it was given. A process \
-        that was made to die while it saved is excused for its end and for its last line.",
-    does_not_verify: "What the events say, and whether the last one is end: that is protocol/ends. A trainer that hangs \
-        after its trace is complete is seen only by the time limit.",
+    verifies: "Every process ends by itself within the time limit, with exit status 0. Every line of its standard \
+               output is an event of this schema. The first one is `run`, and it names the plan that the process was \
+               given. If the scenario kills a process on purpose, its exit status and its last line are not judged.",
+    does_not_verify: "What the events say, and whether the last one is `end` (protocol/ends). A trainer that hangs \
+                      after a complete trace is noticed only at the time limit.",
     kind: Kind::Process,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -29,16 +29,19 @@ pub static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// Judges one process by how it ended and by whether its trace could be read.
+/// Judges one process by how it ended and by whether its trace can be read. A failed process goes first: an unreadable
+/// trace is then mostly a consequence.
 pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Option<&TraceError>) {
     sheet.compared += 1;
-    let failed = ending.filter(|ending| !ending.as_meant).map(|ending| said(&ending.ending));
+    let failed = ending.filter(|ending| !ending.as_meant).map(|ending| describe(&ending.ending));
     let (actual, cause) = match (failed, unreadable) {
         (None, None) => return,
         (Some(failed), _) => failed,
-        (None, Some(error)) => {
-            (error.to_string(), "the trainer wrote something else than a trace".to_owned())
-        }
+        (None, Some(error)) => (
+            error.to_string(),
+            "the standard output is not a trace: only events may be written to it, check for print statements"
+                .to_owned(),
+        ),
     };
     sheet.broken = Some(Broken {
         segment: 0,
@@ -51,66 +54,74 @@ pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Opti
     });
 }
 
-/// Holds the plan of a trace's first line against the one that the process was told: every judge after this reads the
-/// former.
-pub fn same_plan(sheet: &mut Sheet, told: &Plan, said: &Run) {
+/// Compares the plan in a trace's first line with the plan that the process was given. All other rules read the plan in
+/// the trace, so a trainer could otherwise choose what it is judged by.
+pub fn same_plan(sheet: &mut Sheet, given: &Plan, reported: &Run) {
     sheet.compared += 1;
-    let named = (&said.scenario, &said.run) == (&told.scenario, &told.run);
-    if sheet.broken.is_some() || (named && said.plan == *told) {
+    let named = (&reported.scenario, &reported.run) == (&given.scenario, &given.run);
+    if sheet.broken.is_some() || (named && reported.plan == *given) {
         return;
     }
     let shown = |plan: &Plan| serde_json::to_value(plan).unwrap_or_default();
-    let names = [("scenario", &told.scenario, &said.scenario), ("run", &told.run, &said.run)];
-    let name = names.into_iter().find(|(_, told, said)| told != said);
-    let name = name.map(|(field, told, said)| (field.to_owned(), told.clone(), said.clone()));
-    let differs = name.or_else(|| difference("plan", &shown(told), &shown(&said.plan)));
-    let (field, told, said) = differs.unwrap_or_default();
+    let names = [("scenario", &given.scenario, &reported.scenario), ("run", &given.run, &reported.run)];
+    let name = names.into_iter().find(|(_, given, reported)| given != reported);
+    let name = name.map(|(field, given, reported)| (field.to_owned(), given.clone(), reported.clone()));
+    let differs = name.or_else(|| difference("plan", &shown(given), &shown(&reported.plan)));
+    let (field, given, reported) = differs.unwrap_or_default();
     sheet.broken = Some(Broken {
         segment: 0,
         line: 1,
         at: At { event: "run".to_owned(), ..At::default() },
-        expected: format!("{field} {told}, as the trainer was told"),
-        actual: said,
+        expected: format!("{field} {given}, as in the plan that the trainer was given"),
+        actual: reported,
         component: Component::Protocol,
-        cause: "the trainer follows another plan than the one it was given, and says so".to_owned(),
+        cause: "the trainer's run event names another plan than the one it was given".to_owned(),
     });
 }
 
-/// The first field in which two documents differ, and what stands there.
-fn difference(field: &str, told: &Value, said: &Value) -> Option<(String, String, String)> {
-    match (told, said) {
-        (Value::Object(told), Value::Object(said)) => told.keys().chain(said.keys()).find_map(|name| {
-            let [told, said] = [told, said].map(|fields| fields.get(name).unwrap_or(&Value::Null));
-            difference(&format!("{field}.{name}"), told, said)
-        }),
-        (Value::Array(told), Value::Array(said)) if told.len() == said.len() => {
-            let pairs = told.iter().zip(said).enumerate();
-            pairs.into_iter().find_map(|(at, (told, said))| difference(&format!("{field}[{at}]"), told, said))
+/// The first field in which two documents differ, with both values.
+fn difference(field: &str, given: &Value, reported: &Value) -> Option<(String, String, String)> {
+    match (given, reported) {
+        (Value::Object(given), Value::Object(reported)) => {
+            given.keys().chain(reported.keys()).find_map(|name| {
+                let [given, reported] =
+                    [given, reported].map(|fields| fields.get(name).unwrap_or(&Value::Null));
+                difference(&format!("{field}.{name}"), given, reported)
+            })
         }
-        (Value::Array(told), Value::Array(said)) => {
-            Some((field.to_owned(), format!("of {}", told.len()), format!("{}", said.len())))
+        (Value::Array(given), Value::Array(reported)) if given.len() == reported.len() => {
+            let pairs = given.iter().zip(reported).enumerate();
+            pairs
+                .into_iter()
+                .find_map(|(at, (given, reported))| difference(&format!("{field}[{at}]"), given, reported))
         }
-        _ => (told != said).then(|| (field.to_owned(), told.to_string(), said.to_string())),
+        (Value::Array(given), Value::Array(reported)) => {
+            Some((field.to_owned(), format!("of {}", given.len()), format!("{}", reported.len())))
+        }
+        _ => (given != reported).then(|| (field.to_owned(), given.to_string(), reported.to_string())),
     }
 }
 
-fn said(ending: &Ending) -> (String, String) {
+fn describe(ending: &Ending) -> (String, String) {
     match ending {
-        Ending::Done => ("it lived".to_owned(), "it was meant to die".to_owned()),
+        Ending::Done => (
+            "the process finished".to_owned(),
+            "the scenario's kill did not happen before the process finished".to_owned(),
+        ),
         Ending::Failed { status, complaint, .. } if complaint.is_empty() => {
-            (status.clone(), "the trainer failed and said nothing on its standard error".to_owned())
+            (status.clone(), "the trainer failed and wrote nothing to its standard error".to_owned())
         }
         Ending::Failed { status, complaint, .. } => {
             (status.clone(), format!("the trainer failed; its standard error ends: {complaint}"))
         }
-        Ending::Killed => ("killed".to_owned(), "the harness killed it".to_owned()),
+        Ending::Killed => ("killed".to_owned(), "the harness killed the process".to_owned()),
         Ending::TimedOut { after } => {
             let actual = format!("still running after {} s", after.as_secs_f64());
             (actual, "the trainer hangs, or needs a longer --timeout".to_owned())
         }
         Ending::TooLong { limit_bytes } => (
             format!("more than {limit_bytes} bytes of trace, or of standard error"),
-            "the trainer never stops writing".to_owned(),
+            "the trainer does not stop writing: check for an endless loop or debug output".to_owned(),
         ),
     }
 }
@@ -131,8 +142,8 @@ mod tests {
     #[case(|run: &mut Run| run.plan.stop = None, "plan.stop {\"epoch\":0,\"micro_batches\":1,\"save\":null}", "null")]
     fn a_trainer_that_follows_another_plan_is_told_which_field(
         #[case] change: fn(&mut Run),
-        #[case] told: &str,
-        #[case] said: &str,
+        #[case] given: &str,
+        #[case] reported: &str,
     ) {
         let plan = example();
         let mut run = Run {
@@ -151,7 +162,7 @@ mod tests {
         change(&mut run);
         same_plan(&mut sheet, &plan, &run);
         let broken = sheet.broken.unwrap();
-        assert_eq!(broken.expected, format!("{told}, as the trainer was told"));
-        assert_eq!((broken.actual.as_str(), broken.line), (said, 1));
+        assert_eq!(broken.expected, format!("{given}, as in the plan that the trainer was given"));
+        assert_eq!((broken.actual.as_str(), broken.line), (reported, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! `protocol/ends`: a trace is one unbroken walk over the plan's micro-batches, and says how it ended.
+//! `protocol/ends`: a trace goes through the plan's micro-batches in order and without gaps, and says how it ended.
 
 use traintrue_protocol::trace::event::{Cursor, Edge, EndReason, Epoch, MicroBatch};
 use traintrue_protocol::trace::recorded::Fact;
@@ -8,15 +8,15 @@ use traintrue_protocol::vocabulary::Component;
 use crate::arithmetic::Counts;
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::{Beginning, Place};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "protocol/ends",
-    says: "a run walks its micro-batches in order, from where it began to where it was told to end",
-    verifies: "Epochs begin and end in order and are whole; micro-batch indices count 0, 1, 2 ... within an epoch, from \
-               the loaded cursor in a resumed trace; the last event is `end`, with reason `done` at the plan's end or \
-               `stopped` at its stop.",
-    does_not_verify: "Which samples the micro-batches hold (ledger/every-sample-once), and whether a resumed run began \
+    says: "a run trains its micro-batches in order, from its start to the end that the plan sets",
+    verifies: "Epochs begin and end in order and are complete. Micro-batch indices count 0, 1, 2 ... within an epoch, \
+               in a resumed trace from the loaded cursor. The last event is `end`, with reason `done` at the plan's \
+               end or `stopped` at its stop.",
+    does_not_verify: "Which samples the micro-batches hold (ledger/every-sample-once). Whether a resumed run begins \
                       where the last one stopped (seam/identical).",
     kind: Kind::Trace(|opening| Box::new(Ends::new(opening))),
     compares: Compares::Facts,
@@ -28,7 +28,7 @@ pub(crate) static RULE: Rule = Rule {
 struct Ends {
     counts: Counts,
     stop: Option<Cursor>,
-    /// Whether the run may end because it would take more memory than it may.
+    /// Whether the plan sets a memory limit, so that the run may end with memory-limit.
     limited: bool,
     beginning: Beginning,
     /// The next micro-batch.
@@ -83,14 +83,15 @@ impl Ends {
             }
             Edge::End => {
                 let next = Cursor { epoch: it.epoch.saturating_add(1), micro_batches: 0 };
-                // A checkpoint of an epoch's last update is older than that epoch's end: the end may come after the load.
+                // A checkpoint of an epoch's last update is saved before that epoch's end event, so the event may come
+                // after the load. Only before the first micro-batch: later on, a second end of the epoch is an error.
                 let late = !self.trained && !self.open && due == next;
                 sheet.check(late || (self.open && self.counts.settle(due) == next), line, || Difference {
                     expected: format!("{} next", Place::from(due)),
                     actual: format!("epoch {} ends", it.epoch),
                     component: Component::Protocol,
                     cause: format!(
-                        "the epoch has {} micro-batches and ended after another number of them",
+                        "the epoch has {} micro-batches and does not end after the last of them",
                         self.counts.micro_batches
                     ),
                 });
@@ -107,24 +108,27 @@ impl Ends {
                 if !self.edges_seen && !self.open {
                     sheet.missing("epoch events");
                 }
+                // A trace without epoch events cannot show the edge, so the end of one epoch counts as the beginning
+                // of the next.
                 let due = if self.edges_seen { due } else { self.counts.settle(due) };
                 let begun = self.open || !self.edges_seen;
                 sheet.check(begun && due == here, line, || out_of_step(due, here, self.trained));
             }
         }
+        // Continues from the trace's own place, so that one gap gives one finding.
         self.due = Some(Cursor { micro_batches: it.index.saturating_add(1), ..here });
         (self.open, self.trained) = (true, true);
     }
 }
 
-impl Watch for Ends {
+impl TraceRule for Ends {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if self.ended {
             sheet.check(false, line, || Difference {
                 expected: "nothing after the end event".into(),
                 actual: format!("{} event", line.event.name()),
                 component: Component::Protocol,
-                cause: "the trainer goes on after it has ended".into(),
+                cause: "the trainer writes events after its end event".into(),
             });
         }
         self.beginning.see(&line.event);
@@ -143,7 +147,7 @@ impl Watch for Ends {
                 expected: "an end event".into(),
                 actual: format!("the trace stops after a {} event", last.event.name()),
                 component: Component::Protocol,
-                cause: "the trainer died, or did not say how it ended".into(),
+                cause: "the trainer died, or did not write an end event".into(),
             });
             return;
         };
@@ -152,6 +156,7 @@ impl Watch for Ends {
             Some(stop) => ("stopped", self.counts.settle(stop)),
             None => ("done", done),
         };
+        // A run may stop early for memory only if the plan sets a limit.
         let reason_fits = match end.reason {
             EndReason::Done => place == done,
             EndReason::Stopped => self.stop.is_some(),
@@ -162,7 +167,7 @@ impl Watch for Ends {
             expected: format!("reason {wanted}"),
             actual: format!("{}: {}", end.reason, end.message.as_deref().unwrap_or("no message")),
             component: Component::Protocol,
-            cause: "the trainer did not do what the plan asks".into(),
+            cause: "the trainer ended for another reason than the plan gives".into(),
         });
         if let Some(due) = self.due().filter(|_| end.reason != EndReason::MemoryLimit) {
             let reached = self.counts.settle(due);
@@ -170,7 +175,7 @@ impl Watch for Ends {
                 expected: format!("the end at {}", Place::from(place)),
                 actual: format!("the end at {}", Place::from(reached)),
                 component: Component::Protocol,
-                cause: "the run ended at another place than the plan's".into(),
+                cause: "the run ended at another micro-batch than the plan says".into(),
             });
         }
     }
@@ -179,8 +184,10 @@ impl Watch for Ends {
 fn out_of_step(due: Cursor, here: Cursor, trained: bool) -> Difference {
     let cause = match (due == here, here > due) {
         (true, _) => "a micro-batch comes before its epoch has begun".to_owned(),
-        (_, true) => format!("what lies between {} and {} was skipped", Place::from(due), Place::from(here)),
-        _ => format!("what lies between {} and {} is repeated", Place::from(here), Place::from(due)),
+        (_, true) => {
+            format!("the micro-batches from {} until {} are skipped", Place::from(due), Place::from(here))
+        }
+        _ => format!("the micro-batches from {} until {} are repeated", Place::from(here), Place::from(due)),
     };
     Difference {
         expected: Place::from(due).to_string(),
@@ -217,17 +224,17 @@ mod tests {
     }
 
     #[rstest]
-    #[case::skipped(|events: &mut Vec<Event>| { events.remove(batch_index(events, 3)); }, "protocol", "was skipped")]
+    #[case::skipped(|events: &mut Vec<Event>| { events.remove(batch_index(events, 3)); }, "protocol", "are skipped")]
     #[case::repeated(|events: &mut Vec<Event>| {
         let at = batch_index(events, 3);
         events.insert(at, events[at].clone());
-    }, "protocol", "is repeated")]
+    }, "protocol", "are repeated")]
     #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
     #[case::error(|events: &mut Vec<Event>| {
         events.pop();
         events.push(Event::End(End { reason: EndReason::Error, message: Some("out of paper".into()) }));
-    }, "protocol", "did not do what the plan asks")]
-    #[case::goes_on(|events: &mut Vec<Event>| events.push(memory("rss_bytes", 1)), "protocol", "goes on after")]
+    }, "protocol", "ended for another reason")]
+    #[case::goes_on(|events: &mut Vec<Event>| events.push(memory("rss_bytes", 1)), "protocol", "writes events after")]
     #[case::epoch_twice(|events: &mut Vec<Event>| {
         let at = position(events, |event| matches!(event, Event::Epoch(_)));
         events.insert(at, events[at].clone());

@@ -1,5 +1,5 @@
-//! `checkpoint/old-or-new` and `checkpoint/damage-is-seen`: after a crash or a damaged file, a start finds a whole state
-//! of training, and goes on from it as if nothing had happened.
+//! `checkpoint/old-or-new` and `checkpoint/damage-is-seen`: after a crash or a damaged file, a start finds a complete
+//! training state and continues from it as the uninterrupted run.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 pub(crate) static OLD_OR_NEW: Rule = Rule {
     name: "checkpoint/old-or-new",
     says: "a process that dies while it saves leaves exactly the old or exactly the new state",
-    verifies: "The start after the death finds no checkpoint that claims to be whole and is not; the state that it loads \
-               is that of the last finished save or of the one that was due, tensor for tensor as the uninterrupted run \
-               had it at that step; and the run goes on as the uninterrupted one.",
-    does_not_verify: "Deaths at other moments than the scenario tries, and disks that lie about what they have synced.",
+    verifies: "The start after the crash finds no checkpoint that claims to be complete and is not. The state that it \
+               loads is that of the last finished save or of the save that was due, and equals the uninterrupted run's \
+               state at that step, tensor for tensor. The run then continues as the uninterrupted run.",
+    does_not_verify: "Crashes at moments that the scenario does not try. Disks that report a sync that did not happen.",
     kind: Kind::Pair(old_or_new),
     compares: Compares::Digests,
     judges_a_start: true,
@@ -31,10 +31,10 @@ pub(crate) static OLD_OR_NEW: Rule = Rule {
 
 pub(crate) static DAMAGE: Rule = Rule {
     name: "checkpoint/damage-is-seen",
-    says: "a damaged checkpoint is named and passed over for the last good one",
-    verifies: "The start after the damage names at least one damaged checkpoint, and the state that it loads is the one \
-               that the uninterrupted run, or the segment that saved it, had there.",
-    does_not_verify: "How well the message names file and tensor.",
+    says: "a damaged checkpoint is reported, and the last good one is loaded in its place",
+    verifies: "The start after the damage reports at least one damaged checkpoint. The state that it loads equals the \
+               state that the uninterrupted run, or the segment that saved it, had at that place.",
+    does_not_verify: "Whether the message names the file and the tensor.",
     kind: Kind::Pair(damage_is_seen),
     compares: Compares::Digests,
     judges_a_start: true,
@@ -44,14 +44,14 @@ pub(crate) static DAMAGE: Rule = Rule {
 
 const COMPONENT: Component = Component::CheckpointStore;
 
-/// What the last segment of a run says of its start.
+/// What the last segment of a run says about its start.
 struct Start {
     segment: usize,
     opening: Run,
-    /// Checkpoints that were passed over.
+    /// The damaged checkpoints that the start reports, in the trainer's words.
     damaged: Vec<String>,
     line: Line,
-    /// Nothing where it began afresh, or ended before it had a state.
+    /// None if the run started fresh, or ended before it had a state.
     loaded: Option<State>,
 }
 
@@ -104,13 +104,13 @@ impl Start {
             (
                 "a loaded state".into(),
                 actual,
-                "no checkpoint could be used, and an older good one was there".into(),
+                "no checkpoint was loaded although an older good one exists: check how the start falls back to it".into(),
             )
         });
         self.loaded.as_ref()
     }
 
-    /// Holds the loaded state against the one that training had at that step.
+    /// Compares the loaded state with the state that training had at that step.
     fn same_state(&self, loaded: &State, reference: Option<State>, sheet: &mut Sheet) {
         let Some(reference) = reference else {
             return sheet.missing(&format!("state at step {} of the uninterrupted run", loaded.step));
@@ -124,7 +124,8 @@ impl Start {
                 (
                     expected,
                     differs.actual,
-                    "the checkpoint is a mixture: parts of it are of another step".into(),
+                    "the checkpoint mixes parts of different steps: write all files before the new checkpoint becomes \
+                     visible".into(),
                 )
             });
         }
@@ -132,6 +133,7 @@ impl Start {
 }
 
 fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    // The segment before the last was killed; the last one is the start that is judged.
     let [.., dying, _] = run.segments.as_slice() else {
         sheet.missing("segment that died and one after it");
         return Ok(());
@@ -140,8 +142,10 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
         sheet.missing("loaded state");
         return Ok(());
     };
+    // A leftover temporary folder is fine. A checkpoint that passes for complete and is damaged is not.
     start.check(start.damaged.is_empty(), sheet, || {
-        let cause = "a crash left a checkpoint that claims to be whole and is not";
+        let cause = "the crash left a checkpoint that claims to be complete but is not: check the order of sync, \
+                     manifest and rename";
         ("no damaged checkpoint".into(), start.damaged.join("; "), cause.into())
     });
     let Some(loaded) = start.state(sheet) else {
@@ -149,9 +153,10 @@ fn old_or_new(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Re
     };
     let (old, new) = saves(dying)?;
     if let Some(old) = old.or(end_of(&run.segments[..run.segments.len() - 2])?.map(|state| state.step)) {
+        // The save that was due when the process was killed: the next multiple of save_every.
         let new = new.map_or(old, |every| (old / every).saturating_add(1).saturating_mul(every));
         start.check(loaded.step == old || loaded.step == new, sheet, || {
-            let cause = "a finished save was lost, or one that never finished is taken for whole".into();
+            let cause = "a finished save was lost, or an unfinished one is taken for complete".into();
             (format!("step {old} or step {new}"), format!("step {}", loaded.step), cause)
         });
     }
@@ -172,8 +177,10 @@ fn damage_is_seen(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -
         return Ok(());
     };
     start.check(!start.damaged.is_empty(), sheet, || {
-        let cause = "the damaged checkpoint was taken for whole: its contents are not verified".into();
-        ("the damaged checkpoint named".into(), "none".into(), cause)
+        let cause =
+            "the start does not report the damaged checkpoint: its contents are not verified against a checksum"
+                .into();
+        ("the damaged checkpoint reported".into(), "none".into(), cause)
     });
     let Some(loaded) = start.state(sheet) else {
         return Ok(());
@@ -182,7 +189,7 @@ fn damage_is_seen(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -
     Ok(())
 }
 
-/// The step of the last save that a dying segment finished, and every how many updates it saves.
+/// The step of the last save that the killed segment finished, and the number of updates between two saves.
 fn saves(dying: &PathBuf) -> Result<(Option<u64>, Option<u64>), TraceError> {
     let mut stream = Stream::of_dying(dying);
     let every = stream.run()?.and_then(|run| run.plan.save_every).filter(|&every| every > 0);
@@ -197,7 +204,7 @@ fn saves(dying: &PathBuf) -> Result<(Option<u64>, Option<u64>), TraceError> {
     Ok((last, every))
 }
 
-/// The state that the last of these segments ended with.
+/// The state at the end of the last of these segments.
 fn end_of(segments: &[PathBuf]) -> Result<Option<State>, TraceError> {
     let Some(last) = segments.last() else {
         return Ok(None);
@@ -205,7 +212,8 @@ fn end_of(segments: &[PathBuf]) -> Result<Option<State>, TraceError> {
     find_state(Stream::of_dying(last), |state| state.at == Moment::End)
 }
 
-/// The state that training had where the loaded one claims to be.
+/// The state that training had at the place that the loaded state claims. An earlier segment of the run goes first: a
+/// save in the middle of a window has no counterpart in the uninterrupted run's states.
 fn reference(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -213,6 +221,7 @@ fn reference(
     loaded: &State,
 ) -> Result<Option<State>, TraceError> {
     let counts = start.counts();
+    // Two states are of one place only if step and cursor agree: an epoch's edge has two names.
     let place = |state: &State| (state.step, state.cursor.map(|cursor| counts.settle(cursor)));
     for segment in &run.segments[..start.segment] {
         let ended = |state: &State| state.at == Moment::End && place(state) == place(loaded);
@@ -225,10 +234,12 @@ fn reference(
     Ok(state.map(|state| after_update(state, loaded, counts)))
 }
 
-/// The state that is there to save when an update is over. A trainer may write its own while the update's gradients can
-/// still be measured, and before the evaluation that follows it.
+/// The state that a trainer saves when an update is over. Its own `state` event may come earlier: while the update's
+/// gradients can still be measured, and before the evaluation that follows.
 fn after_update(state: State, loaded: &State, counts: Counts) -> State {
     State {
+        // These fields may legitimately differ between the two moments, so they are taken from the loaded state or
+        // derived.
         window: state.cursor.map(|cursor| counts.open_window(cursor)),
         window_digest: loaded.window_digest.clone(),
         best: loaded.best,
@@ -249,11 +260,12 @@ fn goes_on_otherwise(divergence: &Divergence, sheet: &mut Sheet) {
             Parting::Field(differs) => {
                 (format!("{} {}", differs.field, differs.expected), differs.actual.clone())
             }
-            _ => {
-                ("the uninterrupted run's event".into(), format!("another {}", divergence.line.event.name()))
-            }
+            _ => (
+                "the uninterrupted run's event".into(),
+                format!("a different {} event", divergence.line.event.name()),
+            ),
         };
-        let cause = "the run goes on from the loaded state otherwise than the uninterrupted one".into();
+        let cause = "the run goes on from the loaded state, but differs from the uninterrupted run".into();
         Difference { expected, actual, component: COMPONENT, cause }
     });
 }
@@ -279,8 +291,8 @@ mod tests {
         })
     }
 
-    /// A run that stops at micro-batch 2, goes on saving at every update, dies at micro-batch 6, and starts from `from`.
-    /// Update 1 is after micro-batch 3 and update 2 after 6; the save of update 1 is finished.
+    /// A run that stops at micro-batch 2, goes on saving at every update, dies at micro-batch 6, and starts from
+    /// `from`. Update 1 is after micro-batch 3 and update 2 after 6; the save of update 1 is finished.
     fn died(from: Cursor) -> Vec<Vec<Event>> {
         let mut plan = plan();
         plan.save_every = Some(1);
@@ -315,9 +327,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case::torn(|events: &mut Vec<Event>| start(events).damaged = vec!["saved/3: torn".into()], "claims to be whole")]
-    #[case::mixed(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).tensors[1].moments = Some("t:x".into()), "a mixture")]
-    #[case::afresh(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).at = Moment::Start, "no checkpoint could be used")]
+    #[case::torn(|events: &mut Vec<Event>| start(events).damaged = vec!["saved/3: torn".into()], "claims to be complete")]
+    #[case::mixed(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).tensors[1].moments = Some("t:x".into()), "mixes parts")]
+    #[case::afresh(|events: &mut Vec<Event>| state_at(events, Moment::Loaded).at = Moment::Start, "no checkpoint was loaded")]
     #[case::goes_on(|events: &mut Vec<Event>| batch_at(events, 1, 1).losses[0].sum = Number(0.1), "goes on from")]
     fn a_start_that_finds_something_else_breaks(#[case] change: fn(&mut Vec<Event>), #[case] cause: &str) {
         let mut segments = died(at(0, 3));

@@ -1,4 +1,4 @@
-//! `reload/same-outputs`: a reloaded model gives the outputs that it gave before it was saved.
+//! `reload/same-outputs`: a reloaded model gives the same outputs as before it was saved.
 
 use traintrue_protocol::plan::Plan;
 use traintrue_protocol::trace::event::Probe;
@@ -14,10 +14,11 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "reload/same-outputs",
-    says: "a model that is loaded in a fresh process gives the logits and head outputs that it was saved with",
-    verifies: "Probes of the same name at the end of a segment and at the start of the next: loss, logits and head \
-               output of every row, bit for bit where the trainer is deterministic, else within the float32 bound.",
-    does_not_verify: "Rows that no probe asks for, and how training goes on (reload/same-sets, seam/identical).",
+    says: "a model that is loaded in a fresh process gives the same logits and head outputs as before it was saved",
+    verifies: "Probes of the same name at the end of one segment and at the start of the next have the same loss, \
+               logits and head output in every row: bit for bit if the trainer is deterministic, otherwise within the \
+               rounding bound.",
+    does_not_verify: "Rows that no probe covers. How training continues (reload/same-sets, seam/identical).",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -37,14 +38,15 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
             };
             compared = true;
             let tolerance = tolerance(&opening.plan, opening.contract.deterministic, saved, &loaded);
-            let Some(tolerance) = sheet.able(tolerance) else { continue };
+            let Some(tolerance) = sheet.comparable(tolerance) else { continue };
             if let Some(differs) = rows::differ(saved, &loaded, tolerance, sheet) {
                 sheet.check_in(index + 1, false, &line, || Difference {
                     expected: differs.expected,
                     actual: differs.actual,
                     component: Component::AdapterLoader,
                     cause:
-                        "the loaded model is another one: a part was lost, left untrained, or applied twice"
+                        "the loaded model computes other outputs: a part of it was lost, initialised anew, or applied \
+                         twice"
                             .into(),
                 });
             }

@@ -1,4 +1,4 @@
-//! `reload/same-sets`: what a run loads is what it saved.
+//! `reload/same-sets`: a run loads what it saved.
 
 use traintrue_protocol::plan::Restore;
 use traintrue_protocol::trace::event::State;
@@ -15,10 +15,10 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 pub(crate) static RULE: Rule = Rule {
     name: "reload/same-sets",
     says: "a fresh process that loads a checkpoint has the tensors, flags and state that were saved",
-    verifies: "The first loaded state of each segment against the state that the segment before it ended with: names, \
-               values, what trains and what the optimizer holds; where everything is restored also moments, step, \
-               schedule, random stream, cursor, open window and best evaluation.",
-    does_not_verify: "That the loaded tensors are used by the forward (reload/same-outputs).",
+    verifies: "The first loaded state of each segment equals the state at the end of the segment before: names, \
+               values, which tensors train and which the optimizer holds. If everything is restored, also moments, \
+               step, schedule, random stream, cursor, open window and best evaluation.",
+    does_not_verify: "That the forward pass uses the loaded tensors (reload/same-outputs).",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -66,7 +66,7 @@ fn state(stream: &mut Stream, when: Moment) -> Result<Option<(Line, State)>, Tra
 fn describe(differs: &Differs) -> Difference {
     let (component, cause) = fields::of_state(differs.field);
     Difference {
-        expected: format!("{} {}, as it was saved", differs.field, differs.expected),
+        expected: format!("{} {}, as saved", differs.field, differs.expected),
         actual: differs.actual.clone(),
         component,
         cause: cause.to_owned(),

@@ -1,4 +1,4 @@
-//! `seam/identical`: a run that was cut and resumed is, from there on, the run that was not.
+//! `seam/identical`: a run that is stopped and resumed continues as the uninterrupted run.
 
 use traintrue_protocol::trace::event::{Cursor, MicroBatch};
 use traintrue_protocol::trace::recorded::Fact;
@@ -15,13 +15,13 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 pub(crate) static RULE: Rule = Rule {
     name: "seam/identical",
     says: "a run that was stopped and resumed equals the uninterrupted run bit for bit",
-    verifies: "Every segment is laid over the uninterrupted run from where the one before it stopped: micro-batches by \
-               place with their samples and losses, updates by step with their windows, rates, norms and digests, \
-               evaluations and states; and what a segment loads is what the one before it saved. A value that is NaN \
-               or infinite breaks the seam even where both have it. The first difference is reported with its cause: \
-               place and samples first, then the window, then the loaded state, then the field.",
-    does_not_verify: "That the uninterrupted run is right. A trainer that is not deterministic is held to the spread of \
-                      its repeats: what lies within that is not seen.",
+    verifies: "Each segment equals the uninterrupted run from where the segment before it stopped: micro-batches with \
+               their samples and losses, updates with their windows, rates, norms and digests, evaluations and states. \
+               What a segment loads equals what the segment before it saved. A value that is NaN or infinite breaks \
+               the seam even if both runs have it. The rule reports the first difference with its cause, in this \
+               order: place and samples, window, loaded state, field.",
+    does_not_verify: "That the uninterrupted run is right. For a trainer that is not deterministic, differences within \
+                      the spread of its repeats are not seen.",
     kind: Kind::Pair(judge),
     compares: Compares::Bits,
     judges_a_start: false,
@@ -37,6 +37,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         }
         return Ok(());
     };
+    // Place and window first: if samples or boundaries differ, every later value differs as a consequence.
     let structural = match (&divergence.parting, &divergence.line.event) {
         (Parting::Field(differs), Event::MicroBatch(it)) if differs.field == "samples" => {
             Some(order(it, differs, against)?)
@@ -46,6 +47,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     };
     match (structural, suspect) {
         (Some(difference), _) => report(&divergence, difference, sheet),
+        // A wrong loaded state explains a wrong value at the seam, and the finding names the field.
         (None, Some(suspect)) => loaded(&suspect, sheet),
         (None, None) => report(&divergence, value(&divergence), sheet),
     }
@@ -59,7 +61,7 @@ fn report(divergence: &Divergence, difference: Difference, sheet: &mut Sheet) {
 fn loaded(suspect: &Suspect, sheet: &mut Sheet) {
     let (component, cause) = fields::of_state(suspect.differs.field);
     sheet.check_in(suspect.segment, false, &suspect.line, || Difference {
-        expected: format!("{} {}, as it was saved", suspect.differs.field, suspect.differs.expected),
+        expected: format!("{} {}, as saved", suspect.differs.field, suspect.differs.expected),
         actual: suspect.differs.actual.clone(),
         component,
         cause: cause.to_owned(),
@@ -74,7 +76,8 @@ fn structure(divergence: &Divergence) -> Option<Difference> {
             expected: format!("{} before update {}", next_place(divergence), it.step),
             actual: format!("update {} after {}", it.step, micro_batches(divergence.window.len() as u64)),
             component: Component::Boundary,
-            cause: "the window closes early: its boundary is counted from another place than before the cut"
+            cause: "the window closes early: after the resume its micro-batches are counted from another place than \
+                    before the cut"
                 .into(),
         }),
         (Parting::Late(closing), _) => Some(late(divergence, closing)),
@@ -82,19 +85,19 @@ fn structure(divergence: &Divergence) -> Option<Difference> {
             expected: format!("{} micro-batches in the update", differs.expected),
             actual: differs.actual.clone(),
             component: Component::Boundary,
-            cause: lost(divergence).unwrap_or_else(|| "the update does not hold its whole window".into()),
+            cause: lost(divergence).unwrap_or_else(|| "the update leaves out micro-batches of its window".into()),
         }),
         (Parting::Event(other), event) => Some(Difference {
             expected: other.map_or("the end".into(), |name| format!("{name} event")),
             actual: format!("{} event", event.name()),
             component: Component::Protocol,
-            cause: "the resumed run does other things than the uninterrupted one here".into(),
+            cause: "the resumed run has another event here than the uninterrupted run".into(),
         }),
         (Parting::Short, _) => Some(Difference {
             expected: "the rest of the uninterrupted run".into(),
             actual: "the run is done".into(),
             component: Component::Cursor,
-            cause: "the resumed run ends before the uninterrupted one: what is left was skipped".into(),
+            cause: "the resumed run ends before the uninterrupted run: it skips the remaining micro-batches".into(),
         }),
         _ => None,
     }
@@ -108,9 +111,16 @@ fn place(due: Cursor, it: &MicroBatch) -> Difference {
         actual: here_name.to_string(),
         component: Component::Cursor,
         cause: if here > due {
-            format!("what lies from {due_name} to {here_name} was skipped: its samples are lost")
+            format!(
+                "the resumed run skips the micro-batches from {due_name} until {here_name}: check the data loader's \
+                 offset after the resume"
+            )
         } else {
-            format!("what lies from {here_name} to {due_name} is trained again")
+            format!(
+                "the resumed run trains again from {here_name} until {due_name}: check the data loader's offset after \
+                 the \
+                 resume"
+            )
         },
     }
 }
@@ -123,26 +133,28 @@ fn next_place(divergence: &Divergence) -> String {
 }
 
 fn late(divergence: &Divergence, closing: &Closing) -> Difference {
+    // The last micro-batch in the window is the one too many. The update was due after the one before it.
     let due = divergence.window.iter().rev().nth(1).map(|held| Place::from(held.place));
     Difference {
-        expected: due.map_or("an update first".into(), |due| format!("an update after {due}")),
+        expected: due.map_or("an update before this micro-batch".into(), |due| format!("an update after {due}")),
         actual: match closing.last {
-            Some(last) => format!("after {}, of {}", Place::from(last), micro_batches(closing.holds)),
-            None => format!("none to the end, with {} in an open window", micro_batches(closing.holds)),
+            Some(last) => format!("an update after {}, with {}", Place::from(last), micro_batches(closing.holds)),
+            None => format!("no update until the end, with {} in the open window", micro_batches(closing.holds)),
         },
         component: Component::Boundary,
         cause: lost(divergence).unwrap_or_else(|| {
             let held = match divergence.before_cut {
                 0 => "",
-                _ => ", and the window of before the cut is in the update too",
+                _ => ", and the micro-batches from before the cut are in the update too",
             };
-            format!("the window closes late: its boundary is counted from another place{held}")
+            format!("the window closes late: after the resume its micro-batches are counted from another place{held}")
         }),
     }
 }
 
 /// Names the micro-batches from before the cut that an update leaves out.
 fn lost(divergence: &Divergence) -> Option<String> {
+    // Micro-batches from before the cut are lost only if the loaded state does not have them.
     let before = divergence.window.get(..divergence.before_cut).filter(|_| !divergence.restored)?;
     let (first, last) = (before.first()?, before.last()?);
     Some(format!(
@@ -154,30 +166,35 @@ fn lost(divergence: &Divergence) -> Option<String> {
     ))
 }
 
-/// Other samples at the right place: where does the uninterrupted run have them?
+/// Other samples at the right place. Where the uninterrupted run has them tells an offset from another order.
 fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Difference, TraceError> {
     let found = places_of(it.samples.as_deref().unwrap_or_default(), against)?;
+    // The same place in another epoch means a replayed order; another place means a wrong offset.
     let replayed = found.iter().find(|at| at.micro_batches == it.index && at.epoch != it.epoch);
     let shifted = found.iter().find(|at| at.epoch == it.epoch).or(found.first());
     let (component, cause) = match (replayed, shifted) {
         (Some(at), _) => {
-            (Component::Order, format!("the order of epoch {} is replayed in epoch {}", at.epoch, it.epoch))
+            (Component::Order, format!("the order of epoch {} is used again in epoch {}: check that the sampler's \
+                                        epoch is restored", at.epoch, it.epoch))
         }
         (None, Some(at)) if (at.epoch, at.micro_batches) > (it.epoch, it.index) => (
             Component::Cursor,
-            format!("the loader stands at {}: what lies between is skipped", Place::from(*at)),
+            format!("the data loader is at {}, and the micro-batches in between are skipped", Place::from(*at)),
         ),
         (None, Some(at)) => (
             Component::Cursor,
-            format!("the loader stands at {}: what lies between is trained again", Place::from(*at)),
+            format!("the data loader is at {}, and the micro-batches in between are trained again", Place::from(*at)),
         ),
         (None, None) => (
             Component::Order,
-            "the uninterrupted run has this micro-batch nowhere: another order was drawn".into(),
+            "the uninterrupted run has no such micro-batch: the shuffle after the resume differs, check its seed".into(),
         ),
     };
-    let cause =
-        if replayed.is_some() || found.is_empty() { cause } else { format!("the offset is wrong: {cause}") };
+    let cause = if replayed.is_some() || found.is_empty() {
+        cause
+    } else {
+        format!("the offset in the data is wrong: {cause}")
+    };
     Ok(Difference {
         expected: format!("samples {} at {}", differs.expected, Place { epoch: it.epoch, index: it.index }),
         actual: differs.actual.clone(),
@@ -187,6 +204,7 @@ fn order(it: &MicroBatch, differs: &Differs, against: &RunEvidence) -> Result<Di
 }
 
 fn places_of(samples: &[u64], run: &RunEvidence) -> Result<Vec<Cursor>, TraceError> {
+    // Small batches can repeat; a few places are enough to recognise a pattern.
     const ENOUGH: usize = 8;
     let mut stream = Stream::of(&run.segments);
     let mut places = Vec::new();
@@ -203,50 +221,59 @@ fn places_of(samples: &[u64], run: &RunEvidence) -> Result<Vec<Cursor>, TraceErr
     Ok(places)
 }
 
-/// What differs in value. All before it agreed, parameters included: that leaves few who can have done it.
+/// What differs in value. Everything before it agreed, parameters included, so few parts of a trainer can be the cause.
 fn value(divergence: &Divergence) -> Difference {
     let Parting::Field(differs) = &divergence.parting else {
-        return blame(divergence, Component::Protocol, "the event is not the uninterrupted run's");
+        return blame(divergence, Component::Protocol, "the event differs from the uninterrupted run's");
     };
     if !differs.finite {
         return blame(
             divergence,
             Component::Numerics,
-            "a number was lost: two runs that both have NaN do not agree",
+            "the value is NaN or infinite: two runs that both have NaN do not count as equal",
         );
     }
     let (component, cause) = match (&divergence.line.event, differs.field) {
         (Event::MicroBatch(_), "rows" | "width" | "tokens") => {
-            (Component::Collator, "the same samples make another batch")
+            (Component::Collator, "the collator makes a different batch of the same samples")
         }
-        (Event::MicroBatch(_), "targets") => (Component::Labels, "the same samples have other labels"),
+        (Event::MicroBatch(_), "targets") => (Component::Labels, "the same samples have different labels"),
         (Event::MicroBatch(_), "loss weight") => {
-            (Component::Normaliser, "the same samples are counted otherwise")
+            (Component::Normaliser, "the same samples give a different loss weight")
         }
         (Event::MicroBatch(_), _) => (
             Component::Rng,
-            "samples and parameters are the same, so the dropout stream, or the model's mode, is not",
+            "samples and parameters are equal, so the random stream of dropout or the train/eval mode differs",
         ),
-        (Event::Update(_), "step") => (Component::Step, "the number of updates done was not restored"),
+        (Event::Update(_), "step") => (Component::Step, "the number of updates was not restored"),
         (Event::Update(_), "targets") => {
-            (Component::Boundary, "the update counts other targets than its window has")
+            (Component::Boundary, "the update counts a different number of targets for the same window")
         }
-        (Event::Update(_), "lr") => (Component::Schedule, "the schedule goes on from another step"),
-        (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => {
-            (Component::Window, "the gradients of the partial window are not those that were saved")
-        }
-        (Event::Update(_), "grad_norm") => {
-            (Component::Normaliser, "the losses are the same, so their scaling is not")
-        }
+        (Event::Update(_), "lr") => (
+            Component::Schedule,
+            "the scheduler continues from another step: check that its state is restored",
+        ),
+        // If the window crosses the cut, its saved gradients are the first suspect; otherwise the loss scaling is.
+        (Event::Update(_), "grad_norm") if divergence.before_cut > 0 => (
+            Component::Window,
+            "the window began before the cut and its gradient differs: check that the saved gradients are restored",
+        ),
+        (Event::Update(_), "grad_norm") => (
+            Component::Normaliser,
+            "the losses are equal but the gradients are not: check how the loss is scaled",
+        ),
         (Event::Update(_), "clipped_norm") => {
-            (Component::Clipper, "the same gradients are clipped otherwise")
+            (Component::Clipper, "gradients of equal norm are clipped to a different norm")
         }
-        (Event::Update(_), "digest") => {
-            (Component::Moments, "gradients and rate are the same, so the optimizer's moments are not")
+        (Event::Update(_), "digest") => (
+            Component::Moments,
+            "gradients and learning rate are equal, so the optimizer's moments differ: check that they are restored",
+        ),
+        (Event::Evaluation(_), _) => {
+            (Component::Evaluation, "the same parameters give a different evaluation")
         }
-        (Event::Evaluation(_), _) => (Component::Evaluation, "the same parameters are evaluated otherwise"),
         (Event::State(_), field) => fields::of_state(field),
-        _ => (Component::Numerics, "the event is not the uninterrupted run's"),
+        _ => (Component::Numerics, "the event differs from the uninterrupted run's"),
     };
     blame(divergence, component, cause)
 }
@@ -303,7 +330,7 @@ mod tests {
         state_at(&mut segments[1], Moment::Loaded).window = Some(0);
         let found = broken(&segments);
         assert_eq!((found.segment, found.component), (1, Component::Boundary));
-        assert_eq!(found.actual, "after epoch 0, micro-batch 6, of 3 micro-batches");
+        assert_eq!(found.actual, "an update after epoch 0, micro-batch 6, with 3 micro-batches");
         assert!(
             found.cause.starts_with("the partial window was lost at the cut: 1 micro-batch,"),
             "{}",
@@ -313,7 +340,7 @@ mod tests {
 
         // Where the window came back and only its count did not, nothing was lost.
         let found = broken(&restored);
-        assert!(found.cause.ends_with("is in the update too"), "{}", found.cause);
+        assert!(found.cause.ends_with("are in the update too"), "{}", found.cause);
     }
 
     #[rstest]

@@ -1,4 +1,4 @@
-//! Holds two events of one kind against each other, field by field: bit for bit, or within the spread of repeats.
+//! Compares two events of one kind, field by field: bit for bit, or within the spread of repeats.
 
 use std::fmt::Debug;
 
@@ -19,26 +19,27 @@ pub(crate) struct Differs {
     pub(crate) field: &'static str,
     pub(crate) expected: String,
     pub(crate) actual: String,
-    /// False where the value is NaN or infinite: two of those that agree are no agreement.
+    /// False if the value is NaN or infinite: two runs that both have NaN do not count as equal.
     pub(crate) finite: bool,
 }
 
-/// What becomes of figures that only a deterministic trainer gives twice. Order, counts and rates are always compared.
+/// How to compare values that only a deterministic trainer gives twice. Order, counts and rates are always compared.
 pub(crate) enum Values<'a> {
-    /// They are the same, bit for bit.
+    /// They must be equal, bit for bit.
     Bits,
-    /// Nobody knows how far apart they may lie: they are not compared.
+    /// The allowed difference is unknown, so they are not compared.
     Unknown,
-    /// They lie within what the trainer's repeats allow after so many updates.
+    /// They must be within what the trainer's repeats allow after this many updates.
     Within(&'a Spread, u64),
-    /// They are two repeats: how far apart they lie after so many updates is what is measured.
+    /// They are from two repeats: their difference after this many updates is what is being measured.
     Measured(&'a mut Spread, u64),
 }
 
 /// Compares fields and counts them on the sheet.
 struct Fields<'a> {
     sheet: &'a mut Sheet,
-    /// The run's counts, where an epoch's edge may have either of its names.
+    /// The run's counts, with which the two names of an epoch's edge compare as equal. None if both traces use the same
+    /// name.
     counts: Option<Counts>,
     values: Values<'a>,
     differs: Option<Differs>,
@@ -58,8 +59,8 @@ pub(crate) fn compare(run: &Event, against: &Event, values: Values, sheet: &mut 
     fields.differs
 }
 
-/// The first difference of a loaded state from the one that was saved, beginning with what would explain the rest.
-/// Loading computes nothing, so that this is bit for bit for any trainer.
+/// The first difference of a loaded state from the saved one; fields that would explain the others come first. Loading
+/// computes nothing, so this comparison is bit for bit for any trainer.
 pub(crate) fn compare_states(
     run: &State,
     against: &State,
@@ -97,7 +98,7 @@ impl Fields<'_> {
         self.note(run == against, field, true, || (plain(against), plain(run)));
     }
 
-    /// A value of which it can only be said that it is the same.
+    /// A value that is equal or not, such as a digest: it has no distance.
     fn value<T: PartialEq + Debug>(&mut self, field: &'static str, run: &T, against: &T) {
         match self.values {
             Values::Bits => self.same(field, run, against),
@@ -106,7 +107,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Figures of one quantity, which can also be near each other.
+    /// Numbers of one quantity, which have a distance.
     fn figures(&mut self, field: &'static str, run: &[Number], against: &[Number]) {
         let plain = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
         let apart = || distance(&plain(run), &plain(against));
@@ -118,21 +119,21 @@ impl Fields<'_> {
                 let (apart, allowed) = (apart(), spread.allows(field, *updates));
                 let near = run.len() == against.len() && apart.is_finite() && apart <= allowed;
                 self.note(near, field, true, || {
-                    let within = format!("{} within {} of it", shown(against), Number(allowed));
-                    (within, format!("{}, {} off", shown(run), Number(apart)))
+                    let within = format!("{} within {} (relative)", shown(against), Number(allowed));
+                    (within, format!("{}, a relative difference of {}", shown(run), Number(apart)))
                 });
             }
         }
     }
 
-    /// What is known of a tensor beside its digest: needed where digests say nothing.
+    /// A tensor's sketch stands in for its digest: digests of a non-deterministic trainer always differ.
     fn sketch(&mut self, run: &[Number], against: &[Number]) {
         if let Values::Within(..) | Values::Measured(..) = self.values {
             self.figures("sketch", run, against);
         }
     }
 
-    /// A field that a trace may lack, or have now and then: where one of the two does, nothing is compared, which is noted.
+    /// A field that a trace may lack. If one of the two lacks it, nothing is compared, and the sheet notes it.
     fn given<T: PartialEq + Debug>(&mut self, field: &'static str, run: &Option<T>, against: &Option<T>) {
         if self.both(field, run, against) {
             self.same(field, run, against);
@@ -160,6 +161,7 @@ impl Fields<'_> {
     }
 
     fn number(&mut self, field: &'static str, run: Number, against: Number) {
+        // NaN equals NaN bit for bit, but a run that lost its values must not pass because another run lost them too.
         self.note(run.is_finite(), field, false, || ("a finite number".into(), plain(&run)));
         self.figures(field, &[run], &[against]);
     }
@@ -171,7 +173,7 @@ impl Fields<'_> {
         }
     }
 
-    // Each event is taken apart field by field, so that a new field makes the compiler ask whether it is compared.
+    // Every event is destructured in full, so that the compiler asks about each new field whether it is compared.
 
     fn losses(&mut self, run: &[Loss], against: &[Loss]) {
         self.same("losses", &run.len(), &against.len());
@@ -183,7 +185,7 @@ impl Fields<'_> {
     }
 
     fn micro_batch(&mut self, run: &MicroBatch, against: &MicroBatch) {
-        // The place is what aligned the two. Caches and recomputation change no update: cache/off-in-training and
+        // The two were aligned by their place. Caches and recomputation change no update: cache/off-in-training and
         // checkpointing/lower-peak judge them on each trace.
         let MicroBatch {
             epoch: _,
@@ -212,6 +214,7 @@ impl Fields<'_> {
         self.given("targets", targets, &against.targets);
         self.same("lr", lr, &against.lr);
         self.same("applied", applied, &against.applied);
+        // A skipped update has gradients that overflowed; their norms are not comparable.
         if *applied {
             self.given_number("grad_norm", *grad_norm, against.grad_norm);
             self.given_number("clipped_norm", *clipped_norm, against.clipped_norm);
@@ -256,6 +259,7 @@ impl Fields<'_> {
             scaler,
             ema,
         } = run;
+        // The end of an epoch and the beginning of the next are one place with two names.
         let settle = |cursor: Cursor| self.counts.map_or(cursor, |counts| counts.settle(cursor));
         let cursors = (cursor.map(settle), against.cursor.map(settle));
         self.given("cursor", &cursors.0, &cursors.1);
@@ -279,7 +283,7 @@ impl Fields<'_> {
         self.same("tensors", &names(run), &names(against));
         for (run, against) in run.tensors.iter().zip(&against.tensors) {
             let named = self.differs.is_none();
-            // Shape, group and format are the model's, which the plan fixes; norms are compared with their update.
+            // The plan fixes the model, and with it shape, group and format. Norms are compared with their update.
             let TensorState {
                 name: _,
                 group: _,
@@ -299,6 +303,7 @@ impl Fields<'_> {
             if with_moments {
                 self.value("moments", moments, &against.moments);
             }
+            // The field alone does not say which tensor differs.
             if named && let Some(differs) = &mut self.differs {
                 differs.expected = format!("{}: {}", against.name, differs.expected);
                 differs.actual = format!("{}: {}", run.name, differs.actual);
@@ -307,7 +312,7 @@ impl Fields<'_> {
     }
 
     fn probe(&mut self, run: &Probe, against: &Probe) {
-        // A cache of a probe is cache/same-outputs' to judge.
+        // cache/same-outputs judges the cache of a probe.
         let Probe { name, at: _, rows, width: _, cache_bytes: _, gradients } = run;
         self.same("probe", name, &against.name);
         self.same("rows", &rows.len(), &against.rows.len());
@@ -316,37 +321,39 @@ impl Fields<'_> {
             self.figures("logits", logits, &against.logits);
             self.figures("head", head, &against.head);
         }
+        // Probe gradients are compared as a whole: padding and row rules judge them within bounds.
         self.value("gradients", gradients, &against.gradients);
     }
 }
 
-/// The component that restores a field of the state, and what it means that it differs.
+/// The component that restores a field of the state, and what a difference in it means.
 pub(crate) fn of_state(field: &str) -> (Component, &'static str) {
     match field {
-        "cursor" => {
-            (Component::Cursor, "the data cursor was not restored: training goes on at another place")
-        }
+        "cursor" => (
+            Component::Cursor,
+            "the position in the data was not restored: training continues at another micro-batch",
+        ),
         "window" => {
             (Component::Boundary, "the partial window was lost: its micro-batches never reach an update")
         }
-        "step" => (Component::Step, "the number of updates done was not restored"),
-        "schedule_step" => (Component::Schedule, "the schedule was not restored with the rest"),
-        "window_digest" => {
-            (Component::Window, "the gradients of the partial window are not those that were saved")
-        }
+        "step" => (Component::Step, "the number of updates was not restored"),
+        "schedule_step" => (Component::Schedule, "the scheduler's step was not restored"),
+        "window_digest" => (Component::Window, "the gradients of the partial window were not restored"),
         "tensors" => (Component::AdapterLoader, "the loaded model does not have the tensors that were saved"),
-        "trainable" => (Component::AdapterLoader, "a tensor came back frozen, or thawed"),
-        "optimized" => (Component::OptimizerGroups, "the optimizer was built over other tensors than before"),
-        "values" => (Component::AdapterLoader, "a tensor came back with other values than were saved"),
+        "trainable" => {
+            (Component::AdapterLoader, "a tensor that was trainable is frozen after the load, or the reverse")
+        }
+        "optimized" => (Component::OptimizerGroups, "the optimizer holds other tensors than before the save"),
+        "values" => (Component::AdapterLoader, "a tensor has other values than were saved"),
         "moments" => (Component::Moments, "the optimizer's moments were not restored"),
-        "rng" => (Component::Rng, "the random stream was not restored: dropout draws other units"),
+        "rng" => (Component::Rng, "the random stream was not restored: dropout will draw other units"),
         "best" => (Component::CheckpointSections, "the best evaluation so far was not restored"),
         _ => (Component::CheckpointSections, "a part of the training state was not restored"),
     }
 }
 
-const UNKNOWN: &str =
-    "the trainer is not deterministic and its repeats were not measured: values are not compared";
+const UNKNOWN: &str = "values are not compared: the trainer is not deterministic and the spread of its repeats was not \
+                       measured";
 
 fn shown(numbers: &[Number]) -> String {
     match numbers {
@@ -355,7 +362,7 @@ fn shown(numbers: &[Number]) -> String {
     }
 }
 
-/// A value as a reader has it: without the marks of a string and of a field that may be absent.
+/// A value as a reader expects it: without quotes and without `Some(…)`.
 fn plain(value: &impl Debug) -> String {
     let shown = format!("{value:?}");
     let given = shown.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(&shown);

@@ -1,4 +1,4 @@
-//! Where a trace takes training up.
+//! Where the training of a trace begins.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use traintrue_protocol::trace::Event;
 use traintrue_protocol::trace::event::{CheckpointEdge, Cursor};
 use traintrue_protocol::vocabulary::Moment;
 
-/// The place of a trace's first micro-batch, as far as its lines have said.
+/// The place of a trace's first micro-batch, as far as the lines read so far give it.
 ///
-/// A fresh run, and one that takes only weights, begins at the first micro-batch. A resumed one begins where its
-/// loaded state stands, or, where it writes none, the checkpoint that it loaded.
+/// A fresh run, or one that loads only weights, begins at the first micro-batch. A resumed run begins at the cursor of
+/// its loaded state or, without one, of the checkpoint that it loaded.
 pub(crate) struct Beginning {
     resumed: bool,
     cursor: Option<Cursor>,
@@ -41,7 +41,7 @@ impl Beginning {
     }
 }
 
-/// A micro-batch's place in words.
+/// A micro-batch's place as findings show it.
 pub(crate) struct Place {
     pub(crate) epoch: u64,
     pub(crate) index: u64,
@@ -59,7 +59,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The first of many ids of samples.
+/// The first sample ids of a list, so that a finding stays on one line.
 pub(crate) fn first_ids<'a>(ids: impl IntoIterator<Item = &'a u64>) -> String {
     const SHOWN: usize = 12;
     let mut ids = ids.into_iter();
@@ -67,7 +67,7 @@ pub(crate) fn first_ids<'a>(ids: impl IntoIterator<Item = &'a u64>) -> String {
     format!("{}{}", shown.join(", "), if ids.next().is_some() { ", ..." } else { "" })
 }
 
-/// So many micro-batches, in words.
+/// A number of micro-batches with the right plural.
 pub(crate) fn micro_batches(count: u64) -> String {
     match count {
         1 => "1 micro-batch".to_owned(),

@@ -1,7 +1,7 @@
-//! Walks a run and another one in step, and finds the first event in which they part.
+//! Walks two runs in step and finds the first event in which they differ.
 //!
-//! Both are streams: nothing is held but the open window and the last state. A resumed segment is laid over the other
-//! run from where the one before it stopped; one that follows a killed segment, from the cursor that it loaded.
+//! Both are streams: only the open window and the last state are in memory. A resumed segment is compared from where
+//! the segment before it stopped. A segment after a killed one is compared from the cursor that it loaded.
 
 use std::path::PathBuf;
 
@@ -41,17 +41,17 @@ impl Scope {
     }
 }
 
-/// How two runs part.
+/// How two runs differ.
 pub(crate) enum Parting {
-    /// Both train, at different places; the other run's.
+    /// Both train, at different places. Holds the other run's place.
     Place(Cursor),
-    /// The run closes its window, the other does not.
+    /// The run closes its window; the other does not.
     Early,
-    /// The other run closes its window, the run does not; how the run's window ends.
+    /// The other run closes its window; the run does not. Holds how the run's window ends.
     Late(Closing),
-    /// The run has an event that the other does not have there; the other's, unless it has ended.
+    /// The run has an event that the other does not have. Holds the other's event, unless it has ended.
     Event(Option<&'static str>),
-    /// The run is done, the other goes on.
+    /// The run is done; the other continues.
     Short,
     /// A field differs.
     Field(Differs),
@@ -66,13 +66,13 @@ pub(crate) struct Held {
 
 /// How a late window ends.
 pub(crate) struct Closing {
-    /// Its last micro-batch, where the run gets so far as an update.
+    /// Its last micro-batch. None if the run ends before the update.
     pub(crate) last: Option<Cursor>,
-    /// Micro-batches trained since the cut, or since the last update where no cut is between.
+    /// Micro-batches trained since the cut, or since the last update if there was no cut.
     pub(crate) holds: u64,
 }
 
-/// The first event in which the run parts from the other.
+/// The first event in which the run differs from the other.
 pub(crate) struct Divergence {
     pub(crate) segment: usize,
     pub(crate) line: Line,
@@ -81,11 +81,11 @@ pub(crate) struct Divergence {
     pub(crate) window: Vec<Held>,
     /// How many of them are from before the last cut.
     pub(crate) before_cut: usize,
-    /// Whether the loaded state says that it has them: the saved window, with the saved gradients.
+    /// Whether the loaded state has the saved window and the saved gradients: then those micro-batches are not lost.
     pub(crate) restored: bool,
 }
 
-/// A loaded state that is not the state that was saved.
+/// A loaded state that differs from the saved one.
 pub(crate) struct Suspect {
     pub(crate) segment: usize,
     pub(crate) line: Line,
@@ -99,17 +99,17 @@ pub(crate) struct Walked {
     pub(crate) suspect: Option<Suspect>,
 }
 
-/// How the figures of the two runs are held against each other.
+/// How the values of the two runs are compared.
 enum Hold<'a> {
     /// Bit for bit, unless a trace says that its trainer is not deterministic.
     Declared { deterministic: bool },
     /// Within the spread of the other run's repeats.
     Within(Spread),
-    /// They are repeats, and their spread is measured.
+    /// The two are repeats, and their spread is being measured.
     Measuring(&'a mut Spread),
 }
 
-/// Walks `run` along `against`: within the spread of its repeats where there are any, else bit for bit.
+/// Compares `run` with `against`: within the spread of the latter's repeats if there are any, otherwise bit for bit.
 pub(crate) fn walk(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -135,13 +135,15 @@ pub(crate) fn walk(
     walk_holding(run, against, scope, hold, sheet)
 }
 
-/// Walks two repeats of one plan and notes how far apart their figures lie; parts only where they do other things.
+/// Compares two repeats of one plan and notes the distances of their values. Only different events count as a
+/// difference.
 pub(crate) fn walk_measuring(
     run: &RunEvidence,
     against: &RunEvidence,
     scope: Scope,
     spread: &mut Spread,
 ) -> Result<Option<Divergence>, TraceError> {
+    // A spread is no verdict, so the comparisons go to a sheet that is thrown away.
     let walked = walk_holding(run, against, scope, Hold::Measuring(spread), &mut Sheet::default())?;
     Ok(walked.divergence)
 }
@@ -155,6 +157,8 @@ fn walk_holding(
 ) -> Result<Walked, TraceError> {
     let mut walk = Walk::new(&against.segments, scope, hold);
     for (index, segment) in run.segments.iter().enumerate() {
+        // The walk keeps its window and its place across segments: a window may begin before a cut and close after
+        // it.
         walk.begin(index);
         let divergence = walk.segment(&mut Stream::of(std::slice::from_ref(segment)), sheet)?;
         if divergence.is_some() {
@@ -164,7 +168,7 @@ fn walk_holding(
     Ok(Walked { divergence: None, suspect: walk.suspect })
 }
 
-/// Walks the last segment alone along `against`, from the cursor that it loaded.
+/// Compares only the last segment with `against`, from the cursor that it loaded.
 pub(crate) fn walk_last(
     run: &RunEvidence,
     against: &RunEvidence,
@@ -192,7 +196,7 @@ struct Walk<'a> {
     before_cut: usize,
     /// The place after the last micro-batch.
     next: Option<Cursor>,
-    /// The state that the segment before ended with.
+    /// The state at the end of the segment before.
     saved: Option<State>,
     loaded: Option<Cursor>,
     ended: Option<EndReason>,
@@ -229,6 +233,8 @@ impl<'a> Walk<'a> {
     }
 
     fn segment(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Divergence>, TraceError> {
+        // The first segment begins where the other run does. Later ones wait for their first event, because only then
+        // is the loaded cursor known.
         let mut laid = self.segment == 0;
         while let Some(line) = self.next_of(run, sheet)? {
             if !laid {
@@ -236,11 +242,13 @@ impl<'a> Walk<'a> {
                 laid = true;
             }
             let scope = self.scope;
+            // Both runs advance by one event at a time, so the first pair that differs is the first difference.
             let other = self.other.next_where(|event| scope.takes(event))?;
             let parting = self.compare(&line, other.as_ref(), sheet);
             if let Some(parting) = parting {
                 return Ok(Some(self.diverge(line, parting, run)?));
             }
+            // An update closes the window: what was lost before it cannot explain a later difference.
             if matches!(line.event, Event::Update(_)) {
                 self.window.clear();
                 self.before_cut = 0;
@@ -252,12 +260,14 @@ impl<'a> Walk<'a> {
         self.at_end(run, sheet)
     }
 
-    /// The run's next event to compare; on the way it takes in what the others say.
+    /// The run's next event to compare. Events in between set the contract, the cursor and the saved state.
     fn next_of(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Line>, TraceError> {
         while let Some(line) = run.next()? {
             match &line.event {
                 Event::Run(it) => {
                     if let Hold::Declared { deterministic } = &mut self.hold {
+                        // Any segment may declare that the trainer is not deterministic, for example on another
+                        // device.
                         *deterministic &= it.contract.deterministic;
                     }
                     self.counts = Some(Counts::of(&it.plan, &it.contract));
@@ -273,6 +283,7 @@ impl<'a> Walk<'a> {
                 Event::State(it) if it.at == Moment::End => self.saved = Some(State::clone(it)),
                 Event::End(it) => {
                     self.ended = Some(it.reason);
+                    // The end event goes back to the stream: the finding of a run that ends too early points to it.
                     run.hold(line);
                     return Ok(None);
                 }
@@ -289,6 +300,8 @@ impl<'a> Walk<'a> {
         let (Some(saved), Some(counts)) = (self.saved.take(), self.counts) else {
             return;
         };
+        // A window digest tells restored gradients from lost ones. Without this check a correct resume would be
+        // blamed for the window.
         self.restored = (saved.window, &saved.window_digest) == (loaded.window, &loaded.window_digest);
         let differs = fields::compare_states(loaded, &saved, counts, sheet);
         if let Some(differs) = differs.filter(|_| self.suspect.is_none()) {
@@ -296,18 +309,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Brings the other run to where this segment should go on.
+    /// Moves the other run to where this segment should continue.
     fn lay_over(&mut self) -> Result<(), TraceError> {
         let from = match self.ended.take().filter(|reason| *reason != EndReason::Error).and(self.next) {
             Some(next) => next,
             None => {
-                // A segment that died, or ended with an error, may have gone on after its checkpoint.
+                // A segment that died or ended with an error may have trained beyond its checkpoint, so the cursor of
+                // the checkpoint counts and not the last micro-batch.
                 self.other = Stream::of(self.others);
                 self.window.clear();
                 self.before_cut = 0;
                 self.loaded.unwrap_or(Cursor { epoch: 0, micro_batches: 0 })
             }
         };
+        // Skips by place and not by number of events: the other run may evaluate or save at other places.
         let due = self.other.next_where(|event| {
             matches!(event, Event::MicroBatch(it) if (it.epoch, it.index) >= (from.epoch, from.micro_batches))
         })?;
@@ -318,6 +333,7 @@ impl<'a> Walk<'a> {
     }
 
     fn compare(&mut self, line: &Line, other: Option<&Line>, sheet: &mut Sheet) -> Option<Parting> {
+        // The other run is over while this one continues.
         let Some(other) = other else {
             return Some(Parting::Event(None));
         };
@@ -336,6 +352,8 @@ impl<'a> Walk<'a> {
             {
                 Some(Parting::Place(Cursor { epoch: other.epoch, micro_batches: other.index }))
             }
+            // An update against a micro-batch is a window that closes at another place. It explains more than two
+            // events of different kinds.
             (Event::Update(_), Event::MicroBatch(_)) => Some(Parting::Early),
             (Event::MicroBatch(_), Event::Update(_)) => Some(Parting::Late(Closing { last: None, holds: 0 })),
             (run, other) if run.name() != other.name() => Some(Parting::Event(Some(other.name()))),
@@ -366,7 +384,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Reads on to the run's next update, to say what is really in it.
+    /// Reads to the run's next update, so that the finding can say what is in it.
     fn closing(&self, run: &mut Stream) -> Result<Closing, TraceError> {
         let mut holds = (self.window.len() - self.before_cut) as u64;
         let mut last =
@@ -385,7 +403,7 @@ impl<'a> Walk<'a> {
         Ok(Closing { last: None, holds })
     }
 
-    /// A run that is done leaves nothing to the other.
+    /// If the run is done, the other must have no events left.
     fn at_end(&mut self, run: &mut Stream, sheet: &mut Sheet) -> Result<Option<Divergence>, TraceError> {
         if self.ended != Some(EndReason::Done) {
             return Ok(None);

@@ -1,9 +1,10 @@
-//! How far apart the repeats of a trainer lie that does not give the same bits twice, and what that allows.
+//! How much repeats of a non-deterministic trainer differ, and what difference that allows between two runs.
 //!
-//! The repeats of one plan are laid over each other, and the relative distance of every figure is noted by its field and
-//! by the updates done: noise grows as training goes on, so a figure is held to the largest distance that its field had
-//! up to twice as far. Two right runs may lie [`FACTOR`] times that apart: a distance is the larger of few draws, and the
-//! next one may well be larger. No figure is held closer than rounding allows. Digests say nothing here; sketches do.
+//! The repeats of one plan are compared with each other. The relative distance of every value is noted by its field and
+//! by the number of updates. Noise grows during training, so a value is allowed the largest distance that its field had
+//! at up to twice as many updates. Two correct runs may differ by [`FACTOR`] times that: the measured distance is the
+//! largest of a few samples, and the next sample may be larger. The allowance is never below what rounding can do.
+//! Digests are useless here; sketches have a distance.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +15,13 @@ use crate::bound::unit_roundoff;
 use crate::invariants::shared::same::{Parting, Scope, walk_measuring};
 use crate::rule::RunEvidence;
 
-/// How many times the largest distance of the repeats two runs may lie apart.
+/// Two runs may differ by this multiple of the largest distance between the repeats.
 const FACTOR: f64 = 8.0;
 
-/// Early figures are few: the distances of so many updates are always taken together.
+/// The first updates give few samples, so the distances of at least this many updates are always pooled.
 const EARLY_UPDATES: u64 = 16;
 
-/// No two sums of the same numbers are held closer than so many roundings.
+/// Two sums of the same numbers may always differ by this many roundings.
 const ROUNDINGS: f64 = 64.0;
 
 /// The distances between repeats of one plan.
@@ -30,17 +31,17 @@ pub(crate) struct Spread {
     by_field: BTreeMap<&'static str, Vec<(u64, f64)>>,
 }
 
-/// What the repeats of a run say.
+/// What the repeats of a run show.
 pub(crate) enum Measured {
     /// There are none.
     Nothing,
-    /// They do the same things, and their figures lie so far apart.
+    /// They do the same things, and their values differ by this much.
     Spread(Spread),
-    /// They do not even do the same things; what differs.
+    /// They do different things, such as train in another order. Holds what differs.
     Disorder(String),
 }
 
-/// Lays the repeats of `run` over it.
+/// Measures the spread of a run's repeats.
 pub(crate) fn measure(run: &RunEvidence) -> Result<Measured, TraceError> {
     if run.repeats.is_empty() {
         return Ok(Measured::Nothing);
@@ -60,13 +61,13 @@ pub(crate) fn measure(run: &RunEvidence) -> Result<Measured, TraceError> {
     Ok(Measured::Spread(spread))
 }
 
-/// Why nothing can be held against a run whose repeats do other things.
+/// Why no run can be compared with a run whose repeats do different things.
 pub(crate) fn in_disorder(run: &str, what: &str) -> String {
-    format!("the repeats of {run} differ in {what}: nothing can be held against them")
+    format!("the repeats of {run} differ in {what}, so no run can be compared with them")
 }
 
 impl Spread {
-    /// Takes in that two repeats were so far apart after `updates` updates.
+    /// Notes the distance of two repeats in a field after `updates` updates.
     pub(crate) fn take(&mut self, field: &'static str, updates: u64, distance: f64) {
         let seen = self.by_field.entry(field).or_default();
         if seen.last().is_none_or(|(_, largest)| distance > *largest) {
@@ -74,7 +75,7 @@ impl Spread {
         }
     }
 
-    /// How far apart two right values may lie after `updates` updates, relative to the larger.
+    /// The relative difference that two correct values may have after `updates` updates.
     pub(crate) fn allows(&self, field: &str, updates: u64) -> f64 {
         let horizon = updates.saturating_mul(2).max(EARLY_UPDATES);
         let seen = self.by_field.get(field).map_or(&[][..], Vec::as_slice);
@@ -90,8 +91,8 @@ impl Spread {
     }
 }
 
-/// The largest distance between two lists of figures, relative to the largest figure: infinite where one is not finite, also
-/// to another such.
+/// The largest distance between two lists of values, relative to the largest value. Returns infinity if either value is
+/// not finite, even if both are.
 pub(crate) fn distance(run: &[f64], against: &[f64]) -> f64 {
     if run.iter().chain(against).any(|value| !value.is_finite()) {
         return f64::INFINITY;
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(
             sheet.missing.as_deref(),
             Some(
-                "the repeats of against differ in samples of the micro_batch: nothing can be held against them"
+                "the repeats of against differ in samples of the micro_batch, so no run can be compared with them"
             )
         );
     }

@@ -1,4 +1,4 @@
-//! The updates of a run, one at a time, each with what its window held.
+//! The updates of a run, one at a time, each with the contents of its window.
 
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::plan::Plan;
@@ -10,16 +10,16 @@ use crate::arithmetic::Counts;
 use crate::bound;
 use crate::invariants::shared::stream::Stream;
 
-/// One update.
+/// One update, its window and the state after it.
 pub(crate) struct Step {
     pub(crate) line: Line,
     pub(crate) update: Update,
-    /// Ids of the samples in its window, sorted; none where the trace does not say.
+    /// Ids of the samples in its window, sorted. None if the trace does not give them.
     pub(crate) samples: Option<Vec<u64>>,
     pub(crate) micro_batches: u64,
     /// Positions of its window, padding included.
     pub(crate) positions: u64,
-    /// The state after it, and its line.
+    /// The state after the update, and its line in the trace.
     pub(crate) state: Option<(Line, State)>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Steps<'a> {
     stream: Stream<'a>,
     pub(crate) plan: Plan,
     pub(crate) contract: Contract,
-    /// What the tensors add to the terms of a gradient; 0 until a state has been seen.
+    /// What the tensors' extents add to the terms of a gradient (see `bound`). 0 until a state has been read.
     pub(crate) tensor_terms: u64,
     pub(crate) ended: Option<(Line, EndReason)>,
     samples: Option<Vec<u64>>,
@@ -37,7 +37,7 @@ pub(crate) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Nothing where the traces have no run line.
+    /// None if the traces have no run line.
     pub(crate) fn of(mut stream: Stream<'a>) -> Result<Option<Self>, TraceError> {
         Ok(stream.run()?.map(|run| Self {
             stream,
@@ -99,7 +99,7 @@ impl<'a> Steps<'a> {
         Ok(Step { line, update, samples, micro_batches, positions, state })
     }
 
-    /// The state that an update leaves, if it comes before training goes on.
+    /// The state after an update, if the trace has one before the next micro-batch.
     fn state_after(&mut self, step: u64) -> Result<Option<(Line, State)>, TraceError> {
         while let Some(line) = self.stream.next()? {
             match &line.event {

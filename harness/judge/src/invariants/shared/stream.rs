@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use traintrue_protocol::trace::event::Run;
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 
-/// A reader over some segments of a run. Only one line is ever held.
+/// A reader over some segments of a run. It holds at most one line.
 pub(crate) struct Stream<'a> {
     segments: std::slice::Iter<'a, PathBuf>,
     reader: Option<TraceReader>,
@@ -18,7 +18,7 @@ impl<'a> Stream<'a> {
         Self { segments: segments.iter(), reader: None, held: None, dying: false }
     }
 
-    /// A segment whose trainer was killed: it ends anywhere, before its first line or within its last.
+    /// A segment whose trainer was killed: it may end anywhere, even before its first line or within a line.
     pub(crate) fn of_dying(segment: &'a PathBuf) -> Self {
         Self { dying: true, ..Self::of(std::slice::from_ref(segment)) }
     }
@@ -51,7 +51,7 @@ impl<'a> Stream<'a> {
         Ok(None)
     }
 
-    /// Gives a line back; it is the next again.
+    /// Puts a line back, so that `next` returns it again.
     pub(crate) fn hold(&mut self, line: Line) {
         self.held = Some(line);
     }

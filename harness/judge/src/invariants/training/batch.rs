@@ -1,4 +1,4 @@
-//! `batch/as-planned`: every micro-batch has the rows, width, tokens, targets and weights that its samples give it.
+//! `batch/as-planned`: every micro-batch has the rows, width, tokens, targets and weights that follow from its samples.
 
 use traintrue_protocol::plan::{Padding, PaddingPolicy};
 use traintrue_protocol::trace::event::{Cursor, MicroBatch};
@@ -8,15 +8,17 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::arithmetic::{self, Counts};
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "batch/as-planned",
-    says: "a micro-batch has the rows, width, tokens, targets and loss weights that its samples give it",
-    verifies: "From the plan's own samples: how many there are, rows a sample as the contract says, the width by the \
-               padding policy, unpadded tokens, supervised targets, and the weight that each loss is divided by. It \
-               counts micro-batches, positions and tokens, so that the share of padding is reported.",
-    does_not_verify: "Which tokens stand in the rows and which are masked: a probe sees that (padding/width-does-not-matter).",
+    says: "each micro-batch has the rows, width, tokens, targets and loss weights that follow from its samples",
+    verifies: "The judge derives from the plan's samples: the number of samples, the rows per sample (by the \
+               contract), the width (by the padding policy), the unpadded tokens, the supervised targets, and the \
+               weight that divides each loss. It also counts micro-batches, positions and tokens, from which the \
+               report gives the share of padding.",
+    does_not_verify: "Which tokens are in the rows and which are masked: a probe shows that \
+                      (padding/width-does-not-matter).",
     kind: Kind::Trace(|opening| Box::new(Batch::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -36,7 +38,7 @@ struct Batch {
     tokens: u64,
 }
 
-/// What the samples of one micro-batch come to.
+/// What the judge derives from the samples of one micro-batch.
 #[derive(Default)]
 struct Samples {
     tokens: u64,
@@ -64,7 +66,7 @@ impl Batch {
     fn sum(&self, ids: &[u64]) -> Samples {
         let mut sum = Samples::default();
         for &id in ids {
-            // An id that the plan does not have is the ledger's finding.
+            // An id outside the plan is the ledger's finding. Here it counts as an empty sample.
             let length = usize::try_from(id).ok().and_then(|id| self.lengths.get(id)).copied().unwrap_or(0);
             sum.tokens += length;
             sum.targets += arithmetic::targets(length);
@@ -100,7 +102,8 @@ impl Batch {
             expected: format!("{} samples", self.counts.batch),
             actual: size.to_string(),
             component: Component::Data,
-            cause: "a micro-batch is not of the plan's size, and not an epoch's smaller last one".into(),
+            cause: "the micro-batch does not have the plan's batch size and is not the smaller last one of an epoch: \
+                    check the batch sampler".into(),
         });
         let mut check = |field, found: Option<u64>, expected: u64, component, cause: &str| match found {
             None => sheet.missing(field),
@@ -119,28 +122,28 @@ impl Batch {
             it.rows,
             rows.saturating_mul(size),
             Component::Collator,
-            "the forward does not have the contract's rows a sample",
+            "the forward pass does not have the contract's rows per sample: check where the inputs are concatenated",
         );
         check(
             "width",
             it.width,
             self.width(sum.longest),
             Component::Collator,
-            "rows are padded by another rule than the plan's",
+            "the collator pads to a width that does not follow from the plan's padding policy",
         );
         check(
             "tokens",
             it.tokens,
             rows.saturating_mul(sum.tokens),
             Component::Collator,
-            "pads are counted as tokens, or tokens are cut off",
+            "the collator counts padding as tokens, or truncates at another length than the plan's",
         );
         check(
             "targets",
             it.targets,
             sum.targets,
             Component::Labels,
-            "the labels supervise pads, or mask tokens that count",
+            "the labels include padding, or mask tokens that should be predicted",
         );
         self.weights(it, sum.filled, line, sheet);
     }
@@ -159,14 +162,13 @@ impl Batch {
                 expected: format!("weight {expected} of loss {}", loss.name),
                 actual: loss.weight.to_string(),
                 component: Component::Normaliser,
-                cause: format!("the loss is divided by something else than its {what}"),
+                cause: format!("the loss is not divided by its number of {what}"),
             });
         }
     }
 }
 
-/// Samples of the last micro-batch of an epoch.
-impl Watch for Batch {
+impl TraceRule for Batch {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
             Event::MicroBatch(it) => self.micro_batch(it, line, sheet),

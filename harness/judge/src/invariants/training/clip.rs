@@ -1,4 +1,4 @@
-//! `clip/global-norm`: gradients are clipped by their global norm, once an update.
+//! `clip/global-norm`: gradients are clipped by their global norm, once per update.
 
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::Train;
@@ -9,19 +9,19 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::bound;
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
-/// Relative: trainers add 1e-6 to the norm that they divide by, and sum in f32.
+/// Relative. Trainers add 1e-6 to the norm before they divide by it, and sum in f32.
 const TOLERANCE: f64 = 1e-3;
-/// The norm, what it is divided into, and the product with each gradient are rounded to the format of the gradients.
+/// Three values are rounded to the format of the gradients: the norm, the scale, and the product with each gradient.
 const ROUNDED: f64 = 3.0;
 
 pub(crate) static RULE: Rule = Rule {
     name: "clip/global-norm",
-    says: "the gradients given to the optimizer have the global norm, or the clip where that is smaller",
-    verifies: "clipped_norm is min(grad_norm, clip), or grad_norm where the plan does not clip, within a thousandth and \
-               what three roundings to the plan's format make.",
-    does_not_verify: "The direction of the clipped gradient (partition/same-update), and norms that are not finite \
+    says: "the gradients that reach the optimizer have the smaller of the global norm and the clip as their norm",
+    verifies: "clipped_norm is min(grad_norm, clip), or grad_norm if the plan does not clip. The tolerance is 0.1 % \
+               plus three roundings in the plan's number format.",
+    does_not_verify: "The direction of the clipped gradient (partition/same-update). Norms that are not finite \
                       (finite/everywhere).",
     kind: Kind::Trace(|opening| Box::new(Clip::of(&opening.plan.train))),
     compares: Compares::Facts,
@@ -50,18 +50,19 @@ impl Clip {
         let expected = self.limit.map_or(before.0, |limit| before.0.min(limit));
         sheet.check((after.0 - expected).abs() <= self.tolerance * expected.abs(), line, || Difference {
             expected: format!("clipped_norm {}", Number(expected)),
-            actual: format!("{after} of {before}"),
+            actual: format!("{after}, from grad_norm {before}"),
             component: Component::Clipper,
             cause: match self.limit {
-                None => "the plan does not clip, and the gradients were scaled".into(),
-                Some(_) if after.0 > expected => "the gradients were not clipped as one".into(),
-                Some(_) => "the gradients were scaled down further than to the global norm's clip".into(),
+                None => "the plan does not clip, but the gradients were scaled before the optimizer step".into(),
+                Some(_) if after.0 > expected => "the gradients were not clipped by their global norm: check whether \
+                                                  each tensor or each micro-batch is clipped by itself".into(),
+                Some(_) => "the gradients were scaled down further than the clip requires: check for a second clipping".into(),
             },
         });
     }
 }
 
-impl Watch for Clip {
+impl TraceRule for Clip {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Update(it) = &line.event {
             self.update(it, line, sheet);
@@ -84,7 +85,7 @@ mod tests {
 
     #[rstest]
     // Update 1 has norm 0.9 and update 4 has 1.2; the clip is 1.
-    #[case::not_clipped(4, 1.2, "not clipped as one")]
+    #[case::not_clipped(4, 1.2, "not clipped by their global norm")]
     #[case::clipped_too_far(4, 0.7, "further than")]
     #[case::clipped_below_the_limit(1, 0.5, "further than")]
     fn a_wrong_norm_breaks(#[case] step: u64, #[case] norm: f64, #[case] cause: &str) {

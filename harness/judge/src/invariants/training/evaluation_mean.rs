@@ -1,4 +1,4 @@
-//! `evaluation/whole-set-mean`: the reported figure is the mean over the whole evaluation set.
+//! `evaluation/whole-set-mean`: the reported metric is the mean over the whole evaluation set.
 
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{Evaluation, Loss};
@@ -7,7 +7,7 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Relative: f32 sums of a few thousand terms.
 const TOLERANCE: f64 = 1e-5;
@@ -15,9 +15,9 @@ const TOLERANCE: f64 = 1e-5;
 pub(crate) static RULE: Rule = Rule {
     name: "evaluation/whole-set-mean",
     says: "an evaluation covers every sample once and reports the mean over all their targets",
-    verifies: "The evaluated ids are all of the plan's, each once; the metric is the sum of the language-model losses \
-               over the sum of their weights, within 1e-5.",
-    does_not_verify: "The losses of the batches themselves, and metrics that are no mean loss.",
+    verifies: "The evaluated sample ids are the plan's, each exactly once. The metric is the sum of the language-model \
+               losses divided by the sum of their weights, within 1e-5.",
+    does_not_verify: "The losses of the batches. Metrics other than a mean loss.",
     kind: Kind::Trace(|opening| Box::new(Mean::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -44,7 +44,8 @@ impl Mean {
             expected: format!("each of the {} evaluation samples once", self.samples),
             actual: format!("{} samples", ids.len()),
             component: Component::Evaluation,
-            cause: "evaluation samples are left out, or evaluated twice".into(),
+            cause: "the evaluation leaves out samples or evaluates some twice: check the sampler and drop_last of the \
+                    evaluation loader".into(),
         });
     }
 }
@@ -67,14 +68,15 @@ fn metric(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
         actual: metric.to_string(),
         component: Component::Evaluation,
         cause: if fits(of_means) {
-            "it is the mean of the batches' means: a short batch weighs as much as a full one".into()
+            "the metric is the mean of the batch means: a short last batch counts as much as a full one"
+                .into()
         } else {
-            "the figure is not the mean over the evaluated targets".into()
+            "the metric is not the mean loss per evaluated target".into()
         },
     });
 }
 
-impl Watch for Mean {
+impl TraceRule for Mean {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Evaluation(it) = &line.event {
             self.covers(it, line, sheet);
@@ -97,9 +99,9 @@ mod tests {
 
     #[rstest]
     // Batches of 12 / 6 and 9 / 3: means 2 and 3.
-    #[case(|it: &mut Evaluation| it.metric = Some(Number(2.5)), "the mean of the batches' means")]
+    #[case(|it: &mut Evaluation| it.metric = Some(Number(2.5)), "the mean of the batch means")]
     #[case(|it: &mut Evaluation| it.metric = Some(Number(2.0)), "not the mean")]
-    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "left out")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "leaves out")]
     fn a_wrong_figure_breaks(#[case] change: fn(&mut Evaluation), #[case] cause: &str) {
         let mut events = whole();
         let at = position(&events, |event| matches!(event, Event::Evaluation(_)));

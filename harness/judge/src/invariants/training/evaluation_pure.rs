@@ -1,18 +1,20 @@
-//! `evaluation/changes-nothing`: an evaluation leaves parameters and random stream as they were, and drops nothing.
+//! `evaluation/changes-nothing`: an evaluation changes neither the parameters nor the random stream, and runs without
+//! dropout.
 
 use traintrue_protocol::trace::event::Evaluation;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "evaluation/changes-nothing",
-    says: "an evaluation changes no parameter, draws no random number and drops no unit",
-    verifies: "The digests of parameters and random stream before and after each evaluation, and the count of dropped \
-               units.",
-    does_not_verify: "That the training after it goes on as without it, dropout back on (purity/same-trajectory).",
+    says: "an evaluation changes no parameter, draws no random number and runs without dropout",
+    verifies: "The digests of the parameters and of the random stream are equal before and after each evaluation, and \
+               the number of dropped units is 0.",
+    does_not_verify: "That training continues as without the evaluation, with dropout on again \
+                      (purity/same-trajectory).",
     kind: Kind::Trace(|_| Box::new(Pure)),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -30,7 +32,7 @@ fn unchanged(before: &Option<String>, after: &Option<String>, what: &str, line: 
         expected: format!("{what} unchanged: {before}"),
         actual: after.clone(),
         component: Component::Evaluation,
-        cause: format!("the evaluation changes the {what} that training goes on with"),
+        cause: format!("the evaluation changed the {what}, and training continues with the change"),
     });
 }
 
@@ -44,11 +46,11 @@ fn evaluation(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
         expected: "0 units dropped".into(),
         actual: dropped.to_string(),
         component: Component::Evaluation,
-        cause: "dropout stays on while the model is evaluated".into(),
+        cause: "dropout is active during the evaluation: check that model.eval() is called".into(),
     });
 }
 
-impl Watch for Pure {
+impl TraceRule for Pure {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Evaluation(it) = &line.event {
             evaluation(it, line, sheet);

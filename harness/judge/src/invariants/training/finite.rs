@@ -6,14 +6,14 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "finite/everywhere",
     says: "every loss, gradient, parameter and output is a finite number",
     verifies: "Loss sums and weights of micro-batches and evaluations, gradient norms of updates that were applied, \
                gradient norms and sketches of states, and every output and gradient of a probe, padding included.",
-    does_not_verify: "Values between two states that come back finite, and steps that the trainer itself skipped.",
+    does_not_verify: "Values that are not finite only between two states. Updates that the trainer itself skipped.",
     kind: Kind::Trace(|_| Box::new(Finite::default())),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -27,7 +27,7 @@ struct Finite {
     skipped: bool,
 }
 
-/// One line being looked at.
+/// One line of the trace, and where its comparisons are counted.
 struct Look<'a> {
     line: &'a Line,
     sheet: &'a mut Sheet,
@@ -57,14 +57,14 @@ impl Look<'_> {
                 self.number(
                     norm,
                     || format!("the gradient of {name}"),
-                    "a gradient was lost in the backward pass",
+                    "the backward pass gives a gradient that is not finite",
                 );
             }
             for &value in &tensor.sketch {
                 self.number(
                     value,
                     || name.clone(),
-                    "a parameter was lost: an update moved it by no finite amount",
+                    "the parameter holds NaN or infinity: check the last update and what it loaded",
                 );
             }
         }
@@ -72,7 +72,7 @@ impl Look<'_> {
 
     fn probe(&mut self, it: &Probe) {
         for (index, row) in it.rows.iter().enumerate() {
-            let cause = "the forward divides 0 by 0, or overflows, for this row";
+            let cause = "the forward pass divides 0 by 0 or overflows for this row";
             self.number(row.loss, || format!("the loss of row {index} of {}", it.name), cause);
             for &value in &row.logits {
                 self.number(value, || format!("the logits of row {index} of {}", it.name), cause);
@@ -84,12 +84,13 @@ impl Look<'_> {
                 expected: "0 non-finite values".into(),
                 actual: format!("{} in row {index} of {}", row.nonfinite, it.name),
                 component: Component::Numerics,
-                cause: "the forward divides 0 by 0, or overflows, where the loss does not look".into(),
+                cause: "the forward pass divides 0 by 0 or overflows at positions that the loss does not use"
+                    .into(),
             });
         }
         for gradient in &it.gradients {
             let what = || format!("the gradient of {} in {}", gradient.name, it.name);
-            let cause = "the backward pass gives no finite gradient for this batch";
+            let cause = "the backward pass gives a gradient that is not finite for this batch";
             self.number(gradient.norm, what, cause);
             for &value in &gradient.sketch {
                 self.number(value, what, cause);
@@ -98,15 +99,14 @@ impl Look<'_> {
     }
 }
 
-impl Watch for Finite {
+impl TraceRule for Finite {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         let mut look = Look { line, sheet };
         match &line.event {
-            Event::MicroBatch(it) => {
-                look.losses(&it.losses, "the loss is lost in the forward of this micro-batch")
-            }
+            Event::MicroBatch(it) => look
+                .losses(&it.losses, "the forward pass of this micro-batch gives a loss that is not finite"),
             Event::Evaluation(it) => {
-                look.losses(&it.losses, "the loss is lost in the forward of an evaluation")
+                look.losses(&it.losses, "the forward pass of this evaluation gives a loss that is not finite")
             }
             Event::Update(it) => {
                 self.skipped = !it.applied;
@@ -115,7 +115,7 @@ impl Watch for Finite {
                     look.number(
                         norm,
                         || "the norm of the gradients".into(),
-                        "an update was applied with lost gradients",
+                        "the optimizer step was applied with gradients that are not finite",
                     );
                 }
             }

@@ -1,4 +1,4 @@
-//! `state/frozen-constant`: what does not train does not change.
+//! `state/frozen-constant`: a frozen tensor does not change.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "state/frozen-constant",
-    says: "a tensor that does not train keeps its values",
+    says: "a frozen tensor keeps its values",
     verifies: "The digest of every frozen tensor is the same in every state of a trace.",
-    does_not_verify: "That the right tensors are frozen (state/trains-what-was-asked), and what happens between two \
-                      states and is undone.",
+    does_not_verify: "That the right tensors are frozen (state/trains-what-was-asked). A change that is undone before \
+                      the next state.",
     kind: Kind::Trace(|_| Box::new(Frozen::default())),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -38,13 +38,13 @@ impl Frozen {
                 expected: format!("{} unchanged: {first}", tensor.name),
                 actual: tensor.digest.clone(),
                 component: Component::OptimizerGroups,
-                cause: "a frozen tensor drifts: the optimizer holds it, or decays it".into(),
+                cause: "a frozen tensor changed: check whether the optimizer holds it and applies weight decay to it".into(),
             });
         }
     }
 }
 
-impl Watch for Frozen {
+impl TraceRule for Frozen {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::State(it) = &line.event {
             self.state(it, line, sheet);

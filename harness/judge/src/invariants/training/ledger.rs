@@ -1,4 +1,4 @@
-//! `ledger/every-sample-once`: an epoch trains every sample, and none twice.
+//! `ledger/every-sample-once`: an epoch trains every sample exactly once.
 
 use traintrue_protocol::plan::Data;
 use traintrue_protocol::trace::event::{Edge, MicroBatch};
@@ -8,14 +8,15 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::arithmetic::Counts;
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "ledger/every-sample-once",
-    says: "an epoch trains every sample of its rank, and none twice",
-    verifies: "No sample id comes twice within an epoch or lies outside the plan; an epoch that begins and ends in the \
-               trace has trained as many samples as the plan gives this rank. One bit a sample is kept.",
-    does_not_verify: "The order of the samples (determinism/repeat, seam/identical), and how the ranks share them out.",
+    says: "an epoch trains every sample of its rank exactly once",
+    verifies: "No sample id occurs twice within an epoch, and none is outside the plan. An epoch that begins and ends \
+               in the trace trains as many samples as the plan gives this rank. The judge keeps one bit per sample.",
+    does_not_verify: "The order of the samples (determinism/repeat, seam/identical). How the samples are divided among \
+                      the ranks.",
     kind: Kind::Trace(|opening| Box::new(Ledger::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -29,12 +30,12 @@ struct Ledger {
     seen: Vec<u64>,
     epoch: Option<u64>,
     trained: u64,
-    /// Whether the trace has this epoch from its beginning.
+    /// Whether the trace has this epoch from its beginning: a resumed trace may not, and then its length says nothing.
     whole: bool,
 }
 
-/// Samples of a whole epoch of one rank. The smaller last micro-batch, where there is one, is some rank's: the others
-/// have `most`, and it has `least`.
+/// Samples of a whole epoch of one rank. A smaller last micro-batch goes to one rank, which has `least`; the others
+/// have `most`. The trace does not say which rank that is.
 struct Expected {
     least: u64,
     most: u64,
@@ -69,11 +70,12 @@ impl Ledger {
         (self.epoch, self.trained, self.whole) = (Some(epoch), 0, whole);
     }
 
-    /// Marks a sample as trained; false where it was already, or is none of the plan's.
+    /// Marks a sample as trained. Returns false if it was trained before in this epoch, or is not in the plan.
     fn mark(&mut self, id: u64) -> bool {
         if id >= self.samples {
             return false;
         }
+        // A bit set and not a hash set: a large dataset must not make the judge need memory.
         let (word, bit) = ((id / 64) as usize, 1 << (id % 64));
         let fresh = self.seen[word] & bit == 0;
         self.seen[word] |= bit;
@@ -84,6 +86,7 @@ impl Ledger {
         let Some(samples) = &it.samples else {
             return sheet.missing("samples");
         };
+        // A trace that begins within an epoch has no begin event for it; its count is then not compared.
         if self.epoch != Some(it.epoch) {
             self.turn_to(it.epoch, false);
         }
@@ -91,12 +94,15 @@ impl Ledger {
             let (fresh, count) = (self.mark(id), self.samples);
             sheet.check(fresh, line, || Difference {
                 expected: format!("each of the {count} samples at most once in epoch {}", it.epoch),
-                actual: format!("sample {id} {}", if id < count { "again" } else { "is none of the plan's" }),
+                actual: format!("sample {id} {}", if id < count { "again" } else { "is not in the plan" }),
                 component: Component::Data,
                 cause: if id < count {
-                    format!("sample {id} is trained twice in epoch {}, so another is left out", it.epoch)
+                    format!(
+                        "sample {id} is trained twice in epoch {}: check the sampler, and the offset after a resume",
+                        it.epoch
+                    )
                 } else {
-                    "the trainer reads other data than the plan's".into()
+                    "the trainer reads data that is not the plan's".into()
                 },
             });
         }
@@ -104,7 +110,7 @@ impl Ledger {
     }
 }
 
-impl Watch for Ledger {
+impl TraceRule for Ledger {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
             Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
@@ -117,9 +123,10 @@ impl Watch for Ledger {
                     actual: trained.to_string(),
                     component: Component::Data,
                     cause: if trained < least {
-                        format!("{} samples never reach the model in epoch {}", least - trained, it.epoch)
+                        format!("{} samples never reach the model in epoch {}: check drop_last, and the offset after a \
+                                 resume", least - trained, it.epoch)
                     } else {
-                        "an epoch trains more than the plan gives this rank".into()
+                        "the epoch trains more samples than the plan gives this rank: check the distributed sampler".into()
                     },
                 });
             }
@@ -143,9 +150,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::twice(vec![0, 3], "sample 0 is trained twice in epoch 0, so another is left out")]
-    #[case::left_out(vec![3], "1 samples never reach the model in epoch 0")]
-    #[case::foreign(vec![2, 99], "the trainer reads other data than the plan's")]
+    #[case::twice(vec![0, 3], "sample 0 is trained twice in epoch 0: check the sampler, and the offset after a resume")]
+    #[case::left_out(vec![3], "1 samples never reach the model in epoch 0: check drop_last, and the offset after a \
+                               resume")]
+    #[case::foreign(vec![2, 99], "the trainer reads data that is not the plan's")]
     fn a_wrong_ledger_breaks(#[case] samples: Vec<u64>, #[case] cause: &str) {
         let mut events = whole();
         batch_at(&mut events, 0, 1).samples = Some(samples);

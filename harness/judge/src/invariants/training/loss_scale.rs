@@ -1,7 +1,7 @@
 //! `loss/scaled-as-declared`: the gradient of an update has the size that the contract gives it.
 //!
-//! Two runs that regroup the same samples agree even where both are divided by nine, or where neither clears its
-//! gradients; this is the check in absolute terms.
+//! Two runs that regroup the same samples agree even if both divide their losses by nine, or if neither clears its
+//! gradients. This rule checks the absolute size.
 
 use traintrue_protocol::contract::{Gradients, Normaliser};
 use traintrue_protocol::plan::{Dtype, Probe as Asked};
@@ -12,18 +12,18 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::bound;
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "loss/scaled-as-declared",
-    says: "an update's gradient is that of the mean loss over its samples, and of nothing else",
-    verifies: "A probe named `window:…` takes the gradient of the mean losses over a window's samples in one forward, \
-               outside the loop. At the update of just these samples the norm of each tensor's gradient is the same, \
-               within the bound of the number format. A loss divided once too often shows by its factor, and gradients \
-               left over from an earlier window by what they add.",
-    does_not_verify: "Updates after the parameters have moved: the first is judged, and those after it for as long as the \
-                      rate was 0. Contracts that sum or that average micro-batches. It trusts the probe: a trainer that \
-                      scales the probe's loss as wrongly as its own is not seen.",
+    says: "an update's gradient is the gradient of the mean loss over its samples, and nothing is added to it",
+    verifies: "A probe named `window:…` takes the gradient of the mean loss over one window's samples in a single \
+               forward pass, outside the training loop. At the update of exactly these samples, each tensor's gradient \
+               has the same norm, within the bound of the number format. A loss that is divided once too often differs \
+               by that factor. Gradients left over from an earlier window add to the norm.",
+    does_not_verify: "Updates after the parameters have changed: the rule judges the first update, and later ones for \
+                      as long as the learning rate was 0. Contracts that sum micro-batches or average their means. A \
+                      trainer that scales the probe's loss as wrongly as its own: the rule trusts the probe.",
     kind: Kind::Trace(|opening| Box::new(LossScale::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -41,13 +41,16 @@ struct LossScale {
     positions: u64,
     /// The update that closed the window in `samples`.
     updated: Option<u64>,
-    /// Whether an update before that one has moved the parameters, and whether it has itself.
+    /// Whether an update before that one changed the parameters, and whether that one did. The probe saw the initial
+    /// parameters, so it says nothing about later ones.
     moved: (bool, bool),
 }
 
 impl LossScale {
     fn new(opening: &Opening) -> Self {
         let contract = opening.contract;
+        // Only under this contract is the gradient that of one mean loss. Dropout would give the probe another mask
+        // than training.
         let mean = contract.gradients == Gradients::Mean && contract.normaliser == Normaliser::Tokens;
         Self {
             applies: mean && opening.plan.train.dropout == 0.0,
@@ -77,11 +80,12 @@ impl LossScale {
             return;
         };
         let rows = self.rows_per_sample.saturating_mul(self.samples.len() as u64);
+        // The probe pads all samples to one width, so it may sum more positions than the window.
         let own = rows.saturating_mul(probe.width.unwrap_or(0));
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
         let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
-        let Some(bound) = sheet.able(bound::between(terms, self.dtype)) else { return };
+        let Some(bound) = sheet.comparable(bound::between(terms, self.dtype)) else { return };
         let allowed = bound * whole;
         for expected in &probe.gradients {
             let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
@@ -91,10 +95,11 @@ impl LossScale {
             };
             sheet.check((actual.0 - expected.norm.0).abs() <= allowed, line, || Difference {
                 expected: format!(
-                    "{} within {allowed:.1e} as the gradient norm of {}",
+                    "gradient norm {} within {allowed:.1e} of {}",
                     expected.norm, expected.name
                 ),
                 actual: actual.to_string(),
+                // Before the first update no earlier window exists, so only the scale can be wrong.
                 component: if state.step == 1 { Component::Normaliser } else { Component::Window },
                 cause: cause(state.step, actual.0 / expected.norm.0),
             });
@@ -120,14 +125,17 @@ fn sorted(ids: &[u64]) -> Vec<u64> {
 
 fn cause(step: u64, factor: f64) -> String {
     if step == 1 {
-        return format!("the loss is scaled by {factor:.4} of what the contract says");
+        return format!(
+            "the gradient is {factor:.4} of what the contract gives: check what the loss is divided by"
+        );
     }
     format!(
-        "the gradient is {factor:.4} of the window's own: something of an earlier window is left in it, or it is mis-scaled"
+        "the gradient is {factor:.4} of the window's own: gradients of an earlier window are still in the buffers \
+         (check zero_grad), or the loss is scaled wrongly"
     )
 }
 
-impl Watch for LossScale {
+impl TraceRule for LossScale {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if !self.applies {
             return;

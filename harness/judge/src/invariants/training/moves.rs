@@ -1,4 +1,4 @@
-//! `state/optimized-moves`: a tensor that trains and has a gradient moves.
+//! `state/optimized-moves`: a trainable tensor that has a gradient changes.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::bound::unit_roundoff;
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
-/// Steps of fewer roundoffs than this are not expected to change a value: values may be as large as 64.
+/// Steps of fewer roundoffs than this need not change a value: values may be as large as 64.
 const VISIBLE_ROUNDOFFS: f64 = 128.0;
 
 pub(crate) static RULE: Rule = Rule {
     name: "state/optimized-moves",
-    says: "a trained tensor that has a gradient changes from one state to the next",
-    verifies: "Between two states with applied updates, the digest of every trainable tensor with a gradient differs, \
-               where the step that its gradient asks for is large enough to be seen in its number format.",
-    does_not_verify: "That it moves by the right amount (seam/identical, partition/same-update); tensors without a \
-                      gradient, as the other half of a fresh adapter.",
+    says: "a trainable tensor that has a gradient changes from one state to the next",
+    verifies: "Between two states with applied updates, the digest of every trainable tensor with a gradient differs. \
+               Tensors whose expected step is too small for the number format are left out.",
+    does_not_verify: "That the tensor changes by the right amount (seam/identical, partition/same-update). Tensors \
+                      without a gradient, such as one half of a fresh adapter.",
     kind: Kind::Trace(|opening| Box::new(Moves::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -30,12 +30,12 @@ pub(crate) static RULE: Rule = Rule {
 
 struct Moves {
     eps: f64,
-    /// The smallest step that is sure to be seen in the plan's number format.
+    /// The smallest step that changes a value in the plan's number format for certain.
     visible: f64,
     digests: HashMap<String, String>,
-    /// The smallest group's rate at the last update: a state shows the gradients of no other.
+    /// The smallest learning rate of any group at the last update. A state shows the gradients of that update only.
     rate: f64,
-    /// What clipping left of the last gradient.
+    /// The share of the last gradient that clipping left, from 0 to 1.
     clipped: f64,
 }
 
@@ -76,10 +76,11 @@ impl Moves {
                 && self.step(tensor) > self.visible
             {
                 sheet.check(*before != tensor.digest, line, || Difference {
-                    expected: format!("{} to move", tensor.name),
+                    expected: format!("{} to change", tensor.name),
                     actual: format!("unchanged: {before}"),
                     component: Component::OptimizerGroups,
-                    cause: "the tensor has a gradient and the optimizer does not move it".into(),
+                    cause: "the tensor has a gradient but the optimizer does not change it: check the optimizer's \
+                            parameter groups".into(),
                 });
             }
         }
@@ -89,7 +90,7 @@ impl Moves {
     }
 }
 
-impl Watch for Moves {
+impl TraceRule for Moves {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
             Event::Update(it) => self.update(it),

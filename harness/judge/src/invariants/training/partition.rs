@@ -1,4 +1,4 @@
-//! `partition/same-update`: the same samples make the same update, however they are cut into micro-batches.
+//! `partition/same-update`: the same samples make the same update, however they are split into micro-batches.
 
 use traintrue_protocol::contract::Normaliser;
 use traintrue_protocol::number::Number;
@@ -19,13 +19,13 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "partition/same-update",
-    says: "an update is the same however its samples are cut into micro-batches, concatenated or recomputed",
-    verifies: "Update by update: the same samples in the window, the same number of targets, the same rate; the global \
-               gradient norm, the norm of every tensor's gradient and the sketch of its values within the bounds that \
-               follow from the number format. Parameters that differ by rounding give gradients that differ by more: \
-               the bound of update s is s times that of the first.",
-    does_not_verify: "A mistake that both runs make alike. A contract that averages micro-batches' own means gives \
-                      regrouped windows other gradients by right: they are then not compared.",
+    says: "an update does not depend on how its samples are split into micro-batches, concatenated or recomputed",
+    verifies: "Update by update, the window's samples, the number of targets and the learning rate are equal. The \
+               global gradient norm, the norm of every tensor's gradient and the sketch of its values agree within \
+               bounds derived from the number format. Parameters that differ by rounding give gradients that differ by \
+               more, so the bound of update s is s times the bound of the first.",
+    does_not_verify: "A mistake that both runs make. If the contract averages the means of micro-batches, regrouped \
+                      windows have other gradients by design and are not compared.",
     kind: Kind::Pair(judge),
     compares: Compares::Figures,
     judges_a_start: false,
@@ -49,8 +49,10 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     };
     let mut judge = Judge::new(&run, &against, spread, sheet);
     loop {
+        // Both runs are walked update by update, so that only one window of each is in memory.
         match (run.next()?, against.next()?) {
             (Some(step), Some(other)) => {
+                // A trace may give its tensors only later; the larger count gives the safer bound.
                 judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
                 judge.step(&step, &other, sheet);
             }
@@ -75,15 +77,15 @@ struct Judge {
     eps: f64,
     clips: bool,
     rows_per_sample: u64,
-    /// Whether gradients of the two can be compared: the contract lets them, and a bound says something.
+    /// Whether the gradients of the two runs can be compared: the contract allows it, and the bound is below 1.
     gradients: bool,
     tensor_terms: u64,
     drift: Drift,
-    /// Of the other run's repeats, where the trainer is not deterministic.
+    /// The spread of the other run's repeats, if the trainer is not deterministic.
     spread: Option<Spread>,
 }
 
-/// How far two right values of one update may lie apart.
+/// How far two correct values of one update may differ.
 struct Bounds {
     /// Of the gradient, relative to its norm.
     gradient: f64,
@@ -94,10 +96,11 @@ struct Bounds {
 impl Judge {
     fn new(run: &Steps, against: &Steps, spread: Option<Spread>, sheet: &mut Sheet) -> Self {
         let shape = |steps: &Steps| (steps.plan.data.batch, steps.counts().accumulation);
+        // Means of micro-batches average to the mean of the batch only if the groups are the same.
         let gradients = run.contract.normaliser == Normaliser::Tokens || shape(run) == shape(against);
         if !gradients {
             sheet.cannot(
-                "the contract averages micro-batches: regrouped windows have other gradients by right",
+                "the contract averages the means of micro-batches: regrouped windows have other gradients by design",
             );
         }
         let train = &run.plan.train;
@@ -114,19 +117,20 @@ impl Judge {
         }
     }
 
-    /// What the trainer's own noise adds to a relative bound.
+    /// What a non-deterministic trainer's own noise adds to a relative bound.
     fn noise(&self, field: &str, updates: u64) -> f64 {
         self.spread.as_ref().map_or(0.0, |spread| spread.allows(field, updates))
     }
 
-    /// One run has more updates than the other, which is an error where the shorter one is done.
+    /// One run has more updates than the other. That is an error only if the shorter one finished: a cut run may be
+    /// shorter.
     fn count(&self, line: &Line, shorter: &Steps, sheet: &mut Sheet) {
         let done = matches!(&shorter.ended, Some((_, EndReason::Done)));
         sheet.check(!done, line, || Difference {
             expected: "as many updates in both runs".into(),
             actual: "one run has more".into(),
             component: Component::Boundary,
-            cause: "the same samples make another number of windows".into(),
+            cause: "the same samples make a different number of updates: check where the accumulation window closes".into(),
         });
     }
 
@@ -139,18 +143,20 @@ impl Judge {
             return sheet.missing("grad_norm");
         };
         let terms = step.positions.max(other.positions).saturating_add(self.tensor_terms);
+        // Every update can add as much difference as the first, so the bound grows linearly.
         let growth = step.update.step.max(1) as f64;
         let noise = self.noise("grad_norm", step.update.step);
         let gradient = match bound::grown(terms, self.dtype, growth) {
             Ok(bound) => bound + noise,
-            // From here on the two may drift apart by anything.
+            // Bounds only grow with the updates, so no later gradient can be compared either.
             Err(unbounded) => {
                 self.gradients = false;
-                return sheet.cannot(&format!("from update {} on {unbounded}", step.update.step));
+                return sheet.cannot(&format!("from update {} on: {unbounded}", step.update.step));
             }
         };
         let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
+        // The optimizer sees the clipped gradient, so its error is scaled down with it.
         let given = step.update.clipped_norm.unwrap_or(norm);
         let lr = step.update.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
         self.drift.update(lr, self.eps, bounds.gradient * given.0);
@@ -172,7 +178,8 @@ impl Judge {
                     ),
                     actual: format!("{}: {}", ids.len(), first_ids(ids)),
                     component: if ids.len() == others.len() { Component::Order } else { Component::Boundary },
-                    cause: "the window holds other samples: it is not the same update".into(),
+                    cause: "the window holds other samples than the same update of the other run: check the data order \
+                            and the window boundary".into(),
                 });
             }
             _ => sheet.missing("samples"),
@@ -183,7 +190,7 @@ impl Judge {
                     expected: format!("{expected} targets in update {}", update.step),
                     actual: found.to_string(),
                     component: Component::Boundary,
-                    cause: "the same samples have another number of targets when they are grouped otherwise"
+                    cause: "the number of targets changes when the same samples are grouped differently"
                         .into(),
                 });
             }
@@ -194,7 +201,9 @@ impl Judge {
                 expected: format!("lr {other} at update {}", update.step),
                 actual: lr.to_string(),
                 component: Component::Schedule,
-                cause: "the schedule counts something else than updates".into(),
+                cause:
+                    "the learning rate depends on the grouping: scheduler.step() does not run once per update"
+                        .into(),
             });
         }
     }
@@ -224,19 +233,23 @@ impl Judge {
 
     /// The mistake that scales a gradient by this much.
     fn ratio(&self, ratio: f64, step: &Step, other: &Step) -> String {
+        // 2 % tells apart all ratios of small whole numbers, and allows for ragged windows.
         let near = |factor: f64| factor != 1.0 && (ratio / factor - 1.0).abs() < 0.02;
         let windows = step.micro_batches as f64 / other.micro_batches as f64;
         let rows = self.rows_per_sample as f64;
-        let times = format!("the gradient is {} times the other's", Number(ratio));
+        let times = format!("the gradient norm is {} times the other run's", Number(ratio));
         if near(windows) {
-            format!("{times}: the window's micro-batches are summed, not averaged")
+            format!("{times}: that is the factor if the window's micro-batches are summed, not averaged")
         } else if near(1.0 / windows) {
-            format!("{times}: it is divided by the window's micro-batches once too often")
+            format!(
+                "{times}: that is the factor if the loss is divided by the number of micro-batches once too often"
+            )
         } else if near(rows) || near(1.0 / rows) {
-            format!("{times}: the {rows} rows of a sample are counted twice, or not at all")
+            format!("{times}: that is the factor if the {rows} rows per sample are counted twice, or never")
         } else {
             format!(
-                "{times}: micro-batches are weighed alike whatever they hold, or the window holds others' gradients"
+                "{times}: micro-batches may have equal weights regardless of their tokens, or gradients of another \
+                 window are in the buffers"
             )
         }
     }
@@ -266,7 +279,8 @@ impl Judge {
             expected: format!("gradient norm {expected} of {} within {}", tensor.name, Number(bound)),
             actual: found.to_string(),
             component: Component::Normaliser,
-            cause: "the losses of this update are weighed otherwise against each other".into(),
+            cause: "the global norms agree but this tensor's does not: the losses of this update have other weights \
+                    against each other".into(),
         });
     }
 
@@ -275,6 +289,8 @@ impl Judge {
         let values = tensor.sketch.iter().zip(&other.sketch);
         let largest =
             tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
+        // A sketch grows with the root of the number of values, so this estimates the size of one value. At least 1,
+        // the size of a norm's scale.
         let scale = (largest / (numel as f64).sqrt()).max(1.0);
         let noise = largest * self.noise("sketch", self.drift.updates());
         let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
@@ -283,7 +299,7 @@ impl Judge {
                 expected: format!("sketch {expected} of {} within {}", tensor.name, Number(bound)),
                 actual: found.to_string(),
                 component: if self.clips { Component::Clipper } else { Component::OptimizerGroups },
-                cause: "the gradients agree and the parameters do not: clipping or optimizer lie between"
+                cause: "the gradients agree but the parameters do not: check gradient clipping and the optimizer step"
                     .into(),
             });
         }
@@ -317,7 +333,7 @@ mod tests {
     #[case::rounded(|it: &mut f64| *it *= 1.00001, None)]
     #[case::summed(|it: &mut f64| *it *= 3.0, Some("summed, not averaged"))]
     #[case::divided_twice(|it: &mut f64| *it /= 3.0, Some("once too often"))]
-    #[case::other_weights(|it: &mut f64| *it *= 1.03, Some("weighed alike"))]
+    #[case::other_weights(|it: &mut f64| *it *= 1.03, Some("equal weights"))]
     fn a_norm_may_differ_by_rounding_only(#[case] change: fn(&mut f64), #[case] cause: Option<&str>) {
         let mut events = grouped(2, 3);
         let update = update_at(&mut events, 2);

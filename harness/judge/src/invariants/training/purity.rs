@@ -1,4 +1,4 @@
-//! `purity/same-trajectory`: training goes on as if nothing had been evaluated or saved on the way.
+//! `purity/same-trajectory`: evaluating and saving do not change the training that follows.
 
 use traintrue_protocol::trace::TraceError;
 use traintrue_protocol::trace::recorded::Fact;
@@ -12,10 +12,10 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "purity/same-trajectory",
-    says: "evaluating, saving and measuring change nothing of the training that follows",
-    verifies: "Micro-batches and updates of a run that evaluates or saves are those of a run that does not, bit for bit.",
-    does_not_verify: "The evaluation's own figures (evaluation/whole-set-mean), and what a save writes \
-                      (reload/same-sets).",
+    says: "evaluating, saving and measuring do not change the training that follows",
+    verifies: "The micro-batches and updates of a run that evaluates or saves equal those of a run that does not, bit \
+               for bit.",
+    does_not_verify: "The evaluation's own metric (evaluation/whole-set-mean). What a save writes (reload/same-sets).",
     kind: Kind::Pair(judge),
     compares: Compares::Bits,
     judges_a_start: false,
@@ -36,12 +36,12 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
             let cause = format!("{act} changed the training that followed");
             sheet.check_in(segment, false, &line, || match &parting {
                 Parting::Field(differs) if !differs.finite => {
-                    found(differs, Component::Numerics, "a number was lost on the way".into())
+                    found(differs, Component::Numerics, "the value is NaN or infinite".into())
                 }
                 Parting::Field(differs) => found(differs, component, cause),
                 _ => Difference {
                     expected: "the micro-batches and updates of the run without it".into(),
-                    actual: format!("another {} here", line.event.name()),
+                    actual: format!("a different {} event", line.event.name()),
                     component,
                     cause,
                 },

@@ -1,4 +1,4 @@
-//! `determinism/repeat`: the same plan twice is the same trace.
+//! `determinism/repeat`: two runs of one plan give the same trace.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, TraceError};
@@ -10,11 +10,11 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "determinism/repeat",
-    says: "the same plan gives the same trace twice",
-    verifies: "Micro-batches, updates, evaluations, states, probes and epochs of two runs of one plan, bit for bit. A \
-               trainer that declares that it is not deterministic does the same things twice, and its figures lie within \
-               the spread of its repeats, which is told.",
-    does_not_verify: "Memory, time, and other machines: a trace that repeats here may differ on another processor.",
+    says: "two runs of one plan give the same trace",
+    verifies: "The micro-batches, updates, evaluations, states, probes and epochs of two runs of one plan are equal, \
+               bit for bit. For a trainer that declares that it is not deterministic, order, counts and learning rates \
+               are equal and the values are within the spread of its repeats; the report gives the spread.",
+    does_not_verify: "Memory and time. Other machines: a trace that repeats here may differ on another processor.",
     kind: Kind::Pair(judge),
     compares: Compares::Repeats,
     judges_a_start: false,
@@ -32,14 +32,21 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
 
 fn describe(divergence: &Divergence) -> Difference {
     let event = divergence.line.event.name();
-    let unseeded = |what: &str| format!("{what} depends on something that is not in the plan");
+    let unseeded = |what: &str| {
+        format!(
+            "{what} differs between two runs of one plan: check for a random generator that the plan's seed does not \
+             set"
+        )
+    };
     match (&divergence.parting, &divergence.line.event) {
         (Parting::Field(differs), event) => Difference {
             expected: format!("{} {}", differs.field, differs.expected),
             actual: differs.actual.clone(),
             component: if differs.finite { Component::Seeding } else { Component::Numerics },
             cause: match (differs.finite, event, differs.field) {
-                (false, ..) => "a number was lost: two runs that both have NaN do not agree".into(),
+                (false, ..) => {
+                    "the value is NaN or infinite: two runs that both have NaN do not count as equal".into()
+                }
                 (_, Event::MicroBatch(_), "samples") => unseeded("the order of the samples"),
                 (_, Event::State(it), _) if it.at == Moment::Start => unseeded("the initial state"),
                 _ => unseeded(&format!("{} of the {}", differs.field, event.name())),
@@ -47,7 +54,7 @@ fn describe(divergence: &Divergence) -> Difference {
         },
         _ => Difference {
             expected: "the events of the first run".into(),
-            actual: format!("another {event} here"),
+            actual: format!("a different {event} event"),
             component: Component::Seeding,
             cause: unseeded("the order of events"),
         },

@@ -1,4 +1,4 @@
-//! `schedule/closed-form`: the learning rate of every update is the schedule's.
+//! `schedule/closed-form`: the learning rate of every update follows from the schedule.
 
 use traintrue_protocol::contract::FirstLr;
 use traintrue_protocol::number::Number;
@@ -9,19 +9,19 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::arithmetic::{Counts, Rates};
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
-/// Of the peak rate. A rate that was stored as an f32 is right: its rounding is 6e-8.
+/// Relative to the peak rate. A rate that is stored as an f32 must pass: its rounding error is 6e-8.
 pub(crate) const TOLERANCE: f64 = 1e-7;
 
 pub(crate) static RULE: Rule = Rule {
     name: "schedule/closed-form",
-    says: "the learning rate of every update is the one that plan and contract give",
-    verifies: "Every group's rate at every update, against the closed form of warm-up and decay with the total worked \
-               out from the plan, within 1e-7 of the peak; and that the schedule has taken as many steps as there were \
-               updates, wherever a state says so.",
-    does_not_verify: "That the optimizer uses the rate it reports (seam/identical, partition/same-update), and groups \
-                      with rates of their own.",
+    says: "the learning rate of every update is the one that follows from the plan and the contract",
+    verifies: "The learning rate of every parameter group at every update equals the closed form of warm-up and decay, \
+               within 1e-7 of the peak. The judge derives the total number of updates from the plan. Wherever a state \
+               gives the scheduler's step, it equals the number of updates.",
+    does_not_verify: "That the optimizer uses the rate that it reports (seam/identical, partition/same-update). \
+                      Parameter groups with learning rates of their own.",
     kind: Kind::Trace(|opening| Box::new(Schedule::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -63,6 +63,7 @@ impl Schedule {
     }
 
     fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        // Noted and not an error: a recorded loop may not expose its learning rate.
         if it.lr.is_empty() {
             sheet.missing("lr");
         }
@@ -77,18 +78,26 @@ impl Schedule {
         }
     }
 
-    /// The known mistake that gives this rate, if one does.
+    /// The known mistake that gives this rate, if any: a rate alone does not say where the schedule went wrong.
     fn cause(&self, found: f64, step: u64) -> String {
         let explains =
             |(rates, counted, _): &&(Rates, Counted, _)| self.fits(found, rates.at(counted.at(step)));
         match self.suspects.iter().find(explains) {
-            Some((.., what)) => format!("this is the rate that follows where {what}"),
-            None => "the rate is not the schedule's".into(),
+            Some((rates, _, what)) if rates.total != self.rates.total => format!(
+                "the rate is that of a schedule that ends at update {}, and not at {}: {what}",
+                rates.total, self.rates.total
+            ),
+            Some((.., what)) => format!("this is the rate that follows if {what}"),
+            None => format!(
+                "the rate fits neither the plan's schedule ({} warm-up updates, the end at update {}) nor a known \
+                 mistake",
+                self.rates.warmup, self.rates.total
+            ),
         }
     }
 }
 
-/// Mistakes that people make with schedules.
+/// Known mistakes with schedules, the most specific first: several can give the same rate at one update.
 fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &'static str)> {
     let window = counts.accumulation;
     let total = |total: u64| Rates { total, ..right };
@@ -96,31 +105,40 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
         FirstLr::Zero => FirstLr::Nonzero,
         FirstLr::Nonzero => FirstLr::Zero,
     };
+    // Saturating: a plan may hold any number, and no number may make the judge panic.
     let micro_batches = counts.micro_batches.saturating_mul(counts.epochs);
     vec![
-        (Rates { first, ..right }, Counted::RIGHT, "the warm-up is off by one"),
+        (Rates { first, ..right }, Counted::RIGHT, "the warm-up is off by one update"),
         (
             total(micro_batches),
             Counted::RIGHT,
-            "the total is in micro-batches: it was not divided by the accumulation",
+            "the total counts micro-batches: it is not divided by the accumulation steps",
         ),
-        (total(right.total / window), Counted::RIGHT, "the total was divided by the accumulation twice"),
-        (total(micro_batches.div_ceil(window)), Counted::RIGHT, "the total is rounded up over all epochs"),
-        (total(micro_batches / window), Counted::RIGHT, "the total is rounded down over all epochs"),
+        (total(right.total / window), Counted::RIGHT, "the total is divided by the accumulation steps twice"),
+        (
+            total(micro_batches.div_ceil(window)),
+            Counted::RIGHT,
+            "the total is rounded up once for all epochs together",
+        ),
+        (
+            total(micro_batches / window),
+            Counted::RIGHT,
+            "the total is rounded down once for all epochs together",
+        ),
         (
             total(counts.epochs.saturating_mul(counts.micro_batches.div_ceil(window))),
             Counted::RIGHT,
-            "the total counts a tail update every epoch, and the loop makes none",
+            "the total counts an update of the partial last window per epoch, which the loop does not make",
         ),
         (
             total(counts.epochs.saturating_mul(counts.micro_batches / window)),
             Counted::RIGHT,
-            "the total leaves out the tail update of every epoch",
+            "the total leaves out the update of each epoch's partial last window",
         ),
-        (right, Counted { times: window, more: 0 }, "the schedule steps at every micro-batch"),
-        (right, Counted { times: world, more: 0 }, "the schedule steps once a rank at every update"),
-        (right, Counted { times: 1, more: 1 }, "the schedule is one step ahead of the updates"),
-        (right, Counted { times: 1, more: -1 }, "the schedule is one step behind the updates"),
+        (right, Counted { times: window, more: 0 }, "scheduler.step() runs at every micro-batch"),
+        (right, Counted { times: world, more: 0 }, "scheduler.step() runs once per rank at every update"),
+        (right, Counted { times: 1, more: 1 }, "the scheduler is one step ahead of the updates"),
+        (right, Counted { times: 1, more: -1 }, "the scheduler is one step behind the updates"),
     ]
 }
 
@@ -129,18 +147,18 @@ fn state(it: &State, line: &Line, sheet: &mut Sheet) {
         return sheet.missing("schedule_step");
     };
     sheet.check(taken == it.step, line, || Difference {
-        expected: format!("{} steps of the schedule, as many as updates", it.step),
+        expected: format!("{} scheduler steps, one per update", it.step),
         actual: taken.to_string(),
         component: Component::Schedule,
         cause: if it.at == Moment::Loaded {
-            "the schedule was not restored with the rest".into()
+            "the scheduler's step was not restored".into()
         } else {
-            "the schedule does not step once an update".into()
+            "scheduler.step() does not run once per update".into()
         },
     });
 }
 
-impl Watch for Schedule {
+impl TraceRule for Schedule {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
             Event::Update(it) => self.update(it, line, sheet),
@@ -176,13 +194,13 @@ mod tests {
 
     #[rstest]
     // Peak 1e-3, warm-up 2, 6 updates: update 1 has 0.5e-3 and update 4 has (6 - 4) / 4.
-    #[case(1, 0.0, "the warm-up is off by one")]
+    #[case(1, 0.0, "the warm-up is off by one update")]
     // 14 micro-batches in place of 6 updates: (14 - 4) / 12.
-    #[case(4, 1e-3 * 10.0 / 12.0, "it was not divided by the accumulation")]
+    #[case(4, 1e-3 * 10.0 / 12.0, "it is not divided by the accumulation")]
     #[case(1, 1e-3 * 3.0 / 4.0, "every micro-batch")]
     // A total of 14 / 3 rounded up is 5: (5 - 4) / 3.
     #[case(4, 1e-3 / 3.0, "rounded up")]
-    #[case(4, 7e-4, "not the schedule's")]
+    #[case(4, 7e-4, "fits neither the plan's schedule")]
     fn a_wrong_rate_breaks_and_is_explained(#[case] step: u64, #[case] lr: f64, #[case] cause: &str) {
         let mut events = whole();
         update_at(&mut events, step).lr = vec![Number(lr)];
@@ -194,9 +212,6 @@ mod tests {
     fn a_schedule_that_was_not_restored_breaks() {
         let mut events = cut_at(at(1, 2)).remove(1);
         state_at(&mut events, Moment::Loaded).schedule_step = Some(0);
-        assert_eq!(
-            breaks(judge(RULE.name, &events), "schedule"),
-            "the schedule was not restored with the rest"
-        );
+        assert_eq!(breaks(judge(RULE.name, &events), "schedule"), "the scheduler's step was not restored");
     }
 }

@@ -5,16 +5,16 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "state/trains-what-was-asked",
-    says: "adapters and heads train, the base does not, and the optimizer holds exactly what trains",
-    verifies: "At every state: a tensor is in the optimizer where it is trainable; under adapters the base is frozen, and \
-               adapters and every head of the plan are there and trainable; without adapters everything is but what \
-               stands in the group `frozen`; the set of tensors stays the same.",
-    does_not_verify: "That what is held moves (state/optimized-moves), and that loaded values are the saved ones \
-                      (reload/same-sets).",
+    says: "adapters and heads train, the base does not, and the optimizer holds exactly the trainable tensors",
+    verifies: "At every state the optimizer holds exactly the trainable tensors. With adapters, the base is frozen, \
+               and the adapters and every head of the plan are present and trainable. Without adapters, everything is \
+               trainable except the group `frozen`. The set of tensors stays the same.",
+    does_not_verify: "That the tensors in the optimizer change (state/optimized-moves). That loaded values equal the \
+                      saved ones (reload/same-sets).",
     kind: Kind::Trace(|opening| Box::new(Trainable::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -54,7 +54,9 @@ impl Trainable {
                 expected: format!("at least one tensor of group {group}"),
                 actual: "none".into(),
                 component: Component::AdapterLoader,
-                cause: format!("the model that trains has lost its {group}"),
+                cause: format!(
+                    "the trained model has no {group}: check how the model is wrapped and reloaded"
+                ),
             });
         }
         for tensor in &it.tensors {
@@ -70,9 +72,9 @@ impl Trainable {
             actual: if asked { "frozen" } else { "trainable" }.into(),
             component: Component::AdapterLoader,
             cause: if asked {
-                format!("{} of group {} cannot learn", tensor.name, tensor.group)
+                format!("{} of group {} is frozen and cannot learn: check requires_grad after wrapping and loading", tensor.name, tensor.group)
             } else {
-                "the base trains beside its adapters".into()
+                "a tensor that should be frozen is trainable: check requires_grad after wrapping and loading".into()
             },
         });
         sheet.check(tensor.optimized == tensor.trainable, line, || Difference {
@@ -84,9 +86,10 @@ impl Trainable {
             actual: if tensor.optimized { "in it" } else { "not in it" }.into(),
             component: Component::OptimizerGroups,
             cause: if tensor.trainable {
-                format!("{} takes gradients and never moves: the optimizer was built without it", tensor.name)
+                format!("{} is trainable but the optimizer does not hold it: check that the optimizer is built after \
+                         the tensor is added", tensor.name)
             } else {
-                "the optimizer holds a frozen tensor and may decay it".into()
+                "the optimizer holds a frozen tensor: weight decay would change it".into()
             },
         });
     }
@@ -106,12 +109,13 @@ impl Trainable {
                 (None, None) => String::new(),
             },
             component: Component::AdapterLoader,
-            cause: "the set of tensors changed while the run was on".into(),
+            cause: "the set of tensors changed during the run: check what replaces modules of the model"
+                .into(),
         });
     }
 }
 
-impl Watch for Trainable {
+impl TraceRule for Trainable {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::State(it) = &line.event {
             self.state(it, line, sheet);

@@ -1,4 +1,5 @@
-//! `window/closes-as-declared`: an update comes when its window is full, or at an epoch's end as the contract says.
+//! `window/closes-as-declared`: an update comes when its accumulation window is full, or at an epoch's end as the
+//! contract says.
 
 use traintrue_protocol::contract::Tail;
 use traintrue_protocol::trace::event::{Cursor, Edge, EndReason, MicroBatch, State, Update};
@@ -9,15 +10,18 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 use crate::arithmetic::Counts;
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::{Beginning, Place, micro_batches};
-use crate::rule::{Compares, Kind, Opening, Rank, Rule, Watch};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "window/closes-as-declared",
-    says: "an update comes after exactly the plan's number of micro-batches, and at an epoch's end as the contract says",
-    verifies: "Micro-batches since the last update are counted, from the loaded cursor in a resumed trace; the update \
-               comes at the plan's number, or with the tail; its step, its micro-batches and its targets are those \
-               counted; a loaded state has the window that its cursor implies; a run that is done made all its updates.",
-    does_not_verify: "That the gradients of those micro-batches are in the update (partition/same-update, seam/identical).",
+    says: "the optimizer steps after exactly the plan's number of micro-batches, and at an epoch's end as the contract \
+           says",
+    verifies: "The judge counts the micro-batches since the last update, in a resumed trace from the loaded cursor. \
+               The update comes at the plan's number, or with the partial last window of an epoch. Its step, \
+               micro-batches and targets equal the judge's counts. A loaded state has the window that its cursor \
+               implies. A finished run made all its updates.",
+    does_not_verify: "That the update contains the gradients of these micro-batches (partition/same-update, \
+                      seam/identical).",
     kind: Kind::Trace(|opening| Box::new(Window::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -34,11 +38,11 @@ struct Window {
     skipped: bool,
 }
 
-/// The window as it stands.
+/// The open accumulation window.
 struct Open {
     /// Micro-batches in it.
     held: u64,
-    /// Supervised positions in it; unknown where some of its micro-batches are in another trace, or say nothing.
+    /// Supervised positions in it. None if some of its micro-batches are in another trace or do not give their targets.
     targets: Option<u64>,
     /// Updates done.
     step: u64,
@@ -60,7 +64,9 @@ impl Window {
     fn open(&mut self) -> Option<&mut Open> {
         if self.open.is_none() {
             let next = self.counts.settle(self.beginning.cursor()?);
+            // A resumed trace may begin inside a window, so the window starts with what the cursor implies.
             let held = self.counts.open_window(next);
+            // The targets of micro-batches in an earlier trace are unknown, so this window's sum is not compared.
             let targets = (held == 0).then_some(0);
             self.open = Some(Open { held, targets, step: self.counts.updates_at(next), next });
         }
@@ -77,19 +83,24 @@ impl Window {
             expected: format!("step {step} at {}", Place::from(cursor)),
             actual: format!("step {}", it.step),
             component: Component::Boundary,
-            cause: "the number of updates done does not fit the cursor".into(),
+            cause: "the loaded number of updates does not match the loaded position in the data".into(),
         });
         match it.window {
             None => sheet.missing("window"),
             Some(found) => {
                 sheet.check(found == window, line, || Difference {
-                    expected: format!("an open window of {window} at {}", Place::from(cursor)),
+                    expected: format!(
+                        "{} in the open window at {}",
+                        micro_batches(window),
+                        Place::from(cursor)
+                    ),
                     actual: found.to_string(),
                     component: Component::Boundary,
                     cause: if found < window {
                         lost(cursor, window - found)
                     } else {
-                        "the loaded window holds more than was trained since the last update".into()
+                        "the loaded window counts more micro-batches than were trained since the last update"
+                            .into()
                     },
                 });
             }
@@ -101,6 +112,7 @@ impl Window {
         let Some(open) = self.open() else {
             return sheet.missing("loaded cursor");
         };
+        // Reported at the micro-batch and not at the update: a window that never closes has no update.
         let (held, step) = (open.held, open.step);
         sheet.check(held < full, line, || Difference {
             expected: format!(
@@ -110,7 +122,8 @@ impl Window {
             ),
             actual: format!("micro-batch {} of the same window", held + 1),
             component: Component::Boundary,
-            cause: "the window closes late: the boundary is not counted from the last update".into(),
+            cause: "the window closes late: check the condition for optimizer.step(), it must count micro-batches \
+                    since the last update".into(),
         });
         open.held += 1;
         open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum.saturating_add(more));
@@ -124,6 +137,7 @@ impl Window {
         };
         let (held, targets, step) = (open.held, open.targets, open.step.saturating_add(1));
         let edge = open.next.micro_batches >= counts.micro_batches;
+        // Under flush the last window of an epoch may be partial.
         let tail = counts.tail == Tail::Flush && edge && held > 0;
         sheet.check(held == counts.accumulation || tail, line, || Difference {
             expected: format!("an update after {}", micro_batches(counts.accumulation)),
@@ -131,13 +145,13 @@ impl Window {
             component: Component::Boundary,
             cause: early(edge, counts.tail).into(),
         });
-        // A skipped step may keep its number for the next.
+        // A trainer may give a skipped step's number to the next update: GradScaler skips without counting.
         sheet.check(it.step == step || (!it.applied && it.step.saturating_add(1) == step), line, || {
             Difference {
                 expected: format!("step {step}"),
                 actual: format!("step {}", it.step),
                 component: Component::Boundary,
-                cause: "the number of updates done is off: it was not counted on from the last update".into(),
+                cause: "the number of updates is wrong: it does not continue from the last update".into(),
             }
         });
         match it.micro_batches {
@@ -148,9 +162,12 @@ impl Window {
                     actual: found.to_string(),
                     component: Component::Boundary,
                     cause: if found < held {
-                        format!("{} since the last update never reach one", micro_batches(held - found))
+                        format!(
+                            "the update leaves out {} trained since the last update",
+                            micro_batches(held - found)
+                        )
                     } else {
-                        "micro-batches of another window are in the update".into()
+                        "the update counts micro-batches of another window".into()
                     },
                 });
             }
@@ -160,9 +177,10 @@ impl Window {
                 expected: format!("{counted} targets in update {}", it.step),
                 actual: found.to_string(),
                 component: Component::Boundary,
-                cause: "the update does not count the targets of its own micro-batches".into(),
+                cause: "the update's number of targets is not the sum over its micro-batches".into(),
             });
         }
+        // Continues from the trainer's own number, so that one wrong step gives one finding and not one per update.
         *open = Open { held: 0, targets: Some(0), step: it.step, next: open.next };
         self.updates += 1;
         self.skipped |= !it.applied;
@@ -174,18 +192,23 @@ impl Window {
         let held = open.held;
         let due = held == counts.accumulation || (counts.tail == Tail::Flush && held > 0);
         sheet.check(!due, line, || Difference {
-            expected: format!("an update of the last {held} micro-batches before the epoch ends"),
-            actual: "the epoch ends without it".into(),
+            expected: format!("an update after the last {} of the epoch", micro_batches(held)),
+            actual: "the epoch ends without an update".into(),
             component: Component::Boundary,
-            cause: format!("the last {held} micro-batches of the epoch never reach an update of their own"),
+            cause: format!(
+                "the epoch ends without an update of its last {}: their gradients are lost or added to the next \
+                 epoch's",
+                micro_batches(held)
+            ),
         });
+        // Under flush and drop the next epoch starts with an empty window.
         if counts.tail != Tail::Carry {
             (open.held, open.targets) = (0, Some(0));
         }
     }
 }
 
-impl Watch for Window {
+impl TraceRule for Window {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         self.beginning.see(&line.event);
         match &line.event {
@@ -208,12 +231,15 @@ impl Watch for Window {
         let done = matches!(&last.event, Event::End(end) if end.reason == EndReason::Done);
         let Some(open) = self.open() else { return };
         let (step, held) = (open.step, open.held);
+        // Skipped steps may keep their number, so the total is known only without them.
         if done && !self.skipped {
             sheet.check(step == total, last, || Difference {
                 expected: format!("{total} updates"),
                 actual: format!("{step}, and {} in an open window", micro_batches(held)),
                 component: Component::Boundary,
-                cause: "the run is done with another number of updates than its micro-batches make".into(),
+                cause:
+                    "the finished run did not make the number of updates that follows from its micro-batches"
+                        .into(),
             });
         }
     }
@@ -233,9 +259,16 @@ fn lost(cursor: Cursor, count: u64) -> String {
 
 fn early(edge: bool, tail: Tail) -> &'static str {
     match (edge, tail) {
-        (true, Tail::Drop) => "the tail is applied, and the contract drops it",
-        (true, Tail::Carry) => "the tail is applied, and the contract carries it into the next epoch",
-        _ => "the window closes early: the boundary is not counted from the last update",
+        (true, Tail::Drop) => {
+            "the trainer applies the partial last window of the epoch, but its contract drops it"
+        }
+        (true, Tail::Carry) => {
+            "the trainer applies the partial last window of the epoch, but its contract carries it into the next epoch"
+        }
+        _ => {
+            "the window closes early: check the condition for optimizer.step(), it must count micro-batches since the \
+             last update"
+        }
     }
 }
 
@@ -275,13 +308,14 @@ mod tests {
     #[case::early(|events: &mut Vec<Event>, update: usize| events.swap(update, update - 1), "the window closes early")]
     #[case::late(|events: &mut Vec<Event>, update: usize| { let it = events.remove(update); events.insert(update + 3, it); },
         "the window closes late")]
-    #[case::miscounted(|events: &mut Vec<Event>, _| update_at(events, 2).micro_batches = Some(1), "2 micro-batches since")]
-    #[case::off_by_one(|events: &mut Vec<Event>, _| update_at(events, 2).step = 3, "the number of updates done is off")]
+    #[case::miscounted(|events: &mut Vec<Event>, _| update_at(events, 2).micro_batches = Some(1), "the update leaves \
+        out 2 micro-batches trained since")]
+    #[case::off_by_one(|events: &mut Vec<Event>, _| update_at(events, 2).step = 3, "the number of updates is wrong")]
     #[case::no_tail(|events: &mut Vec<Event>, _| {
         let tail = position(events, |event| matches!(event, Event::Update(it) if it.step == 3));
         events.remove(tail);
-    }, "the last 1 micro-batches of the epoch never reach an update")]
-    #[case::targets(|events: &mut Vec<Event>, _| update_at(events, 2).targets = Some(1), "the update does not count")]
+    }, "the epoch ends without an update of its last 1 micro-batch:")]
+    #[case::targets(|events: &mut Vec<Event>, _| update_at(events, 2).targets = Some(1), "the update's number of targets")]
     fn a_wrong_boundary_breaks(#[case] change: fn(&mut Vec<Event>, usize), #[case] cause: &str) {
         let mut events = whole();
         let update = position(&events, |event| matches!(event, Event::Update(it) if it.step == 2));

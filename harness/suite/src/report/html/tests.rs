@@ -96,7 +96,7 @@ fn a_slope_that_is_not_judged_says_why() {
     points.truncate(2);
     let page = run(&report(), &[plot]);
     assert!(
-        page.contains("? not judged against 4 KiB/step") && page.contains("a slope takes 24 points"),
+        page.contains("? not judged against 4 KiB/step") && page.contains("a slope needs 24 points"),
         "{page}"
     );
 }

@@ -1,4 +1,4 @@
-//! The command and all that it begot: begun in a process group of its own, signalled by system call, left without zombies.
+//! The command and its descendants: started in their own process group, signalled by system call, reaped when they end.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};
@@ -7,35 +7,35 @@ use std::time::Duration;
 use rustix::process::{self, Pid, Signal, WaitOptions};
 use traintrue_protocol::lanes::process::Process;
 
-use super::sparing::Sparing;
+use super::throttle::Throttle;
 use crate::tree::Tree;
 
-/// However large the tree, newcomers are found within this time.
-const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(1);
+/// New descendants are found within this time, even in a large tree.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
 
-/// A command that was begun, and its descendants.
+/// A running command and its descendants.
 #[derive(Debug)]
-pub struct Family {
+pub struct Processes {
     child: Child,
     group: Pid,
     exit: Option<ExitStatus>,
     tree: Tree,
-    look: Sparing,
+    look: Throttle,
 }
 
-impl Family {
-    /// Begins `command`. This process becomes the one that orphans fall to, so whoever leaves the group or loses its
-    /// parent is still found beneath it. Fails where the command cannot be started.
+impl Processes {
+    /// Starts `command`. This process becomes a subreaper, so a descendant that leaves the group or loses its parent is
+    /// still found below it. Fails if the command cannot be started.
     pub fn begin(command: &mut Command) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
         process::set_child_subreaper(Some(process::getpid()))?;
         let child = command.process_group(0).spawn()?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::Other)?;
         let tree = Tree::beneath(process::getpid().as_raw_nonzero().get());
-        Ok(Self { child, group, exit: None, tree, look: Sparing::new(Duration::ZERO, LOOKED_FOR_WITHIN) })
+        Ok(Self { child, group, exit: None, tree, look: Throttle::new(Duration::ZERO, FOUND_WITHIN) })
     }
 
-    /// The output and the complaints of the command, where they were asked for.
+    /// The child process, whose output streams the watcher takes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -48,7 +48,7 @@ impl Family {
         Ok(self.exit)
     }
 
-    /// Resident memory of all together.
+    /// Resident memory of all processes.
     pub fn rss_bytes(&mut self) -> u64 {
         let tree = &mut self.tree;
         let looked = self.look.when_due(|| tree.refresh());
@@ -58,38 +58,38 @@ impl Family {
         self.tree.rss_bytes()
     }
 
-    /// Resident memory of all, with shared pages counted once. Dear.
+    /// Resident memory of all processes, with shared pages counted once. Slow.
     pub fn pss_bytes(&self) -> u64 {
         self.tree.pss_bytes()
     }
 
-    /// Whether a pid is one of them.
+    /// Whether a pid belongs to the command.
     pub fn has(&self, pid: i32) -> bool {
         self.tree.has(pid)
     }
 
-    /// Those who live now.
+    /// The processes that are alive now.
     pub fn living(&mut self) -> Vec<i32> {
         self.tree.refresh();
         self.reap();
         self.tree.living().map(|(pid, _)| pid).collect()
     }
 
-    /// Passes a signal on to the group. After the command ended its number may be another's, and nothing is sent.
+    /// Forwards a signal to the group. Sends nothing after the command has ended, because its group id may be reused.
     pub fn forward(&self, signal: Signal) {
         if self.exit.is_none() {
-            // Fails only where nobody is left in it.
+            // Fails only if the group is empty.
             let _ = process::kill_process_group(self.group, signal);
         }
     }
 
-    /// Sends a signal to all: to the group at once, and to each who left it.
+    /// Sends a signal to all processes: to the group at once, and to each process that left it.
     pub fn signal(&mut self, signal: Signal) {
         self.forward(signal);
         self.tree.refresh();
         let in_group = self.exit.is_none().then(|| self.group.as_raw_nonzero().get());
         for (pid, known) in self.tree.living().filter(|(_, known)| Some(known.group) != in_group) {
-            // A pid is nobody for good: only who began then is meant.
+            // A pid may be reused, so only a process with the same start time gets the signal.
             let same = Process::with_pid(pid).stat().is_some_and(|now| now.began == known.began);
             if let Some(pid) = Pid::from_raw(pid).filter(|_| same) {
                 let _ = process::kill_process(pid, signal);
@@ -97,7 +97,7 @@ impl Family {
         }
     }
 
-    /// Takes note of orphans that ended. The command itself is waited for by its own handle.
+    /// Reaps orphans that ended. The command itself is reaped through its own handle.
     fn reap(&mut self) {
         let own = self.group.as_raw_nonzero().get();
         for pid in self.tree.ended_children().filter(|pid| *pid != own).filter_map(Pid::from_raw) {
