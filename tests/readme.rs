@@ -9,11 +9,12 @@ use regex::Regex;
 use rstest::rstest;
 use traintrue::check::{Relation, check};
 use traintrue::kill_matrix::GoldenRow;
-use traintrue::report::{Paint, text};
+use traintrue::report::text;
 use traintrue::scenario::{Catalogue, Corpus, Segment, expand};
 use traintrue_protocol::plan::Stop;
+use traintrue_protocol::trainer::record;
 use traintrue_protocol::vocabulary::Component;
-use traintrue_reference::{Device, TrainRequest, train};
+use traintrue_reference::{Device, Reference};
 
 use crate::binary::traintrue;
 
@@ -97,8 +98,8 @@ fn the_failure_in_the_readme_is_what_the_judge_finds() {
                 plan.stop = Some(Stop { epoch: 0, micro_batches: 1616, save: None });
             }
             let path = folder.path().join(format!("{name}.{}.jsonl", at + 1));
-            let request = TrainRequest { plan: &plan, device: Device::Ndarray, faults, death: None };
-            train(&request, fs::File::create(&path).unwrap()).unwrap();
+            let mut trainer = Reference::new(Device::Ndarray, faults.to_vec(), None);
+            record(&mut trainer, &plan, fs::File::create(&path).unwrap()).unwrap();
             path
         };
         run.segments.iter().enumerate().map(trace).collect()
@@ -106,7 +107,7 @@ fn the_failure_in_the_readme_is_what_the_judge_finds() {
     let whole = traces_of("whole", &faults);
     let cut = traces_of("cut-1593", &faults);
     let report = check(&cut, Some((&whole[0], Relation::Seam)), &CATALOGUE, &[]).unwrap();
-    let printed = text::run(&report, Paint::Plain).replace(&format!("{}/", folder.path().display()), "");
+    let printed = text::run(&report).replace(&format!("{}/", folder.path().display()), "");
     let shown: Vec<&str> = block("resume-mid-window: seam/identical").collect();
     assert_eq!(shown.len(), 7, "{shown:?}");
     for line in &shown[1..6] {
