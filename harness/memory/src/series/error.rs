@@ -24,7 +24,7 @@ pub enum SeriesError {
     NoLane { path: PathBuf, lane: String, lanes: String },
     #[error("{path}: lane {lane} has no row", path = .path.display())]
     NoRow { path: PathBuf, lane: String },
-    #[error("{path}:{line}: column {column}: {found:?} is not a {expected}", path = .path.display())]
+    #[error("{path}:{line}: column {column}: {found:?} is not {expected}", path = .path.display())]
     NotNumber { path: PathBuf, line: u64, column: String, found: String, expected: &'static str },
     #[error("{path}:{line}: column {column}: {found:?} has a unit; expected plain bytes", path = .path.display())]
     Unit { path: PathBuf, line: u64, column: String, found: String },

@@ -36,17 +36,17 @@ pub fn read_csv(path: &Path, only: &[String]) -> Result<Recording, SeriesError> 
             let text = String::from_utf8_lossy(row.get(column).unwrap_or_default());
             Cell { path, line, column: &header[column], text: text.trim() }.number(expected)
         };
-        let step = cell(0, "step")?.ok_or_else(|| no_step(path, line))?;
+        let step = cell(0, "a step")?.ok_or_else(|| no_step(path, line))?;
         if let Some(before) = before.filter(|before| *before >= step) {
             return Err(SeriesError::Unsorted { path: path.to_owned(), line, before, found: step });
         }
-        let next = epoch_column.map(|column| cell(column, EPOCH)).transpose()?.flatten();
+        let next = epoch_column.map(|column| cell(column, "an epoch")).transpose()?.flatten();
         if let (Some(last), true) = (before, epoch.is_some() && epoch != next) {
             edges.push(last);
         }
         (before, epoch) = (Some(step), next);
         for ((series, lane), column) in series.iter().zip(&mut lanes).zip(&columns) {
-            let Some(bytes) = cell(*column, "number of bytes")? else { continue };
+            let Some(bytes) = cell(*column, "a number of bytes")? else { continue };
             lane.push(Point { step, bytes });
             if let Some(epoch) = epoch {
                 held.entry(series.lane.clone()).or_default().push((epoch as u64, step as u64, bytes as u64));
@@ -147,7 +147,7 @@ fn has_unit(text: &str) -> bool {
 
 fn no_step(path: &Path, line: u64) -> SeriesError {
     let (column, found) = ("step".to_owned(), String::new());
-    SeriesError::NotNumber { path: path.to_owned(), line, column, found, expected: "step" }
+    SeriesError::NotNumber { path: path.to_owned(), line, column, found, expected: "a step" }
 }
 
 fn shown(text: &str) -> String {
