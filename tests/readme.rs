@@ -98,7 +98,7 @@ fn the_failure_in_the_readme_is_what_the_judge_finds() {
             }
             let path = folder.path().join(format!("{name}.{}.jsonl", at + 1));
             let request = TrainRequest { plan: &plan, device: Device::Ndarray, faults, death: None };
-            train(&request, fs::File::create(&path).unwrap()).unwrap();
+            train(&request, &mut fs::File::create(&path).unwrap()).unwrap();
             path
         };
         run.segments.iter().enumerate().map(trace).collect()
