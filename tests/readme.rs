@@ -106,8 +106,10 @@ fn the_failure_in_the_readme_is_what_the_judge_finds() {
     };
     let whole = traces_of("whole", &faults);
     let cut = traces_of("cut-1593", &faults);
+    let colours = Regex::new(r"\x1b\[[0-9;]*m").unwrap();
     let report = check(&cut, Some((&whole[0], Relation::Seam)), &CATALOGUE, &[]).unwrap();
-    let printed = text::run(&report).replace(&format!("{}/", folder.path().display()), "");
+    let printed =
+        colours.replace_all(&text::run(&report), "").replace(&format!("{}/", folder.path().display()), "");
     let shown: Vec<&str> = block("resume-mid-window: seam/identical").collect();
     assert_eq!(shown.len(), 7, "{shown:?}");
     for line in &shown[1..6] {

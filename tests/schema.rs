@@ -62,6 +62,7 @@ fn accept_writes_only_what_it_is_told_to() {
     let (schemas, matrix) = (fresh.path().join("schema"), fresh.path().join("matrix.json"));
     let files = ["--schemas", schemas.to_str().unwrap(), "--golden", matrix.to_str().unwrap()];
     let before = fs::read_to_string(published().join("../../ci/memory-limits.toml")).unwrap();
+    fs::create_dir(&schemas).unwrap();
     traintrue(&[&["accept", "schemas"], &files[..]].concat()).with_exit(0);
     assert!(schemas.join("plan.json").exists() && !matrix.exists());
     assert_eq!(fs::read_to_string(published().join("../../ci/memory-limits.toml")).unwrap(), before);

@@ -1,6 +1,7 @@
 //! Invariants: pure functions from traces to findings and to the number of comparisons made.
 //!
-//! One file per invariant, or per family that shares its reading. Each file opens with what it verifies and what it does not.
+//! One file per invariant, or per family that shares its reading. Each file opens with what it verifies and what it does
+//! not.
 
 pub mod device;
 pub mod memory;

@@ -353,7 +353,7 @@ pub fn update_at(events: &mut [Event], step: u64) -> &mut Update {
 }
 
 /// The first state event of that kind, to be changed.
-pub fn state_at<'a>(events: &'a mut [Event], when: Moment) -> &'a mut State {
+pub fn state_at(events: &mut [Event], when: Moment) -> &mut State {
     let found = events.iter_mut().find_map(|event| match event {
         Event::State(it) if it.at == when => Some(it),
         _ => None,

@@ -3,10 +3,10 @@
 //! A plan carries literal data, so that a judge can work out from it every count that the trace should show.
 
 mod device;
+mod dtype;
 mod read;
 mod validate;
 
-use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -17,6 +17,7 @@ pub use crate::version::SCHEMA;
 use validate::ADAPTER_TARGETS;
 
 pub use device::DeviceChoice;
+pub use dtype::Dtype;
 pub use read::PlanReadError;
 pub use validate::{COUNT_MOST, PlanError};
 
@@ -296,39 +297,6 @@ pub enum Forward {
     Concatenated,
     /// One forward each.
     Separate,
-}
-
-/// Number formats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// 24 bits of precision.
-    #[default]
-    F32,
-    /// 11 bits; smallest normal 6.1e-5, smallest subnormal 6.0e-8.
-    F16,
-    /// 8 bits; the exponent range of f32.
-    Bf16,
-}
-
-impl Dtype {
-    /// Bytes of one value.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        })
-    }
 }
 
 /// The model.

@@ -8,8 +8,8 @@
 //!
 //! | operation | kept | kept when checkpointing |
 //! |---|---|---|
-//! | layer norm | input less its mean (`h`); unit vectors (`h`) where the scale learns | what was added to the stream, then the stream itself (`h`) |
-//! | linear | input where a matrix or an adapter learns; `r` an adapter | the same, but where the input is a norm's result and its scale learns |
+//! | layer norm | input less its mean (`h`); unit vectors (`h`) if the scale learns | the addend, then the stream (`h`) |
+//! | linear | input if a matrix or an adapter learns; `r` per adapter | the same, unless a learning norm gives the input |
 //! | attention | `q`, `k`, `v`; scores, their exponentials, weights (3 `w`) | `q`, `k`, `v`; scores (`w`) |
 //! | GELU | its slope (`i`) | the same |
 //! | dropout | a mask in f32 | the same |

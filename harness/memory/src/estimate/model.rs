@@ -232,8 +232,8 @@ impl Parts<'_> {
     }
 }
 
-/// The groups without what is kept before the first weight that learns: no gradient goes there. Checkpointing of whole blocks
-/// makes the embedding's output need one.
+/// The groups without what is kept before the first weight that learns: no gradient goes there. Checkpointing of
+/// whole blocks makes the embedding's output need one.
 fn only_what_learns(groups: Vec<Group>) -> Vec<Group> {
     let mut found = Vec::new();
     let mut learns = false;

@@ -44,9 +44,10 @@ fn passes(estimate: &Estimate) -> u64 {
     bytes(estimate, "activations") + bytes(estimate, "working")
 }
 
-/// A block of a GPT with dropout in 16 bits keeps `s b h (34 + 5 a s / h)` bytes by equation 2 of arXiv 2205.05198. transformers
-/// keeps more: four more tensors of `4 h` for `gelu_new`, which is not one operation; the softmax in f32, and in 16 bits
-/// where it was dropped from; no fewer.
+/// A block of a GPT with dropout in 16 bits keeps `s b h (34 + 5 a s / h)` bytes by equation 2 of arXiv 2205.05198.
+/// transformers keeps more: four more tensors of `4 h` for `gelu_new`, which is not one operation; the softmax
+/// in
+/// f32, and in 16 bits where it was dropped from; no fewer.
 #[rstest]
 #[case("gpt2", 12, 768, 12)]
 #[case("gpt2-xl", 48, 1600, 25)]

@@ -1,5 +1,5 @@
-//! A language model after Bengio et al. (2003) and its training step, as a user of burn writes them: a `Module`, one backward
-//! pass per micro-batch, burn's `GradientsAccumulator` and burn's AdamW.
+//! A language model after Bengio et al. (2003) and its training step, as a user of burn writes them: a `Module`, one
+//! backward pass per micro-batch, burn's `GradientsAccumulator` and burn's AdamW.
 
 use std::iter;
 
