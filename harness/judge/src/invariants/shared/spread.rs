@@ -2,7 +2,7 @@
 //!
 //! The repeats of one plan are compared with each other. The relative distance of every value is noted by its field and
 //! by the number of updates. Noise grows during training, so a value is allowed the largest distance that its field had
-//! at up to twice as many updates. Two correct runs may differ by [`FACTOR`] times that: the measured distance is the
+//! at up to twice as many updates. Two correct runs may differ by `FACTOR` times that: the measured distance is the
 //! largest of a few samples, and the next sample may be larger. The allowance is never below what rounding can do.
 //! Digests are useless here; sketches have a distance.
 
