@@ -8,7 +8,7 @@
 //! One trace to a finding: the trainer below wrote a loss that is not a number.
 //!
 //! ```
-//! use traintrue_judge::pass::watch;
+//! use traintrue_judge::pass::judge_trace;
 //! use traintrue_judge::rules;
 //! use traintrue_protocol::contract::Contract;
 //! use traintrue_protocol::plan::Plan;
@@ -36,8 +36,8 @@
 //! trace.write(&micro_batch.into())?;
 //!
 //! let finite = rules::find("finite/everywhere").expect("it is an invariant");
-//! let watched = watch(&path, false, &[finite]);
-//! let (_, sheet) = &watched.sheets[0];
+//! let judged = judge_trace(&path, false, &[finite]);
+//! let (_, sheet) = &judged.sheets[0];
 //! let broken = sheet.broken.as_ref().expect("a NaN breaks it");
 //! assert_eq!((broken.line, broken.component.name()), (2, "numerics"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

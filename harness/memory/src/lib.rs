@@ -15,7 +15,7 @@
 //! // Each step keeps eight bytes.
 //! let mut losses = Vec::new();
 //! let growth = guard::flat_over(100, |step| losses.push(Box::new(step))).unwrap_err();
-//! assert!(growth.to_string().contains("the heap holds it"), "{growth}");
+//! assert!(growth.to_string().contains("the heap holds them"), "{growth}");
 //! # }
 //! ```
 //!

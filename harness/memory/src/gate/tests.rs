@@ -162,7 +162,10 @@ fn a_baseline_is_written_into_the_file_and_nothing_else_changes() {
 #[rstest]
 #[case("", "the file has no [[limit]]")]
 #[case("limit = 3", "not a limits file")]
-#[case("[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\n", "limits nothing")]
+#[case(
+    "[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\n",
+    "has no limit; expected max_slope or max_peak"
+)]
 #[case(
     "[[limit]]\nscenario = \"a\"\ndevice = \"b\"\nlane = \"c\"\nmax_slope = \"64KiB\"\n",
     "limit 1 (c, a, b): \"64KiB\" is not a limit on a slope"
