@@ -138,6 +138,7 @@ fn a_block_of_a_finding_names_what_its_fault_must_break(#[case] start: &str, #[c
 
 #[rstest]
 fn every_link_is_to_a_file_that_is_there(
+    #[include_dot_files]
     #[files("README.md")]
     #[files("CHANGELOG.md")]
     #[files(".github/CONTRIBUTING.md")]
