@@ -83,6 +83,9 @@ fn lane(memory: &Memory, name: &str) -> u64 {
     memory.lanes[name].unwrap()
 }
 
+/// From about here on a peak is made of tensors.
+const TENSORS_DOMINATE_BYTES: u64 = 4 << 20;
+
 /// What the estimate leaves out, from above: the graph's records, and what it counts too much where blocks are
 /// recomputed under adapters, since the first block's frozen products need no gradient: one result an adapter of that
 /// block.
@@ -110,6 +113,10 @@ proptest! {
         prop_assert!(events.len() >= 2, "the first forward, and an update");
         for event in &events {
             let (predicted, measured) = (lane(event, "estimate_bytes"), lane(event, "heap_peak_bytes"));
+            // In smaller peaks the graph's records weigh as much as tensors: the estimate promises nothing there.
+            if measured < TENSORS_DOMINATE_BYTES {
+                continue;
+            }
             let allowed = measured / 10 + left_out_bytes(&plan);
             prop_assert!(
                 predicted.abs_diff(measured) <= allowed,

@@ -356,7 +356,7 @@ fn a_reader_who_stops_ends_the_command_as_without_a_watch() {
 #[case(&["--max-slope", "64KiB", "--", "true"], "an amount per step")]
 #[case(&["--max-slope", "64/s", "--", "true"], "has no unit")]
 #[case(&["--max-memory", "20", "--", "true"], "has no unit")]
-#[case(&["--max-memory", "999999GiB", "--", "true"], "it would be out of memory first")]
+#[case(&["--max-memory", "999999GiB", "--", "true"], "it would run out of memory first")]
 #[case(&["--every", "0s", "--", "true"], "at least 1ms")]
 #[case(&["--report", "/proc/nowhere", "--", "true"], "/proc/nowhere: ")]
 fn a_watch_that_cannot_begin_is_exit_2_and_says_why(#[case] arguments: &[&str], #[case] why: &str) {

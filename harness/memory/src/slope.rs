@@ -22,8 +22,8 @@
 //! (0.11 %) are wrong and 533 (1.8 %) are none; of 30,000 from a second source, 15 (0.05 %) and 436 (1.5 %). The seed of
 //! the test that finds none wrong in a thousand is one that has none: about one in a thousand is to be expected. Those left
 //! are a bounded walk that ends in a rise, a few bursts in 300 points, and a jump in a collector's tooth, which passes for
-//! a spike. `cargo run --release -p traintrue --example slope_rules` compares simpler rules, and `cargo test --release -p
-//! traintrue --test slope -- --ignored --nocapture` prints the rates by shape.
+//! a spike. In traintrue-memory, `cargo run --release --example slope_rules` compares simpler rules, and
+//! `cargo test --release --test slope -- --ignored --nocapture` prints the rates by shape.
 
 mod fall;
 mod jumps;
