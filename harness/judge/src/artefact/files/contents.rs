@@ -37,7 +37,8 @@ pub(crate) struct Contents {
     pub(crate) pickles: Vec<String>,
 }
 
-/// Whether a path is to be read as a trace: it is not a folder, nor a file that [`crate::artefact::check`] knows by its name.
+/// Whether a path is to be read as a trace: it is not a folder, nor a file that [`crate::artefact::check`] knows by its
+/// name.
 pub fn is_trace(path: &Path) -> Result<bool, ArtefactError> {
     let known = name(path) == STATE
         || name(path) == ADAPTER_CONFIG
