@@ -35,8 +35,8 @@ impl Marked {
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
-        // A job that a shell starts in the background ignores interrupts, and what ignores a signal from its beginning can
-        // never trap it: whoever runs these tests may be one.
+        // A job that a shell starts in the background ignores interrupts, and a process that begins so can never trap
+        // them. These tests may run in such a job.
         let mut command = Command::new("env");
         command.args(["--default-signal", env!("CARGO_BIN_EXE_traintrue"), "watch"]);
         command.args(arguments).env("WATCHED_AS", &self.marker).current_dir(&self.folder);

@@ -60,13 +60,13 @@ enum Verb {
     Train(train::TrainArgs),
     /// Says what the reference trainer is and can do.
     Describe(describe::DescribeArgs),
-    /// Lists scenarios, faults, invariants and bug classes.
+    /// Lists scenarios, faults, invariants, components, capabilities and bug classes.
     List(list::ListArgs),
-    /// Explains one scenario, fault or invariant in full.
+    /// Explains one scenario, fault, invariant, component or capability in full.
     Explain(explain::ExplainArgs),
     /// Estimates what training a model will need, part by part, against what it may use.
     Estimate(estimate::EstimateArgs),
-    /// Rewrites the golden kill matrix, the published schemas and the memory baselines, after you have looked at them.
+    /// Rewrites the golden files that you name (schemas, matrix, memory), or all, after you have looked at them.
     Accept(accept::AcceptArgs),
 }
 

@@ -37,7 +37,7 @@ pub enum ListFormat {
     Json,
 }
 
-/// Writes `text`, without its colours where no terminal shows them; whoever stops reading early has read enough.
+/// Writes `text`, without colours if standard output is no terminal. A reader that closes the pipe early is no error.
 pub fn write(text: &str) -> io::Result<()> {
     match anstream::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

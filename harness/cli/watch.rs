@@ -36,7 +36,7 @@ pub struct WatchArgs {
     /// How fast memory may grow: 64KiB/step; where no steps can be seen, 64KiB/s.
     #[arg(long, value_name = "RATE")]
     max_slope: Option<Rate>,
-    /// End the command, and all that it begot, when their resident memory reaches this (20GiB), shared pages counted once;
+    /// End the command and its child processes when their resident memory reaches this (20GiB), shared pages counted once;
     /// or when less than a 64th of the machine's memory is left. SIGTERM, then SIGKILL.
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<Bytes>,

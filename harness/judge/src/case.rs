@@ -55,7 +55,7 @@ pub fn rests_on_bits(outcome: &Outcome) -> bool {
     outcome.findings.iter().any(|finding| bits(&finding.invariant))
 }
 
-/// Judges one scenario. The caller sets `seconds`, because it knows when the runs began.
+/// Judges one scenario. The caller sets `seconds`.
 pub fn judge(case: &Case) -> Outcome {
     let mut tally = Tally::new(case.labels);
     for reason in &case.evidence.unjudged {

@@ -6,14 +6,6 @@ use traintrue_protocol::plan::Plan;
 
 use crate::rule::RunEvidence;
 
-impl Evidence {
-    /// The wall time of all processes of all runs together, in seconds to the millisecond.
-    pub fn seconds(&self) -> f64 {
-        let walls = self.runs.iter().flat_map(|run| &run.endings).map(|ending| ending.wall);
-        (walls.sum::<Duration>().as_secs_f64() * 1e3).round() / 1e3
-    }
-}
-
 /// The evidence of one scenario.
 #[derive(Debug, Default)]
 pub struct Evidence {
@@ -21,6 +13,14 @@ pub struct Evidence {
     pub runs: Vec<RunRecord>,
     /// Why some runs could not be made.
     pub unjudged: Vec<String>,
+}
+
+impl Evidence {
+    /// The wall time of all processes of all runs together, in seconds to the millisecond.
+    pub fn seconds(&self) -> f64 {
+        let walls = self.runs.iter().flat_map(|run| &run.endings).map(|ending| ending.wall);
+        (walls.sum::<Duration>().as_secs_f64() * 1e3).round() / 1e3
+    }
 }
 
 /// The evidence of one run.

@@ -237,7 +237,7 @@ impl Source<'_> {
             return wrong("waive", "it waives nothing; it needs a scenario, an invariant, or both");
         }
         if reason.trim().is_empty() {
-            return wrong("waive.reason", "it is empty; say what is known, for whoever reads it next");
+            return wrong("waive.reason", "it is empty; say what is known about the failure");
         }
         let day = |date: toml::value::Date| {
             Date::new(date.year.try_into().ok()?, date.month as i8, date.day as i8).ok()

@@ -36,7 +36,7 @@ pub enum Happening<'a> {
     },
 }
 
-/// Whoever wants to know how far things are.
+/// Told of progress while scenarios run.
 pub trait Observer: Sync {
     /// Something happened.
     fn see(&self, happening: Happening<'_>);

@@ -65,7 +65,7 @@ fn tests(
         let (bench, scenario) = (Arc::clone(&bench), scenario.clone());
         let lacks = bench.lacks(&scenario);
         let trial = Trial::ignorable_test(scenario.id.clone(), move || bench.judge(&scenario));
-        // Whoever only asks what there is gets to know it now; whoever runs it, with the reason.
+        // `--list` shows these scenarios as ignored. Running them prints why they cannot be judged.
         trial.with_ignored_flag(arguments.list && lacks)
     };
     let trials = catalogue.all().iter().map(trial).collect();
