@@ -16,6 +16,11 @@ CONTRACT = {
 }
 
 
+# What a user may declare, by kind.
+COUNTS = ("epochs", "accumulation", "warmup", "updates")
+NUMBERS = ("clip", "lr")
+
+
 def contract_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """The usual conventions, replaced by those given."""
     unknown = sorted(set(given or {}) - set(CONTRACT))
@@ -24,18 +29,40 @@ def contract_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     return {**CONTRACT, **(given or {})}
 
 
+def checked(declared: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the user declares, in the form of the `recorded` field. A wrong value is refused here, before any training."""
+    given = {name: value for name, value in declared.items() if value is not None}
+    unknown = sorted(set(given) - {*COUNTS, *NUMBERS, "schedule", "contract", "trainable"})
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join([*COUNTS, *NUMBERS])}, schedule, trainable")
+    for name in COUNTS:
+        if name in given:
+            given[name] = _count(name, given[name])
+    for name in NUMBERS:
+        # JSON has no infinity.
+        if name in given and not math.isfinite(float(given[name])):
+            raise ValueError(f"{name}: {given[name]}, expected a finite number; leave {name} out if the loop has none")
+    warmup, updates = given.pop("warmup", 0), given.pop("updates", None)
+    if "schedule" in given:
+        given["schedule"] = {"name": given["schedule"], "warmup": warmup, "updates": updates}
+    return given
+
+
+def _count(name: str, value: Any) -> int:
+    # 3.0 is what a division gives; 3.5 is a mistake.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value or value < 0:
+        raise ValueError(f"{name}: {value!r}, expected a whole number")
+    return int(value)
+
+
 def recorded_facts(
-    declared: Mapping[str, Any], loader: Any, optimizer: Any, parameters: Iterable[Any], tensors: Any
+    declared: Mapping[str, Any], loader: Optional[Any], optimizer: Any, parameters: Iterable[Any], tensors: Any
 ) -> Dict[str, Any]:
     """The `recorded` field of the run's first line. A fact that is not known is left out, and not judged."""
-    for name, value in declared.items():
-        # JSON has no infinity: say so here, with the argument's name, and not when the line is written.
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name}: {value}, expected a finite number; leave {name} out if the loop has none")
     groups = optimizer.param_groups
-    seen = {**loader.size(), "lr": _peak_lr(groups), "eps": _adam_eps(groups), "dtype": _dtype(parameters, tensors)}
-    given = {name: value for name, value in declared.items() if value is not None}
-    return {name: value for name, value in {**seen, **given}.items() if value is not None}
+    size = {} if loader is None else loader.facts()
+    seen = {**size, "lr": _peak_lr(groups), "eps": _adam_eps(groups), "dtype": _dtype(parameters, tensors)}
+    return {name: value for name, value in {**seen, **declared}.items() if value is not None}
 
 
 def _peak_lr(groups: Iterable[Mapping[str, Any]]) -> Optional[float]:

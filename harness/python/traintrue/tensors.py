@@ -14,6 +14,9 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 # Signed sums per sketch, and the elements that share one row of signs.
 SKETCHES, BLOCK = 2, 1 << 16
 
+# Values per parameter of a fingerprint, and parameters.
+FINGERS = 48
+
 
 def digest(*parts: Any) -> str:
     """A digest for the trace: `algorithm:hex`. Processors have instructions for SHA-1, and a trace needs no secrecy."""
@@ -53,6 +56,46 @@ class Torch:
     def grad_enabled(self) -> bool:
         return self._torch.is_grad_enabled()
 
+    def is_compiling(self) -> bool:
+        """Whether torch.compile is tracing: then nothing is observed, and the compiled code has no trace of the recorder."""
+        return self._torch.compiler.is_compiling()
+
+    def places(self, tensors: Sequence[Any]) -> List[Tuple[int, int]]:
+        """The range of addresses of each tensor: a slice of a batch overlaps the batch."""
+        return [self._range(it) for it in tensors if it.numel()]
+
+    def _range(self, tensor: Any) -> Tuple[int, int]:
+        last = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride()))
+        begin = tensor.data_ptr()
+        return begin, begin + (last + 1) * tensor.element_size()
+
+    def acting_in_training(self, module: Any) -> List[Any]:
+        """The modules below `module` that act only in training: dropout, and batch norms whose parameters train."""
+        nn = self._torch.nn
+        norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+        dropouts = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+        def acts(it: Any) -> bool:
+            if isinstance(it, dropouts):
+                return it.p > 0
+            return isinstance(it, norms) and any(parameter.requires_grad for parameter in it.parameters())
+
+        return [it for it in module.modules() if acts(it)]
+
+    def module_kind(self) -> type:
+        return self._torch.nn.Module
+
+    def fingerprint(self, parameters: Sequence[Any]) -> str:
+        """A digest of a few values of each parameter: cheap enough for every update. Another set of weights gives another."""
+        step = max(1, len(parameters) // FINGERS)
+        values = [self._few(it) for it in parameters[::step] if self.is_tensor(it) and it.numel()]
+        return digest(self.bytes(self._torch.cat(values))) if values else digest()
+
+    def _few(self, tensor: Any) -> Any:
+        held = self._held(tensor)
+        flat = held.flatten() if held.is_contiguous() else held.reshape(-1)
+        return flat[:: max(1, flat.numel() // FINGERS)][:FINGERS].float()
+
     def norm(self, tensor: Any) -> Any:
         """The L2 norm, left on its device: a backward hook must not wait for the device. `number` waits."""
         held = self._held(tensor)
@@ -72,6 +115,11 @@ class Torch:
     def is_clear(self, tensor: Optional[Any]) -> bool:
         """Whether a gradient is absent or all zeros."""
         return tensor is None or not bool(self._held(tensor).any())
+
+    def thinned(self, tensor: Any, most: int) -> Any:
+        """At most about `most` values of each row, at equal distances."""
+        flat = tensor.detach().reshape(tensor.shape[0], -1)
+        return flat[:, :: max(1, flat.shape[1] // most)]
 
     def count_unlike(self, tensor: Any, value: int) -> int:
         return int((tensor != value).sum())
@@ -142,6 +190,9 @@ class Torch:
     def _held(self, tensor: Any) -> Any:
         """The real numbers of a tensor: the values of a sparse one, both parts of a complex one."""
         held = tensor.detach()
+        if hasattr(held, "to_local"):
+            # The part of a sharded tensor that this process has. The whole would need the other processes.
+            held = held.to_local()
         if held.is_sparse:
             held = held.coalesce().values()
         return self._torch.view_as_real(held) if held.is_complex() else held

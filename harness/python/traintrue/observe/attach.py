@@ -1,0 +1,183 @@
+"""Connects a session to torch: each hook, and each public function that is wrapped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+from typing import Any, Callable
+
+from .draws import Iteration
+from .patches import Patches
+from .session import Session
+
+
+def attach(session: Session) -> Patches:
+    """Observes torch for `session`, until the patches are released."""
+    import torch
+
+    patches = Patches()
+    session.models.watch(patches, importlib.import_module("torch.nn.modules.module"))
+    session.losses.watch(patches, torch.nn.functional)
+    session.schedules.watch(patches, importlib.import_module("torch.optim.lr_scheduler"))
+    _optimizers(session, patches, importlib.import_module("torch.optim.optimizer"))
+    patches.wrap(torch.autograd, "backward", functools.partial(_backward, session))
+    patches.wrap(torch.utils.data.DataLoader, "__iter__", functools.partial(_loader, session))
+    _clips(session, patches, torch.nn.utils)
+    _scalers(session, patches, torch)
+    _seeds(session, patches, torch)
+    _checkpoints(session, patches, torch)
+    return patches
+
+
+def _after(session: Session, call: Callable[..., None]) -> Callable[..., Any]:
+    """A wrapper that calls `call(result, *given)` after the original."""
+
+    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any, **named: Any) -> Any:
+            result = original(*args, **named)
+            if session.here():
+                session.guard(call, result, *args)
+            return result
+
+        return function
+
+    return wrapper
+
+
+def _optimizers(session: Session, patches: Patches, module: Any) -> None:
+    patches.wrap(module.Optimizer, "__init__", _after(session, lambda _, it, *__: session.optimizer_made(it)))
+
+    def before(optimizer: Any, args: Any, named: Any) -> None:
+        if session.here():
+            session.guard(session.step_begins, optimizer, args, named)
+
+    def after(optimizer: Any, args: Any, named: Any) -> None:
+        if session.here():
+            session.guard(session.step_ends, optimizer, args, named)
+
+    patches.hook(module.register_optimizer_step_pre_hook(before))
+    patches.hook(module.register_optimizer_step_post_hook(after))
+    patches.wrap(module.Optimizer, "load_state_dict", _after(session, lambda *_: session.loaded()))
+
+
+def _backward(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
+    depth = 0
+
+    def backward(tensors: Any, *args: Any, **named: Any) -> Any:
+        nonlocal depth
+        # Reentrant checkpointing runs a backward pass inside a backward pass: the outer one counts.
+        if depth or not session.here():
+            return original(tensors, *args, **named)
+        session.guard(session.backward_begins, tensors)
+        depth = 1
+        try:
+            result = original(tensors, *args, **named)
+        finally:
+            depth = 0
+        session.guard(session.backward_ends)
+        return result
+
+    return backward
+
+
+def _loader(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
+    def iterate(loader: Any) -> Any:
+        # Before the iterator is made: its first act may be to fetch ahead.
+        known = session.guard(session.draws.begins, loader) if session.here() else None
+        batches = original(loader)
+        return batches if known is None else Iteration(batches, known, session.draws)
+
+    return iterate
+
+
+def _clips(session: Session, patches: Patches, utils: Any) -> None:
+    def clipping(by_value: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+            def clip(parameters: Any, limit: Any, *args: Any, **named: Any) -> Any:
+                # The parameters may be a generator, which can be read once only.
+                given = [parameters] if hasattr(parameters, "grad") else list(parameters)
+                norm = original(given, limit, *args, **named)
+                if session.here():
+                    session.guard(session.clipped, given, float(limit), norm, by_value)
+                return norm
+
+            return lambda parameters, *args, **named: clip(parameters, *_limit(args, named, by_value), **named)
+
+        return wrapper
+
+    for owner in {utils, importlib.import_module("torch.nn.utils.clip_grad")}:
+        patches.wrap(owner, "clip_grad_norm_", clipping(False))
+        patches.wrap(owner, "clip_grad_value_", clipping(True))
+
+
+def _limit(args: Any, named: Any, by_value: bool) -> Any:
+    """The positional arguments with the limit first, however it was given."""
+    name = "clip_value" if by_value else "max_norm"
+    return args if args else (named.pop(name),)
+
+
+def _scalers(session: Session, patches: Patches, torch: Any) -> None:
+    # Since torch 2.3 there is one class; before, CUDA's was the base.
+    kind = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
+
+    def scaled(_result: Any, scaler: Any, *_: Any) -> None:
+        if scaler.is_enabled():
+            session.scaler = scaler
+
+    def stepping(original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **named: Any) -> Any:
+            before = session.step
+            result = original(scaler, optimizer, *args, **named)
+            if session.here() and session.step == before and scaler.is_enabled():
+                session.guard(session.skipped, optimizer)
+            return result
+
+        return step
+
+    patches.wrap(kind, "scale", _after(session, scaled))
+    patches.wrap(kind, "unscale_", _after(session, lambda _, __, optimizer, *___: session.unscaled(optimizer)))
+    patches.wrap(kind, "step", stepping)
+
+
+def _seeds(session: Session, patches: Patches, torch: Any) -> None:
+    module = importlib.import_module("torch.random")
+    forks = 0
+
+    def seeded(_result: Any, seed: Any, *_: Any) -> None:
+        if not forks:
+            session.seeded(int(seed) % 2**53)
+
+    def restored(*_: Any) -> None:
+        # Checkpointing of activations restores the state for its own forward only, inside a fork.
+        if not forks:
+            session.restored()
+
+    def forking(original: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def fork(*args: Any, **named: Any) -> Any:
+            nonlocal forks
+            # What is seeded inside is undone at the end.
+            forks += 1
+            try:
+                with original(*args, **named) as value:
+                    yield value
+            finally:
+                forks -= 1
+
+        return fork
+
+    for owner in (torch, module):
+        patches.wrap(owner, "manual_seed", _after(session, seeded))
+        patches.wrap(owner, "set_rng_state", _after(session, restored))
+    patches.wrap(module, "fork_rng", forking)
+
+
+def _checkpoints(session: Session, patches: Patches, torch: Any) -> None:
+    def saved(_result: Any, _state: Any, to: Any = None, *_: Any) -> None:
+        if isinstance(to, (str, os.PathLike)):
+            session.checkpoint("saved", os.fspath(to))
+
+    patches.wrap(torch, "save", _after(session, saved))
+    patches.wrap(torch.nn.Module, "load_state_dict", _after(session, lambda *_: session.loaded()))

@@ -1,0 +1,263 @@
+"""Batches that loaders give, and the forwards that consume them.
+
+A loop may fetch batches long before it trains on them: a whole window (transformers' Trainer), one ahead (accelerate,
+Lightning), or the next one before the backward pass. A batch belongs to the forward that is given its tensors; if the
+tensors were copied to another device, to the oldest batch that was not trained on.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
+
+from .. import batches
+
+# More batches than this are never fetched ahead. Older ones are forgotten.
+AHEAD_MOST = 1024
+
+# The descriptor of `object`: accelerate's loaders define a read-only `__class__` of their own.
+CLASS = object.__dict__["__class__"]
+
+
+# The addresses of a tensor's values: the first, and the one after the last.
+Place = Tuple[int, int]
+
+
+class Draw:
+    """A batch that a loader gave. The batch itself is not kept: it must be free when the script drops it."""
+
+    def __init__(self, loader: "Loader", epoch: int, index: int, samples: Optional[List[int]], sizes: Dict[str, int], places: List[Place]) -> None:
+        self.loader, self.epoch, self.index = loader, epoch, index
+        self.samples, self.sizes, self.places = samples, sizes, places
+        self.trained = self.evaluated = False
+
+
+class Loader:
+    """One loader of the script, over all of its epochs."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = weakref.ref(loader)
+        self.number: Optional[int] = None
+        self.epoch = -1
+        self.indices: Deque[List[int]] = deque()
+        self.waiting: Deque[Draw] = deque(maxlen=AHEAD_MOST)
+        self.given, self.trained, self.exhausted, self.last = 0, 0, False, None
+        # Epochs that came to their end, and trained on every batch.
+        self.complete: Set[int] = set()
+
+    def begins(self) -> None:
+        """A new epoch."""
+        self.settle()
+        self.epoch += 1
+        self.given, self.trained, self.exhausted, self.last = 0, 0, False, None
+        # Before the loader begins: its first act may be to fetch ahead, which fills `indices`.
+        self.indices.clear()
+        self.waiting.clear()
+
+    def settle(self) -> bool:
+        """Notes whether the epoch is complete by now."""
+        complete = self.given > 0 and self.trained == self.given and (self.exhausted or self.given == self.length())
+        if complete:
+            self.complete.add(self.epoch)
+        return complete
+
+    def over(self) -> bool:
+        """Whether the epoch has no more batches, and its last was trained on."""
+        return (self.exhausted or self.given == self.length()) and self.last is not None and self.last.trained
+
+    def length(self) -> Optional[int]:
+        """Batches per epoch; None for a stream."""
+        try:
+            return len(self._loader())
+        except (TypeError, NotImplementedError):
+            return None
+
+    def facts(self) -> Dict[str, Any]:
+        """What the loader shows of itself, for the `recorded` field of the run's first line."""
+        loader = self._loader()
+        grouped = getattr(loader, "batch_sampler", None)
+        sampler, batch = getattr(grouped, "sampler", None), getattr(grouped, "batch_size", None)
+        facts: Dict[str, Any] = {"order": order(sampler), "workers": getattr(loader, "num_workers", None)}
+        facts["stream"] = grouped is None or type(sampler).__name__ == "_InfiniteConstantSampler"
+        if isinstance(batch, int) and not facts["stream"]:
+            try:
+                facts.update(samples=len(sampler), batch=batch, drop_last=bool(getattr(grouped, "drop_last", False)))
+            except (TypeError, NotImplementedError):
+                pass
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def order(sampler: Any) -> Optional[str]:
+    """`shuffled` and `sequential` samplers give each index once per epoch; from another, nothing is known."""
+    if sampler is None:
+        return None
+    names = {kind.__name__ for kind in type(sampler).__mro__}
+    if "SequentialSampler" in names:
+        return "sequential"
+    if "RandomSampler" in names and not getattr(sampler, "replacement", False):
+        whole = len(sampler) == len(sampler.data_source)
+        return "shuffled" if whole else "other"
+    if "DistributedSampler" in names:
+        return "shuffled" if getattr(sampler, "shuffle", True) else "sequential"
+    return "other"
+
+
+class Draws:
+    """All loaders of a script."""
+
+    def __init__(self, tensors: Any, guard: Callable[..., Any]) -> None:
+        self._tensors, self._guard = tensors, guard
+        self._loaders: Dict[int, Loader] = {}
+        self._recent: List[Loader] = []
+        self._restore: List[Callable[[], None]] = []
+        self.trained_with = 0
+
+    def begins(self, loader: Any) -> Loader:
+        """An epoch of a loader begins: before its iterator is made."""
+        known = self._known(loader)
+        known.begins()
+        return known
+
+    def observed(self, loader: Any) -> bool:
+        """Observes a loader that is no DataLoader; false if its class cannot be changed, like that of a list."""
+
+        def iterate(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+            known = self._guard(self.begins, loader)
+            return begin() if known is None else Iteration(begin(), known, self)
+
+        return self._watch(loader, iterate)
+
+    def match(self, given: Any, *, training: bool, first: bool) -> Optional[Draw]:
+        """The batch that a forward with these inputs consumes; None for a forward on the batch of the one before.
+
+        `first`: no forward of this micro-batch was matched yet. Without that, a second forward on a copy of one batch would
+        take the next batch that was fetched ahead.
+        """
+        found = self._by_place(given)
+        if found is None and first:
+            found = self._oldest(training)
+        if found is None:
+            return None
+        if not training:
+            found.evaluated = True
+            return found
+        if found.loader.number is None:
+            found.loader.number, self.trained_with = self.trained_with, self.trained_with + 1
+        found.loader.trained += not found.trained
+        found.trained = True
+        if found in found.loader.waiting:
+            found.loader.waiting.remove(found)
+        return found
+
+    def any(self) -> bool:
+        """Whether a loader has given a batch."""
+        return bool(self._recent)
+
+    def release(self) -> None:
+        """Gives batch samplers and loaders their own classes back."""
+        while self._restore:
+            self._restore.pop()()
+
+    def _known(self, loader: Any) -> Loader:
+        known = self._loaders.get(id(loader))
+        if known is None or known._loader() is not loader:
+            known = self._loaders[id(loader)] = Loader(loader)
+            self._watch_sampler(loader, known)
+        return known
+
+    def _watch_sampler(self, loader: Any, known: Loader) -> None:
+        grouped = getattr(loader, "batch_sampler", None)
+        if getattr(grouped, "sampler", None) is None or type(grouped.sampler).__name__ == "_InfiniteConstantSampler":
+            return
+
+        def sampled(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+            for indices in begin():
+                # Workers fetch ahead, but in order: the first indices here belong to the next batch that is given.
+                known.indices.append(indices)
+                yield indices
+
+        self._watch(grouped, sampled)
+
+    def _watch(self, thing: Any, iterate: Callable[[Callable[[], Iterator[Any]]], Iterator[Any]]) -> bool:
+        """Observes the iterations of one object. `for` looks `__iter__` up on the class: the object gets a subclass of its own."""
+        kind = type(thing)
+        try:
+            CLASS.__set__(thing, type(kind.__name__, (kind,), {"__iter__": lambda it: iterate(lambda: kind.__iter__(it)), "__reduce_ex__": _as_before(kind)}))
+        except (TypeError, AttributeError):
+            return False
+        self._restore.append(lambda: CLASS.__set__(thing, kind))
+        return True
+
+    def tell(self, known: Loader, batch: Any) -> None:
+        """A loader gives a batch to the loop."""
+        self._guard(self._given, known, batch)
+
+    def _given(self, known: Loader, batch: Any) -> None:
+        samples = known.indices.popleft() if known.indices else None
+        try:
+            samples = None if samples is None else [int(index) for index in samples]
+        except (TypeError, ValueError):
+            samples = None
+        if samples is None:
+            samples = batches.content_ids(batch, self._tensors)
+        places = self._tensors.places(batches.tensors_of(batch, self._tensors))
+        known.last = Draw(known, known.epoch, known.given, samples, batches.describe(batch, self._tensors), places)
+        known.waiting.append(known.last)
+        known.given += 1
+        if known in self._recent:
+            self._recent.remove(known)
+        self._recent.append(known)
+
+    def _by_place(self, given: Any) -> Optional[Draw]:
+        places = self._tensors.places(batches.tensors_of(given, self._tensors))
+        # The newest first: memory that was freed may be another batch's by now.
+        for loader in reversed(self._recent):
+            for draw in reversed([*loader.waiting, *([loader.last] if loader.last else [])]):
+                if any(begin < other_end and other < end for begin, end in places for other, other_end in draw.places):
+                    return draw
+        return None
+
+    def _oldest(self, training: bool) -> Optional[Draw]:
+        """The oldest batch that no such forward has consumed, of the loader that gave one last."""
+        loaders = list(reversed(self._recent))
+        if training:
+            untrained = [draw for it in loaders for draw in it.waiting if not draw.trained]
+            # A teacher may have seen the batch first; the batches of a real evaluation come last.
+            return min(untrained, key=lambda it: (it.loader.number is None, it.evaluated), default=None)
+        return next((draw for it in loaders[:1] for draw in it.waiting if not draw.evaluated and not draw.trained), None)
+
+
+class Iteration:
+    """The iterator of a loader's epoch. Everything else that an iterator may have is the original's."""
+
+    def __init__(self, inner: Iterator[Any], loader: Loader, draws: Draws) -> None:
+        self._inner, self._loader, self._draws = inner, loader, draws
+
+    def __iter__(self) -> "Iteration":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            batch = next(self._inner)
+        except StopIteration:
+            self._loader.exhausted = True
+            raise
+        self._draws.tell(self._loader, batch)
+        return batch
+
+    def __len__(self) -> int:
+        return len(self._inner)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _as_before(kind: type) -> Callable[..., Any]:
+    # A worker process that is spawned gets a copy of the sampler: of its own class, which it can import.
+    def reduce(it: Any, protocol: int) -> Any:
+        function, arguments, *rest = kind.__reduce_ex__(it, protocol)
+        swapped = tuple(kind if given is type(it) else given for given in arguments)
+        return (function, swapped, *rest)
+
+    return reduce

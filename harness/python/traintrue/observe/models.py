@@ -1,0 +1,127 @@
+"""The outermost module calls of a script whose parameters an optimizer holds, and the modes of their modules."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+
+from .patches import Patches
+
+# Modules that are counted anew after so many forwards: a loop may add some, or freeze a batch norm.
+RECOUNT = 64
+
+
+class Owner:
+    """A module that was called from outside any other module, and holds parameters that train."""
+
+    def __init__(self, module: Any, tensors: Any) -> None:
+        self._module, self._tensors = weakref.ref(module), tensors
+        self._forwards, self._acting = 0, []
+
+    def modes(self) -> Dict[str, int]:
+        """Of the modules that act only in training, how many are in which mode."""
+        if self._forwards % RECOUNT == 0:
+            self._acting = [weakref.ref(it) for it in self._tensors.acting_in_training(self._module())]
+        self._forwards += 1
+        acting = [it for it in (ref() for ref in self._acting) if it is not None]
+        training = sum(it.training for it in acting)
+        return {"training": training, "evaluation": len(acting) - training}
+
+
+class Models:
+    """Tells a listener about forwards. Everything here runs for each module call of the script: it must be cheap."""
+
+    def __init__(self, tensors: Any, guard: Callable[..., Any], begins: Callable[..., None], ends: Callable[..., None]) -> None:
+        self._tensors, self._guard, self._begins, self._ends = tensors, guard, begins, ends
+        self._depth = 0
+        self._held: Set[int] = set()
+        # By identity; the reference tells whether the identity is still that module's.
+        self._owners: Dict[int, Tuple[Any, Optional[Owner]]] = {}
+
+    def watch(self, patches: Patches, module: Any) -> None:
+        """Registers torch's hooks for all modules. `module` is `torch.nn.modules.module`."""
+        patches.hook(module.register_module_forward_pre_hook(self._enter))
+        # With keywords: transformers' models are called with nothing else. Older versions of torch hide them.
+        keywords = "with_kwargs" in inspect.signature(module.register_module_forward_hook).parameters
+        leave = self._leave if keywords else lambda it, args, output: self._leave(it, args, {}, output)
+        how = {"with_kwargs": True, "always_call": True} if keywords else {}
+        patches.hook(module.register_module_forward_hook(leave, **how))
+
+    def hold(self, parameters: List[Any]) -> bool:
+        """These parameters train. Returns whether they are others than before: their owners are then looked up anew."""
+        held = {id(it) for it in parameters}
+        if held == self._held:
+            return False
+        self._held = held
+        self._owners.clear()
+        return True
+
+    def outside(self) -> None:
+        """The script is in no module's call: an exception may have left one without its hook."""
+        self._depth = 0
+
+    def _enter(self, module: Any, _inputs: Any) -> None:
+        if self._tensors.is_compiling():
+            return
+        self._depth += 1
+        if self._depth == 1:
+            owner = self._guard(self._owner, module)
+            if owner is not None:
+                self._guard(self._begins, owner)
+
+    def _leave(self, module: Any, args: Any, named: Any, output: Any) -> None:
+        if self._tensors.is_compiling():
+            return
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0:
+            owner = self._guard(self._owner, module)
+            if owner is not None:
+                self._guard(self._ends, owner, [args, named], output)
+
+    def _owner(self, module: Any) -> Optional[Owner]:
+        known = self._owners.get(id(module))
+        if known is None or known[0]() is not module:
+            owns = any(id(it) in self._held for it in module.parameters())
+            known = self._owners[id(module)] = (weakref.ref(module), Owner(module, self._tensors) if owns else None)
+        return known[1]
+
+
+def names(parameters: List[Any], tensors: Any, given: List[Any]) -> Dict[str, Any]:
+    """The parameters of all models that hold some of `parameters`, by name, and then those that no model holds.
+
+    `given` are models that the user named. Two models of one class get a number: `Linear.weight`, `Linear-2.weight`; the parameters of an only model have its names.
+    """
+    held = {id(it) for it in parameters}
+    roots = _roots(held, tensors, given)
+    found: Dict[str, Any] = {}
+    seen: Set[int] = set()
+    used: Dict[str, int] = {}
+    for root in roots:
+        kind = type(root).__name__
+        used[kind] = used.get(kind, 0) + 1
+        prefix = "" if len(roots) == 1 else f"{kind}." if used[kind] == 1 else f"{kind}-{used[kind]}."
+        for name, it in root.named_parameters():
+            if id(it) not in seen:
+                seen.add(id(it))
+                found[prefix + name] = it
+    for number, it in enumerate(parameters):
+        if id(it) not in seen:
+            seen.add(id(it))
+            found[f"parameter-{number}"] = it
+    return found
+
+
+def _roots(held: Set[int], tensors: Any, given: List[Any]) -> List[Any]:
+    """The modules that own some of the parameters and are in no other such module, in the order they were made."""
+    owners = [it for it in _modules(tensors) if any(id(parameter) in held for parameter in it.parameters())]
+    inner = {id(child) for it in [*owners, *given] for child in it.modules() if child is not it}
+    found = [it for it in owners if id(it) not in inner]
+    return [*found, *(it for it in given if not any(it is other for other in found))]
+
+
+def _modules(tensors: Any) -> Iterator[Any]:
+    kind = tensors.module_kind()
+    # By type, not by isinstance: `__class__` of a lazy proxy is a property that may import a whole library.
+    return (it for it in gc.get_objects() if issubclass(type(it), kind) and hasattr(it, "_parameters"))

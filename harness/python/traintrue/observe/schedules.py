@@ -1,0 +1,109 @@
+"""Learning-rate schedulers: how long they are, and how often they were stepped."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .patches import Patches
+
+# The argument of each of torch's schedulers that says after how many steps the schedule ends.
+LENGTHS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
+# transformers' schedules are functions of the step, with their arguments bound by keyword.
+LENGTH, WARMUP = "num_training_steps", "num_warmup_steps"
+
+
+class Scheduler:
+    """One scheduler, and the calls of its `step` after its constructor's own."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.of = weakref.ref(scheduler)
+        self.steps = 0
+
+    def describe(self) -> Optional[Dict[str, Any]]:
+        """The entry of `schedules`; None when the script has dropped the scheduler."""
+        scheduler = self.of()
+        if scheduler is None:
+            return None
+        length, argument, warmup = _length(scheduler)
+        told = {"name": type(scheduler).__name__, "steps": self.steps, "length": length, "argument": argument, "warmup": warmup}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+class Schedules:
+    """All schedulers of a script."""
+
+    def __init__(self, guard: Callable[..., Any]) -> None:
+        self._guard = guard
+        self._made: List[Scheduler] = []
+        self._depth = 0
+
+    def watch(self, patches: Patches, module: Any) -> None:
+        """Wraps the schedulers of `torch.optim.lr_scheduler`: the base class and each class with a `step` of its own."""
+        base = getattr(module, "LRScheduler", None) or module._LRScheduler
+        patches.wrap(base, "__init__", self._making)
+        for kind in [base, *_below(base)]:
+            patches.wrap(kind, "step", self._stepping)
+            if kind is not base and kind.__name__ in ("SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"):
+                # These do not call the constructor of the base class.
+                patches.wrap(kind, "__init__", self._making)
+
+    def on(self, optimizer: Any) -> List[Dict[str, Any]]:
+        """What is known of the schedulers of an optimizer; not of those that another scheduler steps."""
+        alive = [it for it in self._made if it.of() is not None]
+        self._made = alive
+        inner = {id(child) for it in alive for child in getattr(it.of(), "_schedulers", [])}
+        mine = [it for it in alive if getattr(it.of(), "optimizer", None) is optimizer and id(it.of()) not in inner]
+        return [told for told in (it.describe() for it in mine) if told is not None]
+
+    def _making(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def made(it: Any, *args: Any, **named: Any) -> Any:
+            # A constructor steps once, or more: those steps set the first rate.
+            self._depth += 1
+            try:
+                return original(it, *args, **named)
+            finally:
+                self._depth -= 1
+                self._guard(self._add, it)
+
+        return made
+
+    def _add(self, scheduler: Any) -> None:
+        if not any(it.of() is scheduler for it in self._made):
+            self._made.append(Scheduler(scheduler))
+
+    def _stepping(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def stepped(it: Any, *args: Any, **named: Any) -> Any:
+            self._depth += 1
+            try:
+                return original(it, *args, **named)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._guard(self._count, it)
+
+        return stepped
+
+    def _count(self, scheduler: Any) -> None:
+        for it in self._made:
+            if it.of() is scheduler:
+                it.steps += 1
+
+
+def _length(scheduler: Any) -> Tuple[Optional[int], Optional[str], Optional[int]]:
+    argument = LENGTHS.get(type(scheduler).__name__)
+    if argument is not None:
+        return _whole(getattr(scheduler, argument, None)), argument, None
+    functions = getattr(scheduler, "lr_lambdas", None) or []
+    bound = getattr(functions[0], "keywords", {}) if functions else {}
+    if LENGTH in bound:
+        return _whole(bound[LENGTH]), LENGTH, _whole(bound.get(WARMUP))
+    return None, None, None
+
+
+def _whole(value: Any) -> Optional[int]:
+    return int(value) if isinstance(value, (int, float)) and value == value and abs(value) < 2**53 else None
+
+
+def _below(kind: type) -> List[type]:
+    return [it for below in kind.__subclasses__() for it in (below, *_below(below))]

@@ -1,0 +1,468 @@
+"""Turns what is observed of a script into the events of a trace."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from .. import batches, scalers
+from ..declared import checked, contract_of, recorded_facts
+from ..memory import Memory
+from ..parameters import Parameters
+from ..tensors import Torch
+from ..trace import SCHEMA, Writer, failure, number
+from .around import Around
+from .draws import Draw, Draws
+from .losses import Losses
+from .models import Models, Owner, names
+from .patches import Guard
+from .schedules import Schedules
+from .windows import MicroBatch, Window
+
+# The norm after the last backward pass is measured for so many updates only: whether a loop divides its gradients
+# afterwards shows in the first few.
+RESCALED_MOST = 8
+
+
+class Session:
+    """The observation of one process, from the first training forward to its end.
+
+    The trace is opened by `opens` when training begins: a script that trains nothing leaves no file.
+    """
+
+    def __init__(self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10) -> None:
+        if digest_every < 1:
+            raise ValueError(f"digest_every: {digest_every}, expected at least 1")
+        self._opens, self._declared, self._digest_every = opens, checked(declared), digest_every
+        self._contract = contract_of(self._declared.pop("contract", None))
+        self._models_given: List[Any] = []
+        self._process = os.getpid()
+        self.guard = Guard()
+        self._tensors = Torch()
+        self.draws = Draws(self._tensors, self.guard)
+        self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
+        self.losses = Losses(self._tensors, self.guard)
+        self.schedules = Schedules(self.guard)
+        self._windows: List[Window] = []
+        self._dropped: List[Window] = []
+        self._writer: Optional[Writer] = None
+        self._parameters: Optional[Parameters] = None
+        self._memory: Optional[Memory] = None
+        self.step = 0
+        self._next_state = digest_every
+        self._open: Optional[MicroBatch] = None
+        self._draw: Optional[Draw] = None
+        # Of the forwards since the last backward pass.
+        self._forwarded = self._matched = False
+        self._sees_forwards = False
+        self._owner: Optional[Owner] = None
+        self._inputs: Any = None
+        self._modes: Optional[Dict[str, int]] = None
+        self._epochs: Dict[Optional[int], Epoch] = {}
+        self._index = 0
+        self._evaluation: Optional[Dict[str, Any]] = None
+        self._around = Around(self._fingerprint)
+        self._marks: List[Any] = []
+        # The GradScaler that scaled the next backward pass's loss, and the scale of the last one.
+        self.scaler: Optional[Any] = None
+        self._scale = 1.0
+        self._stepping: List[Any] = []
+        self._closed = False
+
+    def here(self) -> bool:
+        """Whether this process is the one that is observed: a forked worker is not."""
+        return not self._closed and os.getpid() == self._process
+
+    # Optimizers.
+
+    def optimizer_made(self, optimizer: Any) -> None:
+        """A script has made an optimizer, or an optimizer that was not seen before steps."""
+        if self._window(optimizer) is not None:
+            return
+        window = Window(len(self._windows), optimizer, self._tensors)
+        same = {id(it) for it in window.parameters()}
+        earlier = [it for it in self._windows if it.stepped and it.kind == window.kind]
+        window.remade = bool(same) and any(it.held == same for it in earlier)
+        self._windows.append(window)
+        self.models.hold([parameter for it in self._alive() for parameter in it.parameters()])
+
+    def model_given(self, model: Any) -> None:
+        """The user names a model: its parameters are in the trace, whether an optimizer holds one of them or not."""
+        self._models_given.append(model)
+
+    def _window(self, optimizer: Any) -> Optional[Window]:
+        return next((it for it in self._windows if it.optimizer() is optimizer), None)
+
+    def _alive(self) -> List[Window]:
+        return [it for it in self._windows if it.optimizer() is not None]
+
+    # Forwards.
+
+    def _forward_begins(self, owner: Owner) -> None:
+        if not self.here():
+            return
+        if self._tensors.grad_enabled():
+            self.end_evaluation()
+            changed = self._around.training_forward()
+            for it in self._alive() if changed is not None else []:
+                it.parameters_changed = changed or bool(it.parameters_changed)
+        elif self._parameters is not None and self._evaluation is None:
+            self._evaluation = {"digest_before": self._fingerprint(), "losses": [], "modes": owner.modes()}
+
+    def _forward_ends(self, owner: Owner, inputs: Any, output: Any) -> None:
+        if not self.here():
+            return
+        if not self._tensors.grad_enabled():
+            self._evaluated(inputs)
+            return
+        self._sees_forwards = True
+        draw = self.draws.match(inputs, training=True, first=not self._matched)
+        self._matched = self._matched or draw is not None
+        self._draw = draw or self._draw
+        self._owner, self._modes, self._inputs = owner, owner.modes(), None if self.draws.any() else inputs
+        self.losses.output(output)
+        self._forwarded = True
+
+
+    # Backward passes.
+
+    def backward_begins(self, roots: Any) -> None:
+        """`torch.autograd.backward` is called on these tensors."""
+        self.models.outside()
+        self.end_evaluation()
+        alive = self._alive()
+        if not alive:
+            return
+        self._start(alive)
+        if self._open is None or self._forwarded or not self._sees_forwards:
+            self.settle()
+            self._open = MicroBatch(self._seen(), self.losses.take())
+        self._forwarded = self._matched = False
+        for it in alive:
+            it.settle()
+        self._marks = [(it, it.marks()) for it in alive]
+        scaler, self.scaler = self.scaler, None
+        scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
+        root = roots if self._tensors.is_tensor(roots) else roots[0] if len(roots) == 1 else None
+        if root is not None and self._tensors.is_tensor(root) and root.numel() == 1:
+            self._open.roots.append((root.detach(), scale))
+
+    def backward_ends(self) -> None:
+        """The backward pass is done."""
+        marks, self._marks = self._marks, []
+        if self._open is None:
+            return
+        for it, before in marks:
+            if it.reached(before):
+                # The micro-batch belongs to its epoch before it belongs to the window.
+                self._place(self._open)
+                it.add(self._open)
+                if self.step < RESCALED_MOST:
+                    it.after_backward = self._tensors.total_norm(it.gradients())
+
+    def _place(self, micro_batch: MicroBatch) -> None:
+        """Decides epoch and index of a micro-batch, and writes the edges of epochs that come before it."""
+        if micro_batch.place is not None:
+            return
+        draw = self._draw
+        loader = None if draw is None else draw.loader.number
+        now = self._epochs.get(loader)
+        if now is None or (draw is not None and now.drawn != draw.epoch):
+            self._end_epoch(loader)
+            # The first epoch that trains is epoch 0, even if the script has looked at a batch before.
+            now = self._epochs[loader] = Epoch(0 if now is None else now.number + 1, draw)
+            self._write("epoch", epoch=now.number, edge="begin", loader=loader)
+            for it in self._alive():
+                it.epoch_begins()
+        if draw is None:
+            index, self._index = self._index, self._index + 1
+        else:
+            index = draw.index
+        micro_batch.place = {"epoch": now.number, "index": index, **({} if loader is None else {"loader": loader})}
+
+    def _end_epoch(self, loader: Optional[int]) -> None:
+        epoch = self._epochs.get(loader)
+        if epoch is not None and epoch.complete():
+            self._write("epoch", epoch=epoch.number, edge="end", loader=loader)
+
+    def settle(self) -> None:
+        """Writes the open micro-batch: nothing more can happen to it."""
+        it, self._open = self._open, None
+        if it is None:
+            return
+        self._place(it)
+        values = [(self._tensors.number(value) / scale if scale else float("nan")) for value, scale in it.roots]
+        backward = sum(values) if values else None
+        it.finite = backward is None or math.isfinite(backward)
+        self._write(
+            "micro_batch",
+            **it.place,
+            **it.seen,
+            backward=None if backward is None else number(backward),
+            optimizers=it.reached,
+            losses=[_loss(self._tensors.number(value), weight) for value, weight in it.losses],
+        )
+
+    def _seen(self) -> Dict[str, Any]:
+        """What the forwards before a backward pass show of the micro-batch."""
+        inputs, self._inputs = self._inputs, None
+        if self._draw is not None:
+            samples, sizes = self._draw.samples, self._draw.sizes
+        elif inputs is not None:
+            args, named = inputs
+            samples, sizes = batches.content_ids(inputs, self._tensors), batches.describe(named or args, self._tensors)
+        else:
+            samples, sizes = None, {}
+        return {"samples": samples, **sizes, "modes": self._modes}
+
+    # Steps.
+
+    def step_begins(self, optimizer: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """An optimizer's `step` is called."""
+        if optimizer in self._stepping:
+            self._stepping.clear()
+        self._stepping.append(optimizer)
+        if len(self._stepping) == 1:
+            self.optimizer_made(optimizer)
+            self.settle()
+            if not _has_closure(args, named):
+                self._measure(optimizer)
+
+    def step_ends(self, optimizer: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """An optimizer's `step` is done."""
+        outer = self._stepping[:1] == [optimizer]
+        if optimizer in self._stepping:
+            self._stepping.remove(optimizer)
+        if not outer:
+            return
+        closure = _has_closure(args, named)
+        if closure:
+            self.settle()
+            self._measure(optimizer)
+        self._update(optimizer, applied=not self._overflowed, closure=closure)
+
+    def skipped(self, optimizer: Any) -> None:
+        """The GradScaler found a gradient that is not finite and did not call the optimizer."""
+        self.settle()
+        self._measure(optimizer)
+        self._update(optimizer, applied=False, closure=False)
+
+    def _measure(self, optimizer: Any) -> None:
+        """Reads the gradients before the step: a fused optimizer unscales them in place."""
+        window = self._window(optimizer)
+        window.settle()
+        scale = scalers.left_scaled(optimizer, self._tensors)
+        self._clipped = scalers.unscaled(self._tensors.total_norm(window.gradients()), scale)
+        self._before = window.norm_before(self._clipped)
+        self._overflowed = scalers.overflowed(optimizer, self._tensors)
+
+    def _update(self, optimizer: Any, *, applied: bool, closure: bool) -> None:
+        window = self._window(optimizer)
+        self._start(self._alive())
+        self.step += 1
+        checksums = self._parameters.checksums() if self.step % self._digest_every == 0 else None
+        held = len(window.members)
+        draw = self._draw
+        since = window.take(
+            epoch_over=draw is not None and draw.loader.over(),
+            closure=closure,
+            schedules=self.schedules.on(optimizer),
+            before=self._before,
+        )
+        groups = [group for group in optimizer.param_groups if group["params"]]
+        decay = [number(float(it["weight_decay"])) for it in groups if "weight_decay" in it]
+        self._write(
+            "update",
+            step=self.step,
+            optimizer=window.number,
+            micro_batches=held or None,
+            lr=[number(float(it["lr"])) for it in groups if "lr" in it],
+            decay=decay or None,
+            grad_norm=None if self._before is None else number(self._before),
+            clipped_norm=number(self._clipped),
+            applied=applied,
+            digest=None if checksums is None else self._parameters.digest(checksums),
+            since=since,
+        )
+        self._around.updated()
+        self._memory.write("update", self.step, count=checksums is not None)
+        if applied and checksums is not None and self.step >= self._next_state:
+            # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
+            self._next_state = 2 * self.step
+            self._state("update", checksums)
+
+    # What else a script does.
+
+    def clipped(self, parameters: List[Any], limit: float, norm: Optional[Any], by_value: bool) -> None:
+        """The script has called `clip_grad_norm_` or `clip_grad_value_`."""
+        for it in self._alive():
+            it.settle()
+            scaled = self._scale != 1.0 and not it.unscaled
+            it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled)
+
+    def unscaled(self, optimizer: Any) -> None:
+        """The script has called the GradScaler's `unscale_`."""
+        window = self._window(optimizer)
+        if window is not None:
+            window.unscaled = True
+
+    def seeded(self, seed: int) -> None:
+        """The script has seeded the global random generator."""
+        for it in self._alive():
+            it.seeds.append(seed)
+
+    def restored(self) -> None:
+        """The script has put the global random state back: what it seeded has no effect on training."""
+        for it in self._alive():
+            it.seeds.clear()
+
+    def loaded(self) -> None:
+        """The script has loaded a state dict."""
+        self._around.forget()
+        for it in self._alive():
+            it.loaded = True
+
+    def checkpoint(self, edge: str, path: str) -> None:
+        """The script has `saved` or `loaded` a checkpoint file."""
+        if self._writer is not None:
+            self.settle()
+            place = {"epoch": 0, "micro_batches": 0} if self._draw is None else {"epoch": self._draw.epoch, "micro_batches": self._draw.index + 1}
+            self._write("checkpoint", edge=edge, step=self.step, **place, path=path)
+
+    def _evaluated(self, inputs: Any) -> None:
+        if self._evaluation is None:
+            return
+        draw = self.draws.match(inputs, training=False, first=True)
+        if draw is not None:
+            self._evaluation["apart"] = draw.loader.number is None
+
+    def end_evaluation(self) -> None:
+        """No more forwards belong to the evaluation, if there is one."""
+        it, self._evaluation = self._evaluation, None
+        if it is None:
+            return
+        apart = it.pop("apart", False)
+        self._write("evaluation", step=self.step, apart=apart or None, digest_after=self._fingerprint(), **it)
+        self._memory.write("evaluation", self.step)
+        self._around.evaluated()
+        for window in self._alive():
+            window.evaluated()
+
+    # The trace.
+
+    def _start(self, alive: List[Window]) -> None:
+        """Opens the trace, with the first line and the state before training; and takes note of new parameters."""
+        held = [parameter for it in alive for parameter in it.parameters()]
+        every = _Groups(self._windows)
+        if self.models.hold(held) or self._parameters is None:
+            self._parameters = Parameters(_Named(names(held, self._tensors, self._models_given)), every, self._tensors, _group)
+        if self._writer is not None:
+            return
+        self._writer = Writer(self._opens())
+        self._memory = Memory(self._writer, self._tensors)
+        loader = None if self._draw is None else self._draw.loader
+        facts = recorded_facts(
+            self._declared, loader, every, self._parameters.named.values(), self._tensors
+        )
+        facts["optimizers"] = [it.kind for it in self._windows]
+        self._write(
+            "run",
+            schema=SCHEMA,
+            trainer=self._tensors.version(),
+            device=str(getattr(held[0], "device", "cpu")) if held else "cpu",
+            scenario="recorded",
+            run="recorded",
+            recorded=facts,
+            contract=self._contract,
+        )
+        self._state("start")
+
+    def close(self, error: Optional[BaseException] = None) -> None:
+        """Writes what is still open, and the end."""
+        if not self.here():
+            return
+        if self._writer is not None:
+            self.guard(self._finish, error)
+            self.guard(self._end, error)
+        self.draws.release()
+        self._closed = True
+
+    def _finish(self, error: Optional[BaseException]) -> None:
+        self.end_evaluation()
+        self.settle()
+        for loader in self._epochs:
+            self._end_epoch(loader)
+        if error is None:
+            self._state("end")
+
+    def _end(self, error: Optional[BaseException]) -> None:
+        if error is None:
+            reason: Dict[str, Any] = {"reason": "done"}
+        elif isinstance(error, KeyboardInterrupt):
+            reason = {"reason": "stopped", "message": "interrupted"}
+        else:
+            reason = failure(error)
+        self._write("end", **reason, trouble=self.guard.trouble() or None)
+        self._writer.close()
+
+    def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
+        self._write("state", at=at, step=self.step, tensors=self._parameters.state({}, checksums))
+
+    def _write(self, event: str, **fields: Any) -> None:
+        if self._writer is not None:
+            self._writer.event(event, **fields)
+
+    def _fingerprint(self) -> str:
+        held = [parameter for it in self._alive() for parameter in it.parameters()]
+        return self._tensors.fingerprint(held)
+
+
+class Epoch:
+    """An epoch that trains."""
+
+    def __init__(self, number: int, draw: Optional[Draw]) -> None:
+        self.number = number
+        self.drawn = None if draw is None else draw.epoch
+        self._loader = None if draw is None else draw.loader
+
+    def complete(self) -> bool:
+        """Whether the loader came to its end, and every batch was trained on."""
+        if self._loader is None:
+            return False
+        self._loader.settle()
+        return self.drawn in self._loader.complete
+
+
+class _Groups:
+    """The parameter groups of all optimizers together."""
+
+    def __init__(self, windows: List[Window]) -> None:
+        self._windows = windows
+
+    @property
+    def param_groups(self) -> List[Any]:
+        return [group for it in self._windows if it.optimizer() is not None for group in it.optimizer().param_groups]
+
+
+class _Named:
+    """What `Parameters` asks of a model."""
+
+    def __init__(self, named: Dict[str, Any]) -> None:
+        self._named = named
+
+    def named_parameters(self) -> Any:
+        return self._named.items()
+
+
+def _group(_name: str, parameter: Any) -> Dict[str, str]:
+    return {"group": "base" if parameter.requires_grad else "frozen"}
+
+
+def _loss(value: float, weight: float) -> Dict[str, Any]:
+    return {"name": "loss", "sum": number(value), "weight": weight}
+
+
+def _has_closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    # The first argument is the optimizer itself.
+    return callable(args[1] if len(args) > 1 else named.get("closure"))

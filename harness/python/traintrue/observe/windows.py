@@ -1,0 +1,163 @@
+"""The accumulation window of each optimizer: the micro-batches whose gradients its parameters hold.
+
+What the gradients hold is read from the gradients themselves, before each backward pass: if all of them are clear, the loop
+has cleared them, however it did so.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..trace import number
+
+# The gradient of a parameter before a backward pass: its identity, and how often its values were changed in place.
+Mark = Optional[Tuple[int, int]]
+
+
+class MicroBatch:
+    """One or more forwards and the backward passes that follow them."""
+
+    def __init__(self, seen: Dict[str, Any], losses: List[Tuple[Any, float]]) -> None:
+        # Fields of its event, and its losses, still tensors.
+        self.seen, self.losses = seen, losses
+        # Epoch and index, once a backward pass has reached an optimizer.
+        self.place: Optional[Dict[str, int]] = None
+        # The values that `backward()` was called on, still tensors, each with the loss scale of its moment.
+        self.roots: List[Tuple[Any, float]] = []
+        self.reached: List[int] = []
+        self.finite = True
+        # Whether an optimizer has stepped with its gradients, and how many windows hold them.
+        self.used, self.holders = False, 0
+
+
+class Window:
+    """The window of one optimizer."""
+
+    def __init__(self, number: int, optimizer: Any, tensors: Any) -> None:
+        self.number, self._tensors = number, tensors
+        # Weakly: a script that drops its optimizer must get its memory back.
+        self._optimizer = weakref.ref(optimizer)
+        self.kind = type(optimizer).__name__
+        # The identities of its parameters, which may outlive it.
+        self.held = {id(it) for it in self.parameters()}
+        self.members: List[MicroBatch] = []
+        self.stepped = False
+        self.remade = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._micro_batches = self._unused = self._evaluations = 0
+        self._began: Optional[int] = None
+        self.clips: List[Dict[str, Any]] = []
+        self.seeds: List[int] = []
+        self.loaded = self.unscaled = False
+        self.parameters_changed: Optional[bool] = None
+        self.after_backward: Optional[float] = None
+
+    def parameters(self) -> List[Any]:
+        """The parameters that the optimizer holds now."""
+        optimizer = self._optimizer()
+        return [] if optimizer is None else [it for group in optimizer.param_groups for it in group["params"]]
+
+    def optimizer(self) -> Any:
+        """The optimizer; None when the script has dropped it."""
+        return self._optimizer()
+
+    def gradients(self) -> List[Any]:
+        """The gradients that the optimizer's next step uses."""
+        return [it.grad for it in self.parameters() if it.grad is not None]
+
+    def marks(self) -> List[Mark]:
+        """What `reached` compares with."""
+        return [None if it.grad is None else (id(it.grad), it.grad._version) for it in self.parameters()]
+
+    def reached(self, marks: List[Mark]) -> bool:
+        """Whether a backward pass has added to a gradient since `marks`."""
+        return any(mark != before for mark, before in zip(self.marks(), marks))
+
+    def settle(self) -> None:
+        """Notices that the loop has cleared the gradients."""
+        if not self.members or not all(self._tensors.is_clear(gradient) for gradient in self.gradients()):
+            return
+        for it in self.members:
+            it.holders -= 1
+            # Another optimizer may have used these gradients: a generator's backward pass leaves some in its discriminator.
+            self._unused += not it.used and it.holders == 0 and it.finite
+        self.members = []
+
+    def add(self, micro_batch: MicroBatch) -> None:
+        """A backward pass of this micro-batch has reached the parameters."""
+        if self.members and self.members[-1] is micro_batch:
+            return
+        self.members.append(micro_batch)
+        micro_batch.holders += 1
+        micro_batch.reached.append(self.number)
+        self._micro_batches += 1
+        self.held = {id(it) for it in self.parameters()}
+        if self._began is not None:
+            self._began += 1
+
+    def epoch_begins(self) -> None:
+        """The next micro-batch is the first of an epoch."""
+        self._began = 0
+
+    def evaluated(self) -> None:
+        """An evaluation is over."""
+        self._evaluations += 1
+
+    def clipped(self, limit: float, norm: Optional[Any], given: List[Any], **how: bool) -> None:
+        """The loop has clipped these gradients: all of the optimizer's, or some."""
+        asked = {id(it) for it in given}
+        mine = [it for it in self.parameters() if it.grad is not None]
+        if not any(id(it) in asked for it in mine):
+            return
+        used = bool(self.members) and all(it.used for it in self.members)
+        whole = all(id(it) in asked for it in mine)
+        self.clips.append(
+            {"limit": limit, "norm": norm, "held": len(self.members), "used": used, "whole": whole, **how}
+        )
+
+    def norm_before(self, at_the_step: float) -> Optional[float]:
+        """The norm before clipping: what the first call of the window saw. Unknown where the gradients were clipped in parts."""
+        calls = [it for it in self.clips if not it["used"]]
+        if not calls:
+            return at_the_step
+        norm = calls[0]["norm"]
+        return self._tensors.number(norm) if calls[0]["whole"] and norm is not None else None
+
+    def take(self, *, epoch_over: bool, closure: bool, schedules: List[Dict[str, Any]], before: Optional[float]) -> Dict[str, Any]:
+        """The `since` field of an update, and the beginning of the next window. The gradients stay until they are cleared."""
+        carried = self._began is not None and self._began < self._micro_batches
+        since = {
+            "micro_batches": self._micro_batches,
+            # A closure may be evaluated more than once a step, and clears the gradients each time.
+            "unused": 0 if closure else self._unused,
+            "began": self._began,
+            "epoch_ended": epoch_over or carried,
+            "clips": [self._call(it) for it in self.clips],
+            "rescaled": self._rescaled(before),
+            "schedules": schedules,
+            "seeds": self.seeds,
+            "evaluations": self._evaluations,
+            "parameters_changed": self.parameters_changed,
+            "loaded": self.loaded,
+            "remade": self.remade and not self.stepped and not self.loaded,
+            "closure": closure,
+        }
+        for it in self.members:
+            it.used = True
+        self.stepped = True
+        self._begin()
+        return {name: value for name, value in since.items() if value is not None}
+
+    def _rescaled(self, before: Optional[float]) -> Optional[float]:
+        after = self.after_backward
+        if after is None or before is None or not after or not math.isfinite(after):
+            return None
+        return number(before / after)
+
+    def _call(self, it: Dict[str, Any]) -> Dict[str, Any]:
+        norm = None if it["norm"] is None else number(self._tensors.number(it["norm"]))
+        return {**{name: value for name, value in it.items() if name != "norm"}, "limit": number(it["limit"]), **({} if norm is None else {"norm": norm})}

@@ -1,0 +1,90 @@
+"""Records a script that does not import this package: from the import of torch to the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.abc
+import importlib.util
+import json
+import os
+import sys
+from typing import IO, Any, Dict, List, Optional
+
+# Set by `traintrue record`: the folder of the traces, and what its user declares, as JSON.
+FOLDER, DECLARED = "TRAINTRUE_RECORD", "TRAINTRUE_DECLARED"
+
+
+def start() -> None:
+    """Waits for torch, and attaches the recorder when it has been imported."""
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return
+    if "torch" in sys.modules:
+        _attach(folder)
+    else:
+        sys.meta_path.insert(0, _AfterTorch(folder))
+
+
+class _AfterTorch(importlib.abc.MetaPathFinder):
+    """Finds torch as everybody else does, and attaches the recorder once torch has been executed."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        loader = getattr(spec, "loader", None)
+        if loader is None:
+            return spec
+        execute = loader.exec_module
+
+        def executed(module: Any) -> None:
+            execute(module)
+            try:
+                _attach(self._folder)
+            except Exception as error:  # noqa: BLE001: the script must go on, whatever went wrong here
+                print(f"traintrue: this process is not recorded: {type(error).__name__}: {error}", file=sys.stderr)
+
+        loader.exec_module = executed
+        return spec
+
+
+def _attach(folder: str) -> None:
+    from .observe.attach import attach
+    from .observe.session import Session
+
+    declared: Dict[str, Any] = json.loads(os.environ.get(DECLARED) or "{}")
+    every = declared.pop("digest_every", 10)
+    session = Session(lambda: _open(folder), declared, every)
+    attach(session)
+    failed: List[BaseException] = []
+    _remember(failed)
+    atexit.register(lambda: session.close(failed[0] if failed else None))
+
+
+def _remember(failed: List[BaseException]) -> None:
+    """Keeps the exception that ends the script; it is printed as before."""
+    before = sys.excepthook
+
+    def hook(kind: Any, error: BaseException, traceback: Any) -> None:
+        failed.append(error)
+        before(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
+def _open(folder: str) -> IO[str]:
+    """A new file in the folder: one per process that trains, named by its rank if it has one."""
+    os.makedirs(folder, exist_ok=True)
+    rank: Optional[str] = os.environ.get("RANK")
+    name = "run" if rank is None else f"rank-{rank}"
+    for number in range(1, 10_000):
+        path = os.path.join(folder, f"{name}.jsonl" if number == 1 else f"{name}-{number}.jsonl")
+        try:
+            return open(path, "x", encoding="utf-8")
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{folder}: 9,999 traces of {name} are there; name another folder with --out")
