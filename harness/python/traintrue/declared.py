@@ -60,7 +60,7 @@ def recorded_facts(
 ) -> Dict[str, Any]:
     """The `recorded` field of the run's first line. A fact that is not known is left out, and not judged."""
     groups = optimizer.param_groups
-    size = {} if loader is None else loader.facts()
+    size = {} if loader is None else loader.facts
     seen = {**size, "lr": _peak_lr(groups), "eps": _adam_eps(groups), "dtype": _dtype(parameters, tensors)}
     return {name: value for name, value in {**seen, **declared}.items() if value is not None}
 

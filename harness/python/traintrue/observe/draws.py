@@ -16,6 +16,9 @@ from .. import batches
 # More batches than this are never fetched ahead. Older ones are forgotten.
 AHEAD_MOST = 1024
 
+# The sampler that a DataLoader gives to an iterable dataset.
+STREAM = "_InfiniteConstantSampler"
+
 # The descriptor of `object`: accelerate's loaders define a read-only `__class__` of their own.
 CLASS = object.__dict__["__class__"]
 
@@ -30,14 +33,13 @@ class Draw:
     def __init__(self, loader: "Loader", epoch: int, index: int, samples: Optional[List[int]], sizes: Dict[str, int], places: List[Place]) -> None:
         self.loader, self.epoch, self.index = loader, epoch, index
         self.samples, self.sizes, self.places = samples, sizes, places
-        self.trained = self.evaluated = False
+        self.trained = self.evaluated = self.shown = False
 
 
 class Loader:
     """One loader of the script, over all of its epochs."""
 
     def __init__(self, loader: Any) -> None:
-        self._loader = weakref.ref(loader)
         self.number: Optional[int] = None
         self.epoch = -1
         self.indices: Deque[List[int]] = deque()
@@ -45,6 +47,23 @@ class Loader:
         self.given, self.trained, self.exhausted, self.last = 0, 0, False, None
         # Epochs that came to their end, and trained on every batch.
         self.complete: Set[int] = set()
+        self.adopt(loader)
+
+    def adopt(self, loader: Any) -> None:
+        """The loader's object from now on: a script may make a new one for each epoch."""
+        # Weakly, and its facts at once: the object may be gone when the first batch is trained on.
+        self._object = weakref.ref(loader)
+        self._data = (id(getattr(loader, "dataset", loader)), getattr(loader, "batch_size", None))
+        self.facts, self.length = _facts(loader), _length(loader)
+
+    def is_of(self, loader: Any) -> bool:
+        """Whether this is that loader."""
+        return self._object() is loader
+
+    def is_followed_by(self, loader: Any) -> bool:
+        """Whether that loader has taken the place of this one, which is gone: over the same data, in the same order."""
+        data = (id(getattr(loader, "dataset", loader)), getattr(loader, "batch_size", None))
+        return self._object() is None and self._data == data and self.facts.get("order") == _facts(loader).get("order")
 
     def begins(self) -> None:
         """A new epoch."""
@@ -55,37 +74,34 @@ class Loader:
         self.indices.clear()
         self.waiting.clear()
 
-    def settle(self) -> bool:
+    def settle(self) -> None:
         """Notes whether the epoch is complete by now."""
-        complete = self.given > 0 and self.trained == self.given and (self.exhausted or self.given == self.length())
-        if complete:
+        if self.given > 0 and self.trained == self.given and (self.exhausted or self.given == self.length):
             self.complete.add(self.epoch)
-        return complete
 
     def over(self) -> bool:
         """Whether the epoch has no more batches, and its last was trained on."""
-        return (self.exhausted or self.given == self.length()) and self.last is not None and self.last.trained
+        return (self.exhausted or self.given == self.length) and self.last is not None and self.last.trained
 
-    def length(self) -> Optional[int]:
-        """Batches per epoch; None for a stream."""
-        try:
-            return len(self._loader())
-        except (TypeError, NotImplementedError):
-            return None
 
-    def facts(self) -> Dict[str, Any]:
-        """What the loader shows of itself, for the `recorded` field of the run's first line."""
-        loader = self._loader()
-        grouped = getattr(loader, "batch_sampler", None)
-        sampler, batch = getattr(grouped, "sampler", None), getattr(grouped, "batch_size", None)
-        facts: Dict[str, Any] = {"order": order(sampler), "workers": getattr(loader, "num_workers", None)}
-        facts["stream"] = grouped is None or type(sampler).__name__ == "_InfiniteConstantSampler"
-        if isinstance(batch, int) and not facts["stream"]:
-            try:
-                facts.update(samples=len(sampler), batch=batch, drop_last=bool(getattr(grouped, "drop_last", False)))
-            except (TypeError, NotImplementedError):
-                pass
-        return {name: value for name, value in facts.items() if value is not None}
+def _length(loader: Any) -> Optional[int]:
+    """Batches per epoch; None for a stream."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _facts(loader: Any) -> Dict[str, Any]:
+    """What a loader shows of itself, for the `recorded` field of the run's first line."""
+    grouped = getattr(loader, "batch_sampler", None)
+    sampler, batch = getattr(grouped, "sampler", None), getattr(grouped, "batch_size", None)
+    facts: Dict[str, Any] = {"order": order(sampler), "workers": getattr(loader, "num_workers", None)}
+    facts["stream"] = grouped is None or type(sampler).__name__ == STREAM
+    if isinstance(batch, int) and not facts["stream"]:
+        samples = _length(sampler)
+        facts.update(samples=samples, batch=batch, drop_last=None if samples is None else bool(getattr(grouped, "drop_last", False)))
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def order(sampler: Any) -> Optional[str]:
@@ -108,7 +124,7 @@ class Draws:
 
     def __init__(self, tensors: Any, guard: Callable[..., Any]) -> None:
         self._tensors, self._guard = tensors, guard
-        self._loaders: Dict[int, Loader] = {}
+        self._loaders: List[Loader] = []
         self._recent: List[Loader] = []
         self._restore: List[Callable[[], None]] = []
         self.trained_with = 0
@@ -160,15 +176,21 @@ class Draws:
             self._restore.pop()()
 
     def _known(self, loader: Any) -> Loader:
-        known = self._loaders.get(id(loader))
-        if known is None or known._loader() is not loader:
-            known = self._loaders[id(loader)] = Loader(loader)
-            self._watch_sampler(loader, known)
+        known = next((it for it in self._loaders if it.is_of(loader)), None)
+        if known is not None:
+            return known
+        known = next((it for it in self._loaders if it.is_followed_by(loader)), None)
+        if known is None:
+            known = Loader(loader)
+            self._loaders.append(known)
+        else:
+            known.adopt(loader)
+        self._watch_sampler(loader, known)
         return known
 
     def _watch_sampler(self, loader: Any, known: Loader) -> None:
         grouped = getattr(loader, "batch_sampler", None)
-        if getattr(grouped, "sampler", None) is None or type(grouped.sampler).__name__ == "_InfiniteConstantSampler":
+        if getattr(grouped, "sampler", None) is None or type(grouped.sampler).__name__ == STREAM:
             return
 
         def sampled(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:

@@ -53,7 +53,7 @@ class Schedules:
         alive = [it for it in self._made if it.of() is not None]
         self._made = alive
         inner = {id(child) for it in alive for child in getattr(it.of(), "_schedulers", [])}
-        mine = [it for it in alive if getattr(it.of(), "optimizer", None) is optimizer and id(it.of()) not in inner]
+        mine = [it for it in alive if _optimizer(it.of()) is optimizer and id(it.of()) not in inner]
         return [told for told in (it.describe() for it in mine) if told is not None]
 
     def _making(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +88,12 @@ class Schedules:
         for it in self._made:
             if it.of() is scheduler:
                 it.steps += 1
+
+
+def _optimizer(scheduler: Any) -> Any:
+    # accelerate's wrapper has the optimizer inside.
+    optimizer = getattr(scheduler, "optimizer", None)
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _length(scheduler: Any) -> Tuple[Optional[int], Optional[str], Optional[int]]:

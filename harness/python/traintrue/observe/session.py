@@ -12,6 +12,7 @@ from ..memory import Memory
 from ..parameters import Parameters
 from ..tensors import Torch
 from ..trace import SCHEMA, Writer, failure, number
+from . import frameworks
 from .around import Around
 from .draws import Draw, Draws
 from .losses import Losses
@@ -56,9 +57,8 @@ class Session:
         # Of the forwards since the last backward pass.
         self._forwarded = self._matched = False
         self._sees_forwards = False
-        self._owner: Optional[Owner] = None
         self._inputs: Any = None
-        self._modes: Optional[Dict[str, int]] = None
+        self._modes: Dict[Owner, Dict[str, int]] = {}
         self._epochs: Dict[Optional[int], Epoch] = {}
         self._index = 0
         self._evaluation: Optional[Dict[str, Any]] = None
@@ -120,7 +120,9 @@ class Session:
         draw = self.draws.match(inputs, training=True, first=not self._matched)
         self._matched = self._matched or draw is not None
         self._draw = draw or self._draw
-        self._owner, self._modes, self._inputs = owner, owner.modes(), None if self.draws.any() else inputs
+        # By owner: a forward in evaluation mode with gradients, and no backward pass, may have come before.
+        self._modes[owner] = owner.modes()
+        self._inputs = None if self.draws.any() else inputs
         self.losses.output(output)
         self._forwarded = True
 
@@ -207,14 +209,18 @@ class Session:
     def _seen(self) -> Dict[str, Any]:
         """What the forwards before a backward pass show of the micro-batch."""
         inputs, self._inputs = self._inputs, None
+        modes, self._modes = list(self._modes.values()), {}
+        acting = {mode: sum(it[mode] for it in modes) for mode in ("training", "evaluation")} if modes else None
         if self._draw is not None:
-            samples, sizes = self._draw.samples, self._draw.sizes
+            # A further micro-batch on the same batch, as in a GAN, trains on no new samples.
+            again, self._draw.shown = self._draw.shown, True
+            samples, sizes = None if again else self._draw.samples, self._draw.sizes
         elif inputs is not None:
             args, named = inputs
             samples, sizes = batches.content_ids(inputs, self._tensors), batches.describe(named or args, self._tensors)
         else:
             samples, sizes = None, {}
-        return {"samples": samples, **sizes, "modes": self._modes}
+        return {"samples": samples, **sizes, "modes": acting}
 
     # Steps.
 
@@ -336,6 +342,8 @@ class Session:
         draw = self.draws.match(inputs, training=False, first=True)
         if draw is not None:
             self._evaluation["apart"] = draw.loader.number is None
+        # Here and not when the evaluation is over: averaged weights are swapped out before training goes on.
+        self._evaluation["digest_after"] = self._fingerprint()
 
     def end_evaluation(self) -> None:
         """No more forwards belong to the evaluation, if there is one."""
@@ -343,7 +351,7 @@ class Session:
         if it is None:
             return
         apart = it.pop("apart", False)
-        self._write("evaluation", step=self.step, apart=apart or None, digest_after=self._fingerprint(), **it)
+        self._write("evaluation", step=self.step, apart=apart or None, **it)
         self._memory.write("evaluation", self.step)
         self._around.evaluated()
         for window in self._alive():
@@ -362,9 +370,11 @@ class Session:
         self._writer = Writer(self._opens())
         self._memory = Memory(self._writer, self._tensors)
         loader = None if self._draw is None else self._draw.loader
-        facts = recorded_facts(
-            self._declared, loader, every, self._parameters.named.values(), self._tensors
-        )
+        read, whose = frameworks.read()
+        whose = {name: kind for name, kind in whose.items() if name not in self._declared}
+        told = {**read, **self._declared}
+        facts = recorded_facts(told, loader, every, self._parameters.named.values(), self._tensors)
+        facts["read"] = whose
         facts["optimizers"] = [it.kind for it in self._windows]
         self._write(
             "run",
