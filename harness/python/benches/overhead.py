@@ -19,35 +19,32 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import traintrue
+from traintrue.observe.models import Models
+from traintrue.observe.patches import Guard
 
 WIDTH, LAYERS, VOCABULARY, LENGTH, BATCH = 320, 6, 4000, 64, 8
 UPDATES, ROUNDS = 60, 5
-REGISTERS = [
-    (nn.Module, "register_forward_hook"),
-    (torch.optim.Optimizer, "register_step_pre_hook"),
-    (torch.optim.Optimizer, "register_step_post_hook"),
-    (torch.Tensor, "register_hook"),
-    (torch.Tensor, "register_post_accumulate_grad_hook"),
-]
 
 
 class Inside:
-    """Adds up the processor time inside the hooks that are registered from now on."""
+    """Adds up the processor time that the recorder's own code takes, apart from the bare calls of torch's hooks."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        for kind, name in REGISTERS:
-            setattr(kind, name, self._of_clocked(getattr(kind, name)))
+        self._depth = 0
+        setattr(Guard, "__call__", self._clocked(Guard.__call__))
+        for name in ("_enter", "_leave"):
+            setattr(Models, name, self._clocked(getattr(Models, name)))
 
-    def _of_clocked(self, register: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda at, hook, *rest, **named: register(at, self._clocked(hook), *rest, **named)
-
-    def _clocked(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        def clocked(*given: Any, **named: Any) -> Any:
-            begun = time.process_time()
+    def _clocked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def clocked(*given: Any) -> Any:
+            if self._depth:
+                return call(*given)
+            self._depth, begun = 1, time.process_time()
             try:
-                return hook(*given, **named)
+                return call(*given)
             finally:
+                self._depth = 0
                 self.seconds += time.process_time() - begun
 
         return clocked

@@ -26,7 +26,7 @@ class Recorder:
             if loader is not None:
                 self._loader(loader)
             if criterion is not None:
-                self._patches.hook(criterion.register_forward_hook(lambda _module, _inputs, output: self.loss(output)))
+                self._patches.hook(criterion.register_forward_hook(self._criterion))
         except BaseException:
             # The user may go on without a recording, or call `record` again.
             self._release()
@@ -59,6 +59,10 @@ class Recorder:
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], _traceback: Optional[TracebackType]) -> None:
         self.close(error)
+
+    def _criterion(self, _module: Any, _inputs: Any, output: Any) -> None:
+        if getattr(output, "requires_grad", False) and output.numel() == 1:
+            self.loss(output)
 
     def _loader(self, loader: Any) -> None:
         import torch

@@ -56,9 +56,9 @@ class Loader:
         self._data = (id(getattr(loader, "dataset", loader)), getattr(loader, "batch_size", None))
         self.facts, self.length = _facts(loader), _length(loader)
 
-    def is_of(self, loader: Any) -> bool:
-        """Whether this is that loader."""
-        return self._object() is loader
+    def object(self) -> Any:
+        """The script's loader; None when the script has dropped it."""
+        return self._object()
 
     def is_followed_by(self, loader: Any) -> bool:
         """Whether that loader has taken the place of this one, which is gone: over the same data, in the same order."""
@@ -176,7 +176,7 @@ class Draws:
             self._restore.pop()()
 
     def _known(self, loader: Any) -> Loader:
-        known = next((it for it in self._loaders if it.is_of(loader)), None)
+        known = next((it for it in self._loaders if it.object() is loader), None)
         if known is not None:
             return known
         known = next((it for it in self._loaders if it.is_followed_by(loader)), None)
@@ -255,6 +255,8 @@ class Iteration:
 
     def __init__(self, inner: Iterator[Any], loader: Loader, draws: Draws) -> None:
         self._inner, self._loader, self._draws = inner, loader, draws
+        # A loader that was made for this epoch alone stays the one it is until the epoch is over.
+        self._keep = loader.object()
 
     def __iter__(self) -> "Iteration":
         return self

@@ -21,9 +21,9 @@ from .patches import Guard
 from .schedules import Schedules
 from .windows import MicroBatch, Window
 
-# The norm after the last backward pass is measured for so many updates only: whether a loop divides its gradients
-# afterwards shows in the first few.
-RESCALED_MOST = 8
+# What every update of a loop does alike is measured at so many first updates, and then at each that is digested: the norm
+# after clipping. The norm after the last backward pass is measured at these only.
+EARLY = 8
 
 
 class Session:
@@ -160,7 +160,7 @@ class Session:
                 # The micro-batch belongs to its epoch before it belongs to the window.
                 self._place(self._open)
                 it.add(self._open)
-                if self.step < RESCALED_MOST:
+                if self.step < EARLY:
                     it.after_backward = self._tensors.total_norm(it.gradients())
 
     def _place(self, micro_batch: MicroBatch) -> None:
@@ -259,7 +259,12 @@ class Session:
         window = self._window(optimizer)
         window.settle()
         scale = scalers.left_scaled(optimizer, self._tensors)
-        self._clipped = scalers.unscaled(self._tensors.total_norm(window.gradients()), scale)
+        # The norm takes a pass over all gradients. Where a clip call has told it, the norm after clipping is a sample.
+        told = any(it["whole"] and not it["used"] for it in window.clips)
+        sampled = self.step < EARLY or (self.step + 1) % self._digest_every == 0
+        self._clipped = None
+        if sampled or not told:
+            self._clipped = scalers.unscaled(self._tensors.total_norm(window.gradients()), scale)
         self._before = window.norm_before(self._clipped)
         self._overflowed = scalers.overflowed(optimizer, self._tensors)
 
@@ -286,7 +291,7 @@ class Session:
             lr=[number(float(it["lr"])) for it in groups if "lr" in it],
             decay=decay or None,
             grad_norm=None if self._before is None else number(self._before),
-            clipped_norm=number(self._clipped),
+            clipped_norm=None if self._clipped is None else number(self._clipped),
             applied=applied,
             digest=None if checksums is None else self._parameters.digest(checksums),
             since=since,

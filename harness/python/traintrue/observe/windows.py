@@ -79,7 +79,10 @@ class Window:
 
     def settle(self) -> None:
         """Notices that the loop has cleared the gradients."""
-        if not self.members or not all(self._tensors.is_clear(gradient) for gradient in self.gradients()):
+        if not self.members:
+            return
+        # The smallest first: one value settles the question, and a large embedding takes long to look through.
+        if not all(self._tensors.is_clear(it) for it in sorted(self.gradients(), key=lambda it: it.numel())):
             return
         for it in self.members:
             it.holders -= 1
@@ -119,7 +122,7 @@ class Window:
             {"limit": limit, "norm": norm, "held": len(self.members), "used": used, "whole": whole, **how}
         )
 
-    def norm_before(self, at_the_step: float) -> Optional[float]:
+    def norm_before(self, at_the_step: Optional[float]) -> Optional[float]:
         """The norm before clipping: what the first call of the window saw. Unknown where the gradients were clipped in parts."""
         calls = [it for it in self.clips if not it["used"]]
         if not calls:
