@@ -89,6 +89,7 @@ fn micro_batch() -> impl Strategy<Value = Event> {
                 cache_bytes: count,
                 checkpointing,
                 losses,
+                ..Default::default()
             })
         })
 }
@@ -106,6 +107,7 @@ fn update() -> impl Strategy<Value = Event> {
                 clipped_norm,
                 applied,
                 digest,
+                ..Default::default()
             })
         },
     )
@@ -173,6 +175,7 @@ fn evaluation() -> impl Strategy<Value = Event> {
                 rng_before: digest.clone(),
                 rng_after: digest,
                 dropped,
+                ..Default::default()
             })
         },
     )
@@ -197,7 +200,7 @@ fn small() -> impl Strategy<Value = Event> {
             step,
             lanes
         })),
-        any::<u64>().prop_map(|epoch| Event::Epoch(Epoch { epoch, edge: Edge::Begin })),
+        any::<u64>().prop_map(|epoch| Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: None })),
         (".*", any::<u64>())
             .prop_map(|(device, requested_bytes)| Event::Oom(Oom { device, requested_bytes })),
         (select(Adaptation::ALL), ".*", any::<u32>(), of(any::<u64>())).prop_map(
@@ -205,6 +208,10 @@ fn small() -> impl Strategy<Value = Event> {
                 Event::Adapted(Adapted { what, reason, from: "8".into(), to: to.into(), accumulation })
             }
         ),
-        of(".*").prop_map(|message| Event::End(End { reason: EndReason::MemoryLimit, message })),
+        of(".*").prop_map(|message| Event::End(End {
+            reason: EndReason::MemoryLimit,
+            message,
+            trouble: Vec::new()
+        })),
     ]
 }

@@ -48,7 +48,8 @@ fn read(
     let applies =
         |rule: &&'static Rule| run.recorded.as_ref().is_none_or(|it| it.lacks(rule.needs).is_none());
     let rules: Vec<&'static Rule> = rules.iter().copied().filter(applies).collect();
-    let mut open = begin(&rules, &Opening { plan: &run.plan, contract: &run.contract });
+    let mut open =
+        begin(&rules, &Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });
     judged.run = Some(run.clone());
     let result = follow(lines, &mut open, &mut last);
     judged.last_line = last.number;

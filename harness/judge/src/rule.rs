@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::Plan;
-use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::recorded::{Fact, Recorded};
 use traintrue_protocol::trace::{Line, TraceError};
 
 use crate::finding::Sheet;
@@ -126,12 +126,14 @@ pub enum Kind {
     Artefact,
 }
 
-/// What the first line of a trace gives: the plan and the trainer's contract.
+/// What the first line of a trace gives: the plan and the trainer's contract, or what is known of a recorded loop.
 pub struct Opening<'a> {
     /// The plan that the trainer was given.
     pub plan: &'a Plan,
     /// The conventions that the trainer declares.
     pub contract: &'a Contract,
+    /// What is known of a loop that was told no plan; `plan` is then a stand-in.
+    pub recorded: Option<&'a Recorded>,
 }
 
 /// The state of an invariant over one trace. It sees each line after the first once, in order, so memory does not grow

@@ -156,7 +156,7 @@ impl Walk {
         let mut here = start;
         while here < end {
             if here.micro_batches == 0 {
-                self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::Begin }));
+                self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::Begin, loader: None }));
             }
             here = self.step(here);
         }
@@ -167,7 +167,7 @@ impl Walk {
             self.checkpoint(CheckpointEdge::Saved, end);
         }
         let reason = if to.is_some() { EndReason::Stopped } else { EndReason::Done };
-        self.events.push(Event::End(End { reason, message: None }));
+        self.events.push(Event::End(End { reason, message: None, trouble: Vec::new() }));
         self.events
     }
 
@@ -187,7 +187,7 @@ impl Walk {
             }
         }
         if next.micro_batches == 0 {
-            self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::End }));
+            self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::End, loader: None }));
         }
         next
     }
@@ -216,6 +216,7 @@ impl Walk {
                 Loss::new("projection", 0.7 * anchored as f64, anchored as u64),
             ],
             samples: Some(samples),
+            ..Default::default()
         }
     }
 
@@ -234,6 +235,7 @@ impl Walk {
             clipped_norm: Some(Number(norm.min(1.0))),
             applied: true,
             digest: Some(format!("t:{step}")),
+            ..Default::default()
         }));
     }
 
@@ -308,6 +310,7 @@ impl Walk {
             rng_before: Some("t:2".into()),
             rng_after: Some("t:2".into()),
             dropped: Some(0),
+            ..Default::default()
         }));
     }
 
@@ -366,7 +369,8 @@ pub fn judge(name: &str, events: &[Event]) -> Sheet {
     let rule = find(name).expect("a rule of that name");
     let Kind::Trace(begin) = rule.kind else { panic!("{name} does not judge single traces") };
     let Event::Run(run) = &events[0] else { panic!("a trace begins with its run") };
-    let mut judge = begin(&Opening { plan: &run.plan, contract: &run.contract });
+    let mut judge =
+        begin(&Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });
     let mut sheet = Sheet::default();
     let lines = events.iter().zip(1..).map(|(event, number)| Line { number, event: event.clone() });
     let lines: Vec<Line> = lines.collect();

@@ -33,7 +33,7 @@ pub fn sampled(to: &Path, held: impl Fn(u64) -> Vec<(&'static str, Option<u64>)>
                 operations: None,
                 damaged: Vec::new(),
             }));
-            events.push(Event::Epoch(Epoch { epoch, edge: Edge::End }));
+            events.push(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: None }));
         }
     }
     let mut writer = TraceWriter::new(std::fs::File::create(to).expect("a trace file"));

@@ -23,7 +23,7 @@
 //!         let batches: Vec<&[u64]> = samples.chunks(plan.data.batch as usize).collect();
 //!         let mut step = 0;
 //!         for epoch in 0..plan.data.epochs {
-//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin })?;
+//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
 //!             let mut index = 0;
 //!             for window in batches.chunks(plan.train.accumulation as usize) {
 //!                 for batch in window {
@@ -35,7 +35,7 @@
 //!                 let micro_batches = Some(window.len() as u64);
 //!                 recorder.write(|| Update { step, micro_batches, ..Default::default() })?;
 //!             }
-//!             recorder.write(|| Epoch { epoch, edge: Edge::End })?;
+//!             recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
 //!         }
 //!         Ok(())
 //!     }

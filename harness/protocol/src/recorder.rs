@@ -130,7 +130,7 @@ mod tests {
         let mut trace = Vec::new();
         let mut recorder = Recorder::new(&mut trace, &plan);
         recorder.write(|| Update { step: 3, ..Default::default() }).unwrap();
-        recorder.write(|| Epoch { epoch: 0, edge: Edge::End }).unwrap();
+        recorder.write(|| Epoch { epoch: 0, edge: Edge::End, loader: None }).unwrap();
         drop(recorder);
         let lines = lines(&trace);
         let names: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
@@ -145,7 +145,7 @@ mod tests {
         let mut recorder = Recorder::new(&mut trace, &plan);
         recorder.sample_on_request(|_| Lanes::from([("device_in_use_bytes".to_owned(), Some(7))]));
         recorder.write(|| Update { step: 3, ..Default::default() }).unwrap();
-        recorder.write(|| Epoch { epoch: 0, edge: Edge::End }).unwrap();
+        recorder.write(|| Epoch { epoch: 0, edge: Edge::End, loader: None }).unwrap();
         recorder.memory(Boundary::Update).unwrap();
         recorder.memory_at(Boundary::Update, 5).unwrap();
         recorder.memory(Boundary::Epoch).unwrap();

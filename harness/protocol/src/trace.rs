@@ -4,6 +4,7 @@ pub mod event;
 mod make;
 mod read;
 pub mod recorded;
+pub mod since;
 mod write;
 
 pub use event::Event;

@@ -12,9 +12,9 @@
 //! impl Trainer for MyTrainer {
 //!     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
 //!         for epoch in 0..plan.data.epochs {
-//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin })?;
+//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
 //!             // … each micro-batch and each update of the epoch, when it is done …
-//!             recorder.write(|| Epoch { epoch, edge: Edge::End })?;
+//!             recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
 //!         }
 //!         Ok(())
 //!     }
@@ -119,7 +119,7 @@ pub(crate) fn record_prepared(
         Ok(()) if plan.stop.is_some() => (EndReason::Stopped, None),
         Ok(()) => (EndReason::Done, None),
     };
-    let ended = recorder.write(|| End { reason, message });
+    let ended = recorder.write(|| End { reason, message, trouble: Vec::new() });
     // What stopped the trainer comes before what became of its last line.
     ran?;
     Ok(ended.map_err(unwritten)?)
@@ -153,7 +153,7 @@ mod tests {
 
     impl Trainer for Scripted {
         fn run(&mut self, _: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
-            recorder.write(|| Epoch { epoch: 0, edge: Edge::Begin })?;
+            recorder.write(|| Epoch { epoch: 0, edge: Edge::Begin, loader: None })?;
             recorder.write(MicroBatch::default)?;
             if self.fails { Err("out of luck".into()) } else { Ok(()) }
         }

@@ -73,6 +73,7 @@ pub fn micro_batch<E: Engine>(at: Cursor, batch: &Batch, losses: &[Summed], cach
         cache_bytes: Some(cache_bytes),
         checkpointing: Some(E::CHECKPOINTING),
         losses: losses.iter().map(Summed::loss).collect(),
+        ..Default::default()
     }
 }
 
@@ -92,6 +93,7 @@ pub fn update<E: Engine>(
         clipped_norm: Some(Number(global_norm(given))),
         applied: true,
         digest: Some(trained_digest(state)),
+        ..Default::default()
     }
 }
 
@@ -172,6 +174,7 @@ pub fn evaluation<E: Engine>(
         rng_before: Some(before.rng),
         rng_after: Some(rng_digest(state)),
         dropped: Some(state.dropout.dropped - before.dropped),
+        ..Default::default()
     }
 }
 

@@ -114,7 +114,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         if let Some(folder) = self.plan.stop.as_ref().and_then(|stop| stop.save.as_deref()) {
             self.save(folder)?;
         }
-        Ok(self.recorder.write(|| End { reason, message: None })?)
+        Ok(self.recorder.write(|| End { reason, message: None, trouble: Vec::new() })?)
     }
 
     fn epochs(&mut self) -> Result<EndReason, TrainError> {
@@ -240,7 +240,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
 
     fn epoch_edge(&mut self, edge: Edge) -> Result<(), TrainError> {
         let epoch = self.state.cursor.epoch;
-        self.recorder.write(|| Epoch { epoch, edge })?;
+        self.recorder.write(|| Epoch { epoch, edge, loader: None })?;
         Ok(self.recorder.memory_at(Boundary::Epoch, self.state.step)?)
     }
 

@@ -56,7 +56,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
     })))?;
     let (mut step, mut window) = (0, 0);
     for epoch in 0..EPOCHS {
-        write(Event::Epoch(Epoch { epoch, edge: Edge::Begin }))?;
+        write(Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: None }))?;
         for index in 0..SAMPLES / BATCH {
             let batch = micro_batch(&plan, epoch, index);
             window += batch.targets.unwrap_or(0);
@@ -66,9 +66,9 @@ fn write(to: impl io::Write) -> io::Result<u64> {
                 write(Event::Update(update(step, std::mem::take(&mut window), rates.at(step))))?;
             }
         }
-        write(Event::Epoch(Epoch { epoch, edge: Edge::End }))?;
+        write(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: None }))?;
     }
-    write(Event::End(End { reason: EndReason::Done, message: None }))?;
+    write(Event::End(End { reason: EndReason::Done, message: None, trouble: Vec::new() }))?;
     Ok(events)
 }
 
@@ -88,6 +88,7 @@ fn micro_batch(plan: &Plan, epoch: u64, index: u64) -> MicroBatch {
         cache_bytes: Some(0),
         checkpointing: Some(false),
         losses: vec![lm],
+        ..Default::default()
     }
 }
 
@@ -101,6 +102,7 @@ fn update(step: u64, targets: u64, lr: f64) -> Update {
         clipped_norm: Some(Number(1.0)),
         applied: true,
         digest: Some(format!("blake3:{step:064x}")),
+        ..Default::default()
     }
 }
 

@@ -69,7 +69,7 @@ impl Trainer for Resumable {
 
         while state.epoch < plan.data.epochs && Some((state.epoch, state.done)) != stop {
             if state.done == 0 {
-                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::Begin })?;
+                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::Begin, loader: None })?;
             }
             let samples = batches.get(state.done as usize).map_or(&[][..], Vec::as_slice);
             let micro_batch = state.micro_batch(plan, samples);
@@ -85,7 +85,7 @@ impl Trainer for Resumable {
                 recorder.write(|| update)?;
             }
             if last {
-                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::End })?;
+                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::End, loader: None })?;
                 (state.epoch, state.done) = (state.epoch + 1, 0);
                 batches = self::batches(plan, state.epoch);
                 if contract.tail == Tail::Drop {

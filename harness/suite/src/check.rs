@@ -214,8 +214,10 @@ fn unjudged(recorded: &Recording) -> Vec<String> {
         let fact = recorded.lacks(rule.needs).filter(|fact| *fact != Fact::Plan)?;
         Some(format!("not judged, for the recording does not say: {fact} ({})", rule.name))
     });
-    let held_to =
-        format!("recorded as it is, and held to what must hold over every loop: {}", recorded.words());
+    let held_to = format!(
+        "recorded as it is, and held to what must hold over every loop: {}",
+        recorded.words().join(", ")
+    );
     std::iter::once(held_to).chain(lacking).collect()
 }
 
@@ -281,7 +283,9 @@ mod tests {
         };
         let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
         writer.write(&Event::Run(Box::new(opening))).unwrap();
-        writer.write(&Event::End(End { reason: EndReason::Done, message: None })).unwrap();
+        writer
+            .write(&Event::End(End { reason: EndReason::Done, message: None, trouble: Vec::new() }))
+            .unwrap();
         path
     }
 

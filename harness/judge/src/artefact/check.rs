@@ -123,7 +123,7 @@ fn of_state(state: &TrainerState, given: &Given, judged: &mut Judged) -> Result<
     let plan = given.plan(state)?;
     // The log does not say which convention it follows, so it is inferred.
     let contract = Contract { first_lr: state.first_lr(&plan), ..Contract::default() };
-    let opening = Opening { plan: &plan, contract: &contract };
+    let opening = Opening { plan: &plan, contract: &contract, recorded: None };
     for (rule, mut sheet) in imported(&[&finite::RULE, &schedule::RULE], &opening, &state.events()) {
         let rates = rule.name == schedule::RULE.name;
         if rates && !curve(state, given, contract.first_lr, &mut sheet, judged) {

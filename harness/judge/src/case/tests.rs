@@ -80,7 +80,9 @@ fn trace(name: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let mut writer = TraceWriter::new(&mut text);
     writer.write(&Event::Run(Box::new(run))).unwrap();
-    writer.write(&Event::End(End { reason: EndReason::Stopped, message: None })).unwrap();
+    writer
+        .write(&Event::End(End { reason: EndReason::Stopped, message: None, trouble: Vec::new() }))
+        .unwrap();
     text
 }
 

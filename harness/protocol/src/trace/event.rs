@@ -4,6 +4,7 @@
 //! invariants that need it say so.
 
 mod run;
+mod step;
 
 use std::fmt;
 
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
 use crate::plan::Boundary;
+use crate::trace::since::Modes;
 use crate::vocabulary::{Adaptation, Moment};
 pub use run::Run;
+pub use step::{Loss, MicroBatch, Update};
 
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -52,96 +55,6 @@ impl Event {
             Self::End(_) => "end",
         }
     }
-}
-
-/// One forward and backward.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct MicroBatch {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// The micro-batch within its epoch, from 0.
-    pub index: u64,
-    /// Ids of the samples in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub samples: Option<Vec<u64>>,
-    /// Rows of the forward.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<u64>,
-    /// Positions of a row, padding included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub width: Option<u64>,
-    /// Positions that are not padding, over all rows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// Supervised positions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<u64>,
-    /// Bytes of key-value cache allocated by this forward.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache_bytes: Option<u64>,
-    /// Whether activations of this forward are recomputed in the backward pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checkpointing: Option<bool>,
-    /// Sums before any scaling, each with the weight that it is to be divided by.
-    #[serde(default)]
-    pub losses: Vec<Loss>,
-}
-
-impl MicroBatch {
-    /// Positions of the forward, padding included; 0 where it does not say.
-    pub fn positions(&self) -> u64 {
-        self.rows.zip(self.width).map_or(0, |(rows, width)| rows.saturating_mul(width))
-    }
-}
-
-/// One summed loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Loss {
-    /// `lm`, or the name of a head.
-    pub name: String,
-    /// The sum over what the weight counts.
-    pub sum: Number,
-    /// What the trainer divides by: targets, samples.
-    pub weight: Number,
-}
-
-impl Loss {
-    /// A sum over so many targets, or samples.
-    pub fn new(name: impl Into<String>, sum: f64, weight: u64) -> Self {
-        Self { name: name.into(), sum: Number(sum), weight: Number(weight as f64) }
-    }
-}
-
-/// One optimizer step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Update {
-    /// Updates done, this one included: the first is 1.
-    pub step: u64,
-    /// Micro-batches whose gradients the trainer believes to be in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub micro_batches: Option<u64>,
-    /// Supervised positions in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<u64>,
-    /// Learning rate of each optimizer group.
-    #[serde(default)]
-    pub lr: Vec<Number>,
-    /// Global L2 norm of the gradients before clipping.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grad_norm: Option<Number>,
-    /// Global L2 norm of the gradients that the optimizer was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clipped_norm: Option<Number>,
-    /// False where the step was skipped.
-    #[serde(default = "yes")]
-    pub applied: bool,
-    /// Digest of all trainable parameters after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Everything that the next update depends on.
@@ -289,10 +202,13 @@ pub struct Memory {
 /// An edge of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Epoch {
-    /// The epoch, from 0.
+    /// The epoch, from 0; of a recorded loop, the epoch of this loader.
     pub epoch: u64,
-    /// Which edge.
+    /// Which edge. A recorder writes `end` only if the loader was exhausted or gave as many batches as its length.
     pub edge: Edge,
+    /// The number of the loader, where a recorder saw several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader: Option<u64>,
 }
 
 /// Begin or end.
@@ -333,6 +249,9 @@ pub struct Evaluation {
     /// Units dropped while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// The modes of the modules that act only in training, at its forwards. Set by a recorder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Modes>,
 }
 
 /// A checkpoint was written, read or removed.
@@ -406,6 +325,9 @@ pub struct End {
     /// More, where there is more to say.
     #[serde(default)]
     pub message: Option<String>,
+    /// What a recorder could not observe because of an error of its own, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trouble: Vec<String>,
 }
 
 /// Why a run ended.

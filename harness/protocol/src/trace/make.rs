@@ -29,6 +29,9 @@ impl Default for Update {
             clipped_norm: None,
             applied: true,
             digest: None,
+            optimizer: None,
+            decay: Vec::new(),
+            since: None,
         }
     }
 }

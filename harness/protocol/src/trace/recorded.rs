@@ -3,6 +3,7 @@
 //! What a recorder sees and what its user declares stand in the plan's place. What neither says is absent, and the
 //! invariants that need it are not judged.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -33,8 +34,10 @@ pub struct Recorded {
     /// Passes over the samples.
     #[serde(default)]
     pub epochs: Option<u64>,
-    /// Micro-batches in an accumulation window.
-    pub accumulation: u64,
+    /// Micro-batches in an accumulation window, where the user or a framework says so. Windows are otherwise judged by what
+    /// most of them are.
+    #[serde(default)]
+    pub accumulation: Option<u64>,
     /// Global gradient norm above which gradients are scaled down.
     #[serde(default)]
     pub clip: Option<f64>,
@@ -50,20 +53,49 @@ pub struct Recorded {
     /// Number format of the parameters.
     #[serde(default)]
     pub dtype: Dtype,
+    /// The facts above that a framework's own settings gave, and which settings:
+    /// `{"accumulation": "transformers.TrainingArguments"}`. Accumulation, clip and epochs that are not here were declared by
+    /// the user.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub read: BTreeMap<String, String>,
+    /// The order in which loader 0 gives its samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Worker processes of loader 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u64>,
+    /// Whether loader 0 reads an iterable dataset, which has no indices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Patterns of the names of parameters that should train, such as `lora_*`, declared by the user; empty where nothing is
+    /// declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trainable: Vec<String>,
+    /// The classes of the optimizers, by number. A recorder that writes what it saw since the last update writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optimizers: Vec<String>,
+}
+
+/// The order in which a loader gives its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Each sample once per epoch, in random order.
+    Shuffled,
+    /// Each sample once per epoch, in the order of the dataset.
+    Sequential,
+    /// A sampler that may leave out or repeat samples.
+    Other,
 }
 
 /// What an invariant must know of a recorded loop beside its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// How many samples the loader gives, and in batches of how many.
-    LoaderLength,
-    /// That length, and the number of epochs.
-    WholeRun,
-    /// The norm that gradients are clipped to.
-    Clip,
-    /// That the optimizer is of Adam's family, by its `eps`.
+    /// What the recorder saw since each update: a recording by a recorder that writes it.
+    Observed,
+    /// That the only optimizer is of Adam's family, by its `eps`.
     AdamFamily,
-    /// The peak rate, the form of the schedule, and the number of updates that it spans.
+    /// The peak rate of the only optimizer, the form of its schedule, and the number of updates that the schedule spans.
     Schedule,
     /// What only a plan tells: literal samples, probes, adapters, the runs beside this one.
     Plan,
@@ -72,11 +104,9 @@ pub enum Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LoaderLength => "a loader of known length",
-            Self::WholeRun => "epochs, and a loader of known length",
-            Self::Clip => "clip",
-            Self::AdamFamily => "an optimizer of Adam's family",
-            Self::Schedule => "schedule",
+            Self::Observed => "what happened between updates (recorded by an older traintrue)",
+            Self::AdamFamily => "a single optimizer of Adam's family",
+            Self::Schedule => "a declared schedule for a single optimizer",
             Self::Plan => "a plan",
         })
     }
@@ -89,16 +119,15 @@ impl Recorded {
     }
 
     fn gives(&self, fact: Fact) -> bool {
-        let size = self.size().is_some();
-        let whole = size && self.epochs.is_some();
+        let alone = self.optimizers.len() < 2;
         match fact {
-            Fact::LoaderLength => size,
-            Fact::WholeRun => whole,
-            Fact::Clip => self.clip.is_some(),
-            Fact::AdamFamily => self.eps.is_some(),
+            Fact::Observed => !self.optimizers.is_empty(),
+            Fact::AdamFamily => alone && self.eps.is_some(),
             // A schedule over a given number of updates needs no epochs to count them from.
             Fact::Schedule => {
-                self.lr.is_some() && self.schedule.as_ref().is_some_and(|it| whole || it.updates.is_some())
+                let counted = self.accumulation.is_some() && self.epochs.is_some() && self.size().is_some();
+                let spans = |it: &Schedule| counted || it.updates.is_some();
+                alone && self.lr.is_some() && self.schedule.as_ref().is_some_and(spans)
             }
             Fact::Plan => false,
         }
@@ -121,7 +150,7 @@ impl Recorded {
             decay: 0.0,
         };
         let train = Train {
-            accumulation: self.accumulation,
+            accumulation: self.accumulation.unwrap_or(1),
             optimizer,
             clip: self.clip,
             schedule: self.schedule.clone().unwrap_or(constant),
@@ -171,15 +200,20 @@ impl Recorded {
         Ok(plan)
     }
 
-    /// What is known, in words.
-    pub fn words(&self) -> String {
-        let mut words = vec![format!("windows of {}", self.accumulation)];
-        if let Some((samples, batch)) = self.size() {
-            words.insert(0, format!("{samples} samples in batches of {batch}"));
-        }
-        words.extend(self.epochs.map(|epochs| format!("{epochs} epochs")));
-        words.extend(self.clip.map(|clip| format!("clip {}", Number(clip))));
-        words.extend(self.schedule.as_ref().map(|it| format!("{:?} schedule", it.name).to_lowercase()));
-        words.join(", ")
+    /// What was said of the loop, each with who said it: the user, or the settings of a framework.
+    pub fn words(&self) -> Vec<String> {
+        let by = |fact: &str| match self.read.get(fact) {
+            Some(settings) => format!("read from {settings}"),
+            None => "declared".to_owned(),
+        };
+        let accumulation = self.accumulation.map(|it| format!("windows of {it} ({})", by("accumulation")));
+        let clip = self.clip.map(|it| format!("clip {} ({})", Number(it), by("clip")));
+        let epochs = self.epochs.map(|it| format!("{it} epochs ({})", by("epochs")));
+        let schedule = self.schedule.as_ref();
+        let schedule =
+            schedule.map(|it| format!("{:?} schedule ({})", it.name, by("schedule")).to_lowercase());
+        let trainable = (!self.trainable.is_empty())
+            .then(|| format!("only {} train ({})", self.trainable.join(", "), by("trainable")));
+        [accumulation, clip, epochs, schedule, trainable].into_iter().flatten().collect()
     }
 }

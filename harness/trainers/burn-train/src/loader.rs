@@ -84,7 +84,7 @@ impl<B: Backend> DataLoader<B, MicroBatch> for Observed<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         if self.pass == Pass::Training {
-            self.journal.note(Epoch { epoch, edge: Edge::Begin });
+            self.journal.note(Epoch { epoch, edge: Edge::Begin, loader: None });
         }
         let (journal, pass) = (self.journal.clone(), self.pass);
         Box::new(Walk { inner: self.inner.iter(), journal, pass, epoch, index: 0, taken: Vec::new() })
@@ -118,7 +118,7 @@ impl Walk<'_> {
     fn end(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         match self.pass {
-            Pass::Training => self.journal.note(Epoch { epoch: self.epoch, edge: Edge::End }),
+            Pass::Training => self.journal.note(Epoch { epoch: self.epoch, edge: Edge::End, loader: None }),
             Pass::Evaluation if !taken.is_empty() => self.journal.evaluation_done(taken),
             Pass::Evaluation => {}
         }

@@ -70,7 +70,7 @@ impl<'a> Training<'a> {
         while self.place.epoch < plan.data.epochs && Some((self.place.epoch, self.place.done)) != stop {
             let epoch = self.place.epoch;
             if self.place.done == 0 {
-                recorder.write(|| Epoch { epoch, edge: Edge::Begin })?;
+                recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
             }
             if let Some(samples) = batches.get(self.place.done as usize) {
                 self.micro_batch(samples, recorder)?;
@@ -84,7 +84,7 @@ impl<'a> Training<'a> {
                 self.update(rate(plan, &self.contract, updates, self.place.step), recorder)?;
             }
             if last {
-                recorder.write(|| Epoch { epoch, edge: Edge::End })?;
+                recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
                 (self.place.epoch, self.place.done) = (epoch + 1, 0);
                 batches = order(plan, self.place.epoch);
                 if self.contract.tail == Tail::Drop {
@@ -149,6 +149,7 @@ impl<'a> Training<'a> {
             clipped_norm: Some(clipped_norm.into()),
             applied: true,
             digest: Some(digest),
+            ..Default::default()
         })?;
         match self.plan.state_every {
             Some(every) if step.is_multiple_of(every) => self.state("update", recorder),

@@ -156,6 +156,7 @@ impl TrainerState {
             // A loss scaler skips the update of gradients that overflowed.
             applied: !self.scaled || entry.norm().is_none_or(Number::is_finite),
             digest: None,
+            ..Default::default()
         }
     }
 }
@@ -205,6 +206,7 @@ impl Entry {
             rng_before: None,
             rng_after: None,
             dropped: None,
+            ..Default::default()
         }
     }
 

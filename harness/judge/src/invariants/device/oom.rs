@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn error(message: Option<&str>) -> Event {
-        Event::End(End { reason: EndReason::Error, message: message.map(str::to_owned) })
+        Event::End(End { reason: EndReason::Error, message: message.map(str::to_owned), trouble: Vec::new() })
     }
 
     /// A run whose end is `last`, on a device of 5,000 B.

@@ -286,7 +286,11 @@ mod tests {
                     let Event::Checkpoint(saved) = checkpoint.clone() else { panic!("a checkpoint") };
                     events.push(Event::Checkpoint(Checkpoint { step, ..saved }));
                 }
-                GivesUp => events.push(Event::End(End { reason: EndReason::MemoryLimit, message: None })),
+                GivesUp => events.push(Event::End(End {
+                    reason: EndReason::MemoryLimit,
+                    message: None,
+                    trouble: Vec::new(),
+                })),
             }
         }
         events.push(batch);

@@ -22,7 +22,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Process,
-    needs: &[Fact::WholeRun],
+    needs: &[Fact::Plan],
 };
 
 struct Ends {
@@ -232,7 +232,7 @@ mod tests {
     #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
     #[case::error(|events: &mut Vec<Event>| {
         events.pop();
-        events.push(Event::End(End { reason: EndReason::Error, message: Some("out of paper".into()) }));
+        events.push(Event::End(End { reason: EndReason::Error, message: Some("out of paper".into()), trouble: Vec::new() }));
     }, "protocol", "ended for another reason")]
     #[case::goes_on(|events: &mut Vec<Event>| events.push(memory("rss_bytes", 1)), "protocol", "writes events after")]
     #[case::epoch_twice(|events: &mut Vec<Event>| {

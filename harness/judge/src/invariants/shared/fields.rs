@@ -198,6 +198,11 @@ impl Fields<'_> {
             tokens,
             targets,
             losses,
+            // What only a recorder writes describes the loop and not its result: the loop/ rules judge it on each trace.
+            loader: _,
+            backward: _,
+            optimizers: _,
+            modes: _,
         } = run;
         self.given("samples", samples, &against.samples);
         self.given("rows", rows, &against.rows);
@@ -208,7 +213,23 @@ impl Fields<'_> {
     }
 
     fn update(&mut self, run: &Update, against: &Update) {
-        let Update { step, micro_batches, targets, lr, grad_norm, clipped_norm, applied, digest } = run;
+        let Update {
+            step,
+            micro_batches,
+            targets,
+            lr,
+            grad_norm,
+            clipped_norm,
+            applied,
+            digest,
+            optimizer,
+            decay,
+            // Counts clips and seeds, and losses of a resumed trace begin anew in it: the loop/ rules judge it on each trace.
+            since: _,
+        } = run;
+        // Absent is the only optimizer.
+        self.same("optimizer", &optimizer.unwrap_or(0), &against.optimizer.unwrap_or(0));
+        self.same("decay", decay, &against.decay);
         self.same("step", step, &against.step);
         self.given("micro_batches", micro_batches, &against.micro_batches);
         self.given("targets", targets, &against.targets);
@@ -234,6 +255,7 @@ impl Fields<'_> {
             rng_before: _,
             rng_after,
             dropped: _,
+            modes: _,
         } = run;
         self.same("step", step, &against.step);
         self.given("samples", samples, &against.samples);

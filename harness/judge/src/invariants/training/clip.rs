@@ -27,7 +27,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Clip,
-    needs: &[Fact::Clip],
+    needs: &[Fact::Plan],
 };
 
 struct Clip {

@@ -2,6 +2,7 @@
 //! dropout.
 
 use traintrue_protocol::trace::event::Evaluation;
+use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
@@ -19,7 +20,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Evaluation,
-    needs: &[],
+    needs: &[Fact::Plan],
 };
 
 struct Pure;

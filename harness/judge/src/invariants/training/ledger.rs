@@ -21,7 +21,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Samples,
-    needs: &[Fact::LoaderLength],
+    needs: &[Fact::Plan],
 };
 
 struct Ledger {

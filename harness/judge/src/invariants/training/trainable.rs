@@ -1,6 +1,7 @@
 //! `state/trains-what-was-asked`: what trains is what the plan says, and the optimizer holds exactly that.
 
 use traintrue_protocol::trace::event::{State, TensorState};
+use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
@@ -19,7 +20,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::State,
-    needs: &[],
+    needs: &[Fact::Plan],
 };
 
 struct Trainable {

@@ -26,7 +26,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Window,
-    needs: &[Fact::LoaderLength],
+    needs: &[Fact::Plan],
 };
 
 struct Window {
