@@ -119,12 +119,12 @@ class AWindow(unittest.TestCase):
     def test_knows_what_a_clip_call_saw(self) -> None:
         loop = Loop()
         loop.backward()
-        loop.window.clipped(1.0, 3.0, [loop.parameter], by_value=False, scaled=False)
+        loop.window.clipped(1.0, 3.0, [loop.parameter], by_value=False, scaled=False, norm_type=2.0)
         loop.backward()
-        loop.window.clipped(1.0, 5.0, [loop.parameter], by_value=False, scaled=False)
-        loop.window.clipped(1.0, 5.0, [Parameter()], by_value=False, scaled=False)
+        loop.window.clipped(1.0, 5.0, [loop.parameter], by_value=False, scaled=False, norm_type=2.0)
+        loop.window.clipped(1.0, 5.0, [Parameter()], by_value=False, scaled=False, norm_type=2.0)
         self.assertEqual([(it["held"], it["norm"], it["used"]) for it in loop.step()["clips"]], [(1, 3.0, False), (2, 5.0, False)])
-        loop.window.clipped(1.0, 5.0, [loop.parameter], by_value=False, scaled=False)
+        loop.window.clipped(1.0, 5.0, [loop.parameter], by_value=False, scaled=False, norm_type=2.0)
         self.assertEqual([it["used"] for it in loop.step()["clips"]], [True])
 
     def test_tells_what_an_epoch_left_in_it(self) -> None:

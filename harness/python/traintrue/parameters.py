@@ -15,11 +15,15 @@ class Parameters:
     """All parameters of a model by name. Says which of them train, and which of them the optimizer holds."""
 
     def __init__(self, model: Any, optimizer: Any, tensors: Any, about: About) -> None:
-        self._optimizer, self._tensors, self._about = optimizer, tensors, about
+        self._model, self._optimizer, self._tensors, self._about = model, optimizer, tensors, about
         self.named: Dict[str, Any] = dict(model.named_parameters())
         # Fixed at the start. PEFT's `disable_adapter` freezes the adapters for a while; a digest over the parameters that
         # require gradients *now* would then change although no parameter did.
         self._trained = [name for name, it in self.named.items() if it.requires_grad]
+
+    def buffers(self) -> Dict[str, Any]:
+        """The buffers of the model, by name: what a checkpoint must bring back beside the parameters."""
+        return dict(self._model.named_buffers())
 
     def checksums(self) -> Dict[str, str]:
         """A checksum per parameter."""

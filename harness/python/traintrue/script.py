@@ -54,11 +54,12 @@ class _AfterTorch(importlib.abc.MetaPathFinder):
 
 def _attach(folder: str) -> None:
     from .observe.attach import attach
+    from .observe.cut import Cut
     from .observe.session import Session
 
     declared: Dict[str, Any] = json.loads(os.environ.get(DECLARED) or "{}")
-    every = declared.pop("digest_every", 10)
-    session = Session(lambda: _open(folder), declared, every)
+    every, cut = declared.pop("digest_every", 10), declared.pop("cut", None)
+    session = Session(lambda: _open(folder), declared, every, None if cut is None else Cut(**cut))
     attach(session)
     failed: List[BaseException] = []
     _remember(failed)

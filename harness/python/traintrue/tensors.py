@@ -134,6 +134,15 @@ class Torch:
         held = tensor.detach().cpu().contiguous()
         return f"crc32:{zlib.crc32(_values(held)):08x}"
 
+    def digest_of(self, state: Any) -> str:
+        """A digest of an optimizer's state of one parameter: numbers and tensors by name."""
+        parts = []
+        for name, value in sorted(state.items()):
+            # A step count is a tensor in some versions of an optimizer and a number in others.
+            parts.append(f"{name}=".encode())
+            parts.append(self.bytes(value.float()) if self.is_tensor(value) else repr(value).encode())
+        return digest(*parts)
+
     def sketch(self, tensor: Any) -> List[float]:
         """A few sums of the values with seeded random signs. Two tensors that are close have close sketches.
 

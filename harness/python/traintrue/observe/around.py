@@ -14,14 +14,24 @@ class Around:
         self._compare = self._evaluated = False
         # Whether a forward without an evaluation before it has found the parameters unchanged, and whether one has not.
         self._steady = self._drifts = False
+        self._swapped = False
 
     def updated(self) -> None:
         """An update is done."""
         self._left, self._compare, self._evaluated = self._fingerprint(), True, False
+        self._swapped = False
+
+    def evaluates(self, fingerprint: str) -> None:
+        """An evaluation begins, on these parameters."""
+        self._swapped = self._swapped or (self._left is not None and fingerprint != self._left)
 
     def evaluated(self) -> None:
         """An evaluation is done."""
         self._compare = self._evaluated = True
+
+    def swapped(self) -> bool:
+        """Whether an evaluation since the last update ran on other parameters than the update left: on averaged ones."""
+        return self._swapped
 
     def forget(self) -> None:
         """A state dict was loaded: the parameters are others, rightly."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import os
 from typing import Any, Callable
 
@@ -95,27 +96,28 @@ def _loader(session: Session, original: Callable[..., Any]) -> Callable[..., Any
 def _clips(session: Session, patches: Patches, utils: Any) -> None:
     def clipping(by_value: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
-            def clip(parameters: Any, limit: Any, *args: Any, **named: Any) -> Any:
+            signature = inspect.signature(original)
+
+            def clip(*args: Any, **named: Any) -> Any:
+                given = signature.bind(*args, **named)
+                given.apply_defaults()
+                how = given.arguments
                 # The parameters may be a generator, which can be read once only.
-                given = [parameters] if hasattr(parameters, "grad") else list(parameters)
-                norm = original(given, limit, *args, **named)
+                alone = hasattr(how["parameters"], "grad")
+                how["parameters"] = held = [how["parameters"]] if alone else list(how["parameters"])
+                norm = original(*given.args, **given.kwargs)
                 if session.here():
-                    session.guard(session.clipped, given, float(limit), norm, by_value)
+                    limit, kind = how["clip_value" if by_value else "max_norm"], how.get("norm_type", 2.0)
+                    session.guard(session.clipped, held, float(limit), norm, by_value, float(kind))
                 return norm
 
-            return lambda parameters, *args, **named: clip(parameters, *_limit(args, named, by_value), **named)
+            return clip
 
         return wrapper
 
     for owner in {utils, importlib.import_module("torch.nn.utils.clip_grad")}:
         patches.wrap(owner, "clip_grad_norm_", clipping(False))
         patches.wrap(owner, "clip_grad_value_", clipping(True))
-
-
-def _limit(args: Any, named: Any, by_value: bool) -> Any:
-    """The positional arguments with the limit first, however it was given."""
-    name = "clip_value" if by_value else "max_norm"
-    return args if args else (named.pop(name),)
 
 
 def _scalers(session: Session, patches: Patches, torch: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from .patches import Patches
 
@@ -12,6 +13,9 @@ FUNCTIONS = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss",
 )  # fmt: skip
+
+# Of an evaluation, at most so many batches' losses are kept.
+EVALUATED_MOST = 4096
 
 # A mean loss and 1, or a sum and the number of targets that divides it.
 Loss = Tuple[Any, float]
@@ -25,6 +29,7 @@ class Losses:
         self._inside = False
         self._found: List[Loss] = []
         self._output: Optional[Any] = None
+        self._evaluated: Deque[Any] = deque(maxlen=EVALUATED_MOST)
 
     def watch(self, patches: Patches, functional: Any) -> None:
         """Wraps torch's loss functions."""
@@ -45,6 +50,12 @@ class Losses:
         self._found, self._output = [], None
         return found
 
+    def take_evaluated(self) -> List[Any]:
+        """The mean losses of an evaluation since the last call."""
+        found = list(self._evaluated)
+        self._evaluated.clear()
+        return found
+
     def _watched(self, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
 
@@ -63,7 +74,11 @@ class Losses:
         return function
 
     def _seen(self, signature: inspect.Signature, args: Any, named: Mapping[str, Any], result: Any) -> None:
-        if not self._tensors.grad_enabled() or not self._tensors.is_tensor(result) or result.numel() != 1:
+        if not self._tensors.is_tensor(result) or result.numel() != 1:
+            return
+        if not self._tensors.grad_enabled():
+            if signature.bind(*args, **named).arguments.get("reduction", "mean") == "mean":
+                self._evaluated.append(result.detach())
             return
         given = signature.bind(*args, **named)
         given.apply_defaults()

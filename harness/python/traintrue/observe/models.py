@@ -27,7 +27,7 @@ class Owner:
         self._forwards += 1
         acting = [it for it in (ref() for ref in self._acting) if it is not None]
         training = sum(it.training for it in acting)
-        return {"training": training, "evaluation": len(acting) - training}
+        return {"training": training, "evaluation": len(acting) - training, "model": bool(self._module().training)}
 
 
 class Models:
@@ -88,14 +88,15 @@ class Models:
         return known[1]
 
 
-def names(parameters: List[Any], tensors: Any, given: List[Any]) -> Dict[str, Any]:
-    """The parameters of all models that hold some of `parameters`, by name, and then those that no model holds.
+def names(parameters: List[Any], tensors: Any, given: List[Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The parameters of all models that hold some of `parameters`, by name, with those that no model holds; and the buffers.
 
     `given` are models that the user named. Two models of one class get a number: `Linear.weight`, `Linear-2.weight`; the parameters of an only model have its names.
     """
     held = {id(it) for it in parameters}
     roots = _roots(held, tensors, given)
     found: Dict[str, Any] = {}
+    buffers: Dict[str, Any] = {}
     seen: Set[int] = set()
     used: Dict[str, int] = {}
     for root in roots:
@@ -106,11 +107,12 @@ def names(parameters: List[Any], tensors: Any, given: List[Any]) -> Dict[str, An
             if id(it) not in seen:
                 seen.add(id(it))
                 found[prefix + name] = it
+        buffers.update({prefix + name: it for name, it in root.named_buffers()})
     for number, it in enumerate(parameters):
         if id(it) not in seen:
             seen.add(id(it))
             found[f"parameter-{number}"] = it
-    return found
+    return found, buffers
 
 
 def _roots(held: Set[int], tensors: Any, given: List[Any]) -> List[Any]:

@@ -14,6 +14,7 @@ from ..tensors import Torch
 from ..trace import SCHEMA, Writer, failure, number
 from . import frameworks
 from .around import Around
+from .cut import Cut
 from .draws import Draw, Draws
 from .losses import Losses
 from .models import Models, Owner, names
@@ -32,7 +33,9 @@ class Session:
     The trace is opened by `opens` when training begins: a script that trains nothing leaves no file.
     """
 
-    def __init__(self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10) -> None:
+    def __init__(
+        self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10, cut: Optional[Cut] = None
+    ) -> None:
         if digest_every < 1:
             raise ValueError(f"digest_every: {digest_every}, expected at least 1")
         self._opens, self._declared, self._digest_every = opens, checked(declared), digest_every
@@ -41,6 +44,7 @@ class Session:
         self._process = os.getpid()
         self.guard = Guard()
         self._tensors = Torch()
+        self._cut = cut
         self.draws = Draws(self._tensors, self.guard)
         self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
         self.losses = Losses(self._tensors, self.guard)
@@ -60,7 +64,10 @@ class Session:
         self._inputs: Any = None
         self._modes: Dict[Owner, Dict[str, int]] = {}
         self._epochs: Dict[Optional[int], Epoch] = {}
-        self._index = 0
+        self._index = self._micro_batches = 0
+        # Whether the next micro-batch has begun, and the random state at its beginning; only where a run is cut.
+        self._begun = False
+        self._random: Optional[str] = None
         self._evaluation: Optional[Dict[str, Any]] = None
         self._around = Around(self._fingerprint)
         self._marks: List[Any] = []
@@ -104,11 +111,25 @@ class Session:
             return
         if self._tensors.grad_enabled():
             self.end_evaluation()
+            self._before_micro_batch()
             changed = self._around.training_forward()
             for it in self._alive() if changed is not None else []:
                 it.parameters_changed = changed or bool(it.parameters_changed)
+                it.swapped = self._around.swapped()
         elif self._parameters is not None and self._evaluation is None:
-            self._evaluation = {"digest_before": self._fingerprint(), "losses": [], "modes": owner.modes()}
+            before = self._fingerprint()
+            self._around.evaluates(before)
+            self._evaluation = {"digest_before": before, "modes": owner.modes()}
+
+    def _before_micro_batch(self) -> None:
+        """Everything that belongs to the micro-batch before is done when the next one begins."""
+        if self._cut is None or self._begun:
+            return
+        self._begun = True
+        if self._cut.is_here(self._micro_batches):
+            self.settle()
+            self._cut.end()
+        self._random = self._tensors.rng()
 
     def _forward_ends(self, owner: Owner, inputs: Any, output: Any) -> None:
         if not self.here():
@@ -139,6 +160,8 @@ class Session:
         self._start(alive)
         if self._open is None or self._forwarded or not self._sees_forwards:
             self.settle()
+            self._before_micro_batch()
+            self._micro_batches, self._begun = self._micro_batches + 1, False
             self._open = MicroBatch(self._seen(), self.losses.take())
         self._forwarded = self._matched = False
         for it in alive:
@@ -211,6 +234,8 @@ class Session:
         inputs, self._inputs = self._inputs, None
         modes, self._modes = list(self._modes.values()), {}
         acting = {mode: sum(it[mode] for it in modes) for mode in ("training", "evaluation")} if modes else None
+        if acting is not None:
+            acting["model"] = any(it["model"] for it in modes)
         if self._draw is not None:
             # A further micro-batch on the same batch, as in a GAN, trains on no new samples.
             again, self._draw.shown = self._draw.shown, True
@@ -220,7 +245,7 @@ class Session:
             samples, sizes = batches.content_ids(inputs, self._tensors), batches.describe(named or args, self._tensors)
         else:
             samples, sizes = None, {}
-        return {"samples": samples, **sizes, "modes": acting}
+        return {"samples": samples, **sizes, "modes": acting, "rng": self._random}
 
     # Steps.
 
@@ -298,19 +323,20 @@ class Session:
         )
         self._around.updated()
         self._memory.write("update", self.step, count=checksums is not None)
-        if applied and checksums is not None and self.step >= self._next_state:
+        every = self._cut is not None
+        if applied and checksums is not None and (every or self.step >= self._next_state):
             # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
             self._next_state = 2 * self.step
             self._state("update", checksums)
 
     # What else a script does.
 
-    def clipped(self, parameters: List[Any], limit: float, norm: Optional[Any], by_value: bool) -> None:
+    def clipped(self, parameters: List[Any], limit: float, norm: Optional[Any], by_value: bool, norm_type: float) -> None:
         """The script has called `clip_grad_norm_` or `clip_grad_value_`."""
         for it in self._alive():
             it.settle()
             scaled = self._scale != 1.0 and not it.unscaled
-            it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled)
+            it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled, norm_type=norm_type)
 
     def unscaled(self, optimizer: Any) -> None:
         """The script has called the GradScaler's `unscale_`."""
@@ -355,8 +381,9 @@ class Session:
         it, self._evaluation = self._evaluation, None
         if it is None:
             return
-        apart = it.pop("apart", False)
-        self._write("evaluation", step=self.step, apart=apart or None, **it)
+        apart, losses = it.pop("apart", False), self.losses.take_evaluated()
+        total = {"losses": [_loss(sum(map(self._tensors.number, losses)), len(losses))]} if losses else {}
+        self._write("evaluation", step=self.step, apart=apart or None, **total, **it)
         self._memory.write("evaluation", self.step)
         self._around.evaluated()
         for window in self._alive():
@@ -369,7 +396,7 @@ class Session:
         held = [parameter for it in alive for parameter in it.parameters()]
         every = _Groups(self._windows)
         if self.models.hold(held) or self._parameters is None:
-            self._parameters = Parameters(_Named(names(held, self._tensors, self._models_given)), every, self._tensors, _group)
+            self._parameters = Parameters(_Named(*names(held, self._tensors, self._models_given)), every, self._tensors, _group)
         if self._writer is not None:
             return
         self._writer = Writer(self._opens())
@@ -422,7 +449,21 @@ class Session:
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
-        self._write("state", at=at, step=self.step, tensors=self._parameters.state({}, checksums))
+        tensors = self._parameters.state({}, checksums)
+        buffers = None
+        if self._cut is not None:
+            moments = self._moments()
+            tensors = [{**it, "moments": moments.get(it["name"])} for it in tensors]
+            tensors = [{name: value for name, value in it.items() if value is not None} for it in tensors]
+            buffers = {name: self._tensors.checksum(it) for name, it in self._parameters.buffers().items()}
+        self._write("state", at=at, step=self.step, tensors=tensors, buffers=buffers)
+
+    def _moments(self) -> Dict[str, str]:
+        """A digest of the optimizer's state per parameter."""
+        state = {id(it): held for window in self._alive() for it, held in window.optimizer().state.items()}
+        return {
+            name: self._tensors.digest_of(state[id(it)]) for name, it in self._parameters.named.items() if id(it) in state
+        }
 
     def _write(self, event: str, **fields: Any) -> None:
         if self._writer is not None:
@@ -463,11 +504,14 @@ class _Groups:
 class _Named:
     """What `Parameters` asks of a model."""
 
-    def __init__(self, named: Dict[str, Any]) -> None:
-        self._named = named
+    def __init__(self, named: Dict[str, Any], buffers: Dict[str, Any]) -> None:
+        self._named, self._buffers = named, buffers
 
     def named_parameters(self) -> Any:
         return self._named.items()
+
+    def named_buffers(self) -> Any:
+        return self._buffers.items()
 
 
 def _group(_name: str, parameter: Any) -> Dict[str, str]:

@@ -54,6 +54,7 @@ class Window:
         self.seeds: List[int] = []
         self.loaded = self.unscaled = False
         self.parameters_changed: Optional[bool] = None
+        self.swapped: Optional[bool] = None
         self.after_backward: Optional[float] = None
 
     def parameters(self) -> List[Any]:
@@ -110,7 +111,7 @@ class Window:
         """An evaluation is over."""
         self._evaluations += 1
 
-    def clipped(self, limit: float, norm: Optional[Any], given: List[Any], **how: bool) -> None:
+    def clipped(self, limit: float, norm: Optional[Any], given: List[Any], **how: Any) -> None:
         """The loop has clipped these gradients: all of the optimizer's, or some."""
         asked = {id(it) for it in given}
         mine = [it for it in self.parameters() if it.grad is not None]
@@ -128,7 +129,8 @@ class Window:
         if not calls:
             return at_the_step
         norm = calls[0]["norm"]
-        return self._tensors.number(norm) if calls[0]["whole"] and norm is not None else None
+        told = calls[0]["whole"] and calls[0]["norm_type"] == 2.0 and norm is not None
+        return self._tensors.number(norm) if told else None
 
     def take(self, *, epoch_over: bool, closure: bool, schedules: List[Dict[str, Any]], before: Optional[float]) -> Dict[str, Any]:
         """The `since` field of an update, and the beginning of the next window. The gradients stay until they are cleared."""
@@ -145,6 +147,7 @@ class Window:
             "seeds": self.seeds,
             "evaluations": self._evaluations,
             "parameters_changed": self.parameters_changed,
+            "swapped": self.swapped,
             "loaded": self.loaded,
             "remade": self.remade and not self.stepped and not self.loaded,
             "closure": closure,
@@ -163,4 +166,5 @@ class Window:
 
     def _call(self, it: Dict[str, Any]) -> Dict[str, Any]:
         norm = None if it["norm"] is None else number(self._tensors.number(it["norm"]))
-        return {**{name: value for name, value in it.items() if name != "norm"}, "limit": number(it["limit"]), **({} if norm is None else {"norm": norm})}
+        told = {**it, "limit": number(it["limit"]), "norm": norm, "norm_type": number(it["norm_type"])}
+        return {name: value for name, value in told.items() if value is not None}
