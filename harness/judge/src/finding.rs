@@ -140,6 +140,15 @@ impl Sheet {
         self.compare(holds, || (segment, line.number, At::event(&line.event)), describe)
     }
 
+    /// Counts one comparison that was already made: it fails with this difference, or holds. Returns whether it holds.
+    pub fn compared_in(&mut self, segment: usize, line: &Line, difference: Option<Difference>) -> bool {
+        match difference {
+            None => self.compared += 1,
+            Some(difference) => return self.check_in(segment, false, line, || difference),
+        }
+        true
+    }
+
     /// [`Sheet::check`] in a file that is not a trace, at `line`, or 0 if the file has no lines.
     pub fn check_at(
         &mut self,

@@ -262,6 +262,7 @@ impl Walk {
                 tensor("layers.0.q.lora_a", "adapter", true),
                 tensor("projection.weight", "projection", true),
             ],
+            buffers: Default::default(),
             rng: Some(format!("t:rng{}-{}", here.epoch, here.micro_batches)),
             schedule_step: Some(step),
             cursor: Some(here),

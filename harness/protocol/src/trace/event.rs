@@ -67,6 +67,9 @@ pub struct State {
     /// Every parameter.
     #[serde(default)]
     pub tensors: Vec<TensorState>,
+    /// Digests of the model's buffers, by name.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub buffers: std::collections::BTreeMap<String, String>,
     /// Digest of the position of the random stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rng: Option<String>,

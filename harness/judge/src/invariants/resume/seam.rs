@@ -6,6 +6,7 @@ use traintrue_protocol::trace::{Event, TraceError};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
+use crate::invariants::resume::recorded;
 use crate::invariants::shared::fields::{self, Differs};
 use crate::invariants::shared::place::{Place, first_ids, micro_batches};
 use crate::invariants::shared::same::{Closing, Divergence, Parting, Scope, Suspect, Walked, walk};
@@ -19,7 +20,9 @@ pub(crate) static RULE: Rule = Rule {
                their samples and losses, updates with their windows, rates, norms and digests, evaluations and states. \
                What a segment loads equals what the segment before it saved. A value that is NaN or infinite breaks \
                the seam even if both runs have it. The rule reports the first difference with its cause, in this \
-               order: place and samples, window, loaded state, field.",
+               order: place and samples, window, loaded state, field. A recorded script is compared from the update \
+               whose parameters its resumed run starts with, and must not start from an older update than its newest \
+               complete checkpoint.",
     does_not_verify: "That the uninterrupted run is right. For a trainer that is not deterministic, differences within \
                       the spread of its repeats are not seen.",
     kind: Kind::Pair(judge),
@@ -30,6 +33,9 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    if is_recorded(against)? {
+        return recorded::judge(run, against, sheet);
+    }
     let Walked { divergence, suspect } = walk(run, against, Scope::Trajectory, sheet)?;
     let Some(divergence) = divergence else {
         if let Some(suspect) = suspect {
@@ -52,6 +58,11 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         (None, None) => report(&divergence, value(&divergence), sheet),
     }
     Ok(())
+}
+
+/// Whether the uninterrupted run is a script that follows no plan: it saves at places of its own.
+fn is_recorded(against: &RunEvidence) -> Result<bool, TraceError> {
+    Ok(Stream::of(&against.segments).run()?.is_some_and(|run| run.recorded.is_some()))
 }
 
 fn report(divergence: &Divergence, difference: Difference, sheet: &mut Sheet) {

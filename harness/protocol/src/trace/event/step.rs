@@ -49,6 +49,9 @@ pub struct MicroBatch {
     /// The modes of the modules that act only in training, at its training forward. Set by a recorder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<Modes>,
+    /// Digest of the random state before its first forward. Set by a recorder whose run is compared with another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rng: Option<String>,
 }
 
 impl MicroBatch {

@@ -1,0 +1,84 @@
+//! `seam/identical` for recorded scripts: where a resumed script goes on, and the first event that differs from there.
+//!
+//! A script saves when it saves. The resumed run is therefore not held to the place of the cut, but to the update whose
+//! state its own first state equals.
+
+mod aligned;
+mod compared;
+mod history;
+
+use traintrue_protocol::trace::{Line, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::finding::{Difference, Sheet};
+use crate::rule::RunEvidence;
+use aligned::{Place, align};
+use history::History;
+
+/// Judges a recorded script that was ended and resumed: the last segment is the resumed one.
+pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let Some((resumed, before)) = run.segments.split_last() else { return Ok(()) };
+    let whole = History::read(against.segments.last().unwrap_or(resumed))?;
+    let segment = before.len();
+    let resumed = History::read(resumed)?;
+    let before = before.last().map(|path| History::read(path)).transpose()?;
+    if let Some(before) = &before
+        && let Some(place) = compared::first_difference(&before.steps, &whole.steps)
+    {
+        sheet.cannot(&format!(
+            "the script is not deterministic: two runs from the same start differ at {place}, before the cut; seed \
+             every random generator and choose deterministic algorithms"
+        ));
+        return Ok(());
+    }
+    let Some(start) = resumed.start() else {
+        sheet.cannot("the resumed run has no state at its start: it trained nothing");
+        return Ok(());
+    };
+    let aligned = match align(start, &whole) {
+        Place::At(aligned) => aligned,
+        Place::Nowhere(difference) => {
+            sheet.check_in(segment, false, start, || difference);
+            return Ok(());
+        }
+    };
+    sheet.compared += 1;
+    if let Some(before) = &before {
+        again(aligned.step, before, start, segment, sheet);
+    }
+    if sheet.broken.is_none() {
+        for difference in aligned.restored(start) {
+            sheet.compared_in(segment, start, difference);
+        }
+    }
+    if sheet.broken.is_none() {
+        compared::from_there(&whole, aligned.position, &resumed, segment, sheet);
+    }
+    Ok(())
+}
+
+/// What is done again because the resumed run goes on from an earlier update than the cut run had reached.
+fn again(step: u64, before: &History, start: &Line, segment: usize, sheet: &mut Sheet) {
+    let (done, saved) = (before.updates(), before.saved());
+    let newer = saved.as_ref().filter(|saved| saved.step > step);
+    let difference = newer.map(|saved| Difference {
+        expected: format!("to go on from update {}, saved as {}", saved.step, saved.path),
+        actual: format!("goes on from update {step}"),
+        component: if step == 0 { Component::Checkpoint } else { Component::CheckpointStore },
+        cause: if step == 0 {
+            "the resumed run begins with the parameters of a fresh start although a complete checkpoint was there: \
+             nothing was loaded, or it was loaded into a copy"
+                .into()
+        } else {
+            "the resumed run took an older checkpoint although a newer complete one was there".into()
+        },
+    });
+    sheet.compared_in(segment, start, difference);
+    if done > step {
+        let from = if step == 0 { "the beginning".to_owned() } else { format!("update {step}") };
+        sheet.remarks.push(format!("resumed from {from}; {} of {done} updates are done again", done - step));
+    }
+}
+
+#[cfg(test)]
+mod tests;

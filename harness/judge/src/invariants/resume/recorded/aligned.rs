@@ -1,0 +1,142 @@
+//! Finds the update of the uninterrupted run that a resumed run goes on from, by the digests of its parameters.
+
+use std::collections::BTreeMap;
+
+use traintrue_protocol::trace::Line;
+use traintrue_protocol::trace::event::{State, TensorState};
+use traintrue_protocol::vocabulary::Component;
+
+use super::history::{History, state};
+use crate::finding::Difference;
+
+/// More names than this are counted only.
+const NAMES_MOST: usize = 3;
+
+/// Where a resumed run goes on.
+pub(super) enum Place<'a> {
+    /// At a state of the uninterrupted run.
+    At(Aligned<'a>),
+    /// At none of its states.
+    Nowhere(Difference),
+}
+
+/// The state of the uninterrupted run that has the parameters of the resumed run's start.
+pub(super) struct Aligned<'a> {
+    /// Updates done.
+    pub step: u64,
+    /// Micro-batches and updates of the uninterrupted run before it.
+    pub position: usize,
+    state: &'a State,
+}
+
+/// Compares the state at the start of a resumed run with every state of the uninterrupted run.
+pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
+    let Some(loaded) = state(start) else {
+        return Place::Nowhere(nothing_to_compare());
+    };
+    let states =
+        || whole.states.iter().filter_map(|(position, line)| state(line).map(|state| (*position, state)));
+    let equal = states().filter(|(_, state)| differing(loaded, state, digest).is_empty());
+    // Parameters do not change where the rate is 0: of several states the one with the same moments, or else the last.
+    let best =
+        equal.max_by_key(|(position, state)| (differing(loaded, state, moments).is_empty(), *position));
+    if let Some((position, state)) = best {
+        return Place::At(Aligned { step: state.step, position, state });
+    }
+    let nearest = states().min_by_key(|(position, state)| {
+        (differing(loaded, state, digest).len(), std::cmp::Reverse(*position))
+    });
+    Place::Nowhere(nearest.map_or_else(nothing_to_compare, |(_, nearest)| other_values(loaded, nearest)))
+}
+
+impl Aligned<'_> {
+    /// What else must come back: the optimizer's state of each parameter, and the buffers. `None` is a comparison that holds.
+    pub fn restored(&self, start: &Line) -> Vec<Option<Difference>> {
+        let Some(loaded) = state(start) else { return Vec::new() };
+        vec![self.moments(loaded), self.buffers(loaded)]
+    }
+
+    fn moments(&self, loaded: &State) -> Option<Difference> {
+        let names = differing(loaded, self.state, moments);
+        let absent = loaded.tensors.iter().all(|it| it.moments.is_none());
+        (!names.is_empty()).then(|| Difference {
+            expected: format!("the optimizer's state after update {}, for every parameter", self.step),
+            actual: format!("{} of {}", listed(&names, if absent { "none for" } else { "another for" }), loaded.tensors.len()),
+            component: Component::Moments,
+            cause: if absent {
+                "the parameters were loaded and the optimizer's state was not: its moments begin anew".into()
+            } else {
+                "the optimizer's state of these parameters is not the one after that update: it is saved at another \
+                 moment than the parameters, or loaded into another order of parameters"
+                    .into()
+            },
+        })
+    }
+
+    fn buffers(&self, loaded: &State) -> Option<Difference> {
+        let differs = |name: &&String| self.state.buffers.get(*name) != loaded.buffers.get(*name);
+        let names: Vec<&str> = self.state.buffers.keys().filter(differs).map(String::as_str).collect();
+        (!names.is_empty()).then(|| Difference {
+            expected: format!("the buffers of the model as after update {}", self.step),
+            actual: format!("{} of {}", listed(&names, "other values in"), self.state.buffers.len()),
+            component: Component::CheckpointSections,
+            cause: "the parameters came back and these buffers did not: a batch norm's running statistics are buffers".into(),
+        })
+    }
+}
+
+/// The names of the tensors of a loaded state whose digest, or moments, are others than in a state of the whole run.
+fn differing<'a>(loaded: &'a State, whole: &State, of: fn(&TensorState) -> Option<&str>) -> Vec<&'a str> {
+    let known: BTreeMap<&str, Option<&str>> =
+        whole.tensors.iter().map(|it| (it.name.as_str(), of(it))).collect();
+    let differs = |it: &&TensorState| known.get(it.name.as_str()).copied().flatten() != of(it);
+    loaded.tensors.iter().filter(differs).map(|it| it.name.as_str()).collect()
+}
+
+fn digest(it: &TensorState) -> Option<&str> {
+    Some(&it.digest)
+}
+
+fn moments(it: &TensorState) -> Option<&str> {
+    it.moments.as_deref()
+}
+
+fn other_values(loaded: &State, nearest: &State) -> Difference {
+    let names = differing(loaded, nearest, digest);
+    let all = names.len() == loaded.tensors.len();
+    Difference {
+        expected: "the parameters of one update of the uninterrupted run".into(),
+        actual: format!(
+            "{} of {} that no update had; the nearest is update {}",
+            listed(&names, "values in"),
+            loaded.tensors.len(),
+            nearest.step
+        ),
+        component: if all { Component::Checkpoint } else { Component::CheckpointSections },
+        cause: if all {
+            "every parameter came back with other values: the checkpoint holds other weights than training has (another \
+             precision, averaged weights, the best ones), or was written while training went on"
+                .into()
+        } else {
+            "these tensors came back with other values and the rest did not: they are missing in the checkpoint, or \
+             their names did not match when it was loaded"
+                .into()
+        },
+    }
+}
+
+fn nothing_to_compare() -> Difference {
+    Difference {
+        expected: "states with the digests of the parameters".into(),
+        actual: "none".into(),
+        component: Component::Protocol,
+        cause: "the recordings have no states to compare: record them with `traintrue cut`".into(),
+    }
+}
+
+fn listed(names: &[&str], what: &str) -> String {
+    let more = names.len().saturating_sub(NAMES_MOST);
+    let shown = names.iter().take(NAMES_MOST).copied().collect::<Vec<_>>().join(", ");
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{what} {shown}{rest}: {} tensors", names.len())
+}

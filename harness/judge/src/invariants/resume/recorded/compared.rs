@@ -1,0 +1,224 @@
+//! Compares a resumed run event by event with the uninterrupted run, from the update that it goes on from.
+
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::event::{MicroBatch, Update};
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use super::history::History;
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place::first_ids;
+
+/// Where two runs from the same start differ first; nothing where they are equal as far as both go.
+pub(super) fn first_difference(run: &[Line], whole: &[Line]) -> Option<String> {
+    run.iter().zip(whole).find_map(|(one, other)| match (&one.event, &other.event) {
+        (Event::MicroBatch(one), Event::MicroBatch(other)) => {
+            let equal = one.samples == other.samples && one.backward == other.backward;
+            (!equal).then(|| format!("epoch {}, micro-batch {}", other.epoch, other.index))
+        }
+        (Event::Update(one), Event::Update(other)) => {
+            (one.digest != other.digest || one.lr != other.lr).then(|| format!("update {}", other.step))
+        }
+        (_, other) => Some(format!("a {} event", other.name())),
+    })
+}
+
+/// Compares until the first difference. `position` counts the events of the whole run before the resumed one goes on.
+pub(super) fn from_there(
+    whole: &History,
+    position: usize,
+    resumed: &History,
+    segment: usize,
+    sheet: &mut Sheet,
+) {
+    let rest = &whole.steps[position.min(whole.steps.len())..];
+    let Some(offset) = offset(rest, resumed) else {
+        if let Some(line) = resumed.steps.first() {
+            sheet.check_in(segment, false, line, || other_samples(&whole.steps, position, line));
+        }
+        return;
+    };
+    let mut left_in_window = offset as u64;
+    for (line, due) in resumed.steps.iter().zip(&rest[offset..]) {
+        let difference = match (&line.event, &due.event) {
+            (Event::MicroBatch(it), Event::MicroBatch(due)) => micro_batch(it, due, &whole.steps, position),
+            (Event::Update(it), Event::Update(due)) => {
+                let difference = update(it, due, &whole.steps, left_in_window);
+                left_in_window = 0;
+                difference
+            }
+            (it, due) => Some(boundary(it, due)),
+        };
+        if !sheet.compared_in(segment, line, difference) {
+            return;
+        }
+    }
+    length(resumed, &rest[offset..], whole.ended, segment, sheet);
+}
+
+/// How many micro-batches of the whole run's open window the resumed run does not repeat: a script that saves inside a window
+/// saves the window's gradients too. Nothing where the resumed run's first samples are not in that window.
+fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
+    let Some(Event::MicroBatch(first)) = resumed.steps.first().map(|line| &line.event) else {
+        return Some(0);
+    };
+    let mut window = rest.iter().map_while(|line| match &line.event {
+        Event::MicroBatch(it) => Some(it),
+        _ => None,
+    });
+    // Without ids nothing can be matched: the losses will tell.
+    if first.samples.is_none() {
+        return Some(0);
+    }
+    window.position(|it| it.samples == first.samples)
+}
+
+fn other_samples(whole: &[Line], position: usize, line: &Line) -> Difference {
+    let Event::MicroBatch(it) = &line.event else { return boundary(&line.event, &line.event) };
+    let samples = |line: &Line| match &line.event {
+        Event::MicroBatch(it) => it.samples.clone(),
+        _ => None,
+    };
+    let due = whole[position.min(whole.len())..].iter().find_map(samples);
+    let found = whole.iter().position(|line| samples(line).is_some() && samples(line) == it.samples);
+    let micro_batches =
+        |range: &[Line]| range.iter().filter(|line| matches!(line.event, Event::MicroBatch(_))).count();
+    let (component, cause) = match found {
+        Some(at) if at < position => (
+            Component::Cursor,
+            format!(
+                "the data begin again too early: these samples were trained {} micro-batches before the place that the \
+                 parameters come from, and are trained twice",
+                micro_batches(&whole[at..position])
+            ),
+        ),
+        Some(at) => (
+            Component::Cursor,
+            format!("{} micro-batches are skipped, and their samples are never trained", micro_batches(&whole[position..at])),
+        ),
+        None => (
+            Component::Order,
+            "the resumed run goes through the data in another order: the sampler's random state at the start of the \
+             epoch was not restored"
+                .to_owned(),
+        ),
+    };
+    Difference {
+        expected: format!("samples {}", due.as_deref().map_or("none".to_owned(), first_ids)),
+        actual: format!("samples {}", it.samples.as_deref().map_or("none".to_owned(), first_ids)),
+        component,
+        cause,
+    }
+}
+
+fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usize) -> Option<Difference> {
+    if it.samples != due.samples {
+        let line = Line { number: 0, event: Event::MicroBatch(it.clone()) };
+        return Some(Difference {
+            expected: format!("samples {}", due.samples.as_deref().map_or("none".to_owned(), first_ids)),
+            ..other_samples(whole, position, &line)
+        });
+    }
+    if it.modes != due.modes {
+        let shown = |it: &MicroBatch| {
+            it.modes.map_or("unknown".to_owned(), |it| {
+                format!("{} in training mode, {} in evaluation mode", it.training, it.evaluation)
+            })
+        };
+        return Some(Difference {
+            expected: format!("modules that act only in training: {}", shown(due)),
+            actual: shown(it),
+            component: Component::Evaluation,
+            cause: "the resumed run trains with its modules in another mode: model.train() after loading is missing, or left out".into(),
+        });
+    }
+    if it.backward == due.backward && it.losses == due.losses {
+        return None;
+    }
+    let random = it.rng != due.rng;
+    let shown = |it: &MicroBatch| it.backward.map_or("unknown".to_owned(), |it| it.to_string());
+    Some(Difference {
+        expected: format!("loss {} for the same samples", shown(due)),
+        actual: shown(it),
+        component: if random { Component::Rng } else { Component::CheckpointSections },
+        cause: if random {
+            "the random state is another one before this forward: dropout draws other masks. Save and restore torch's \
+             random state, after everything else that draws"
+                .into()
+        } else {
+            "parameters, samples and random state are the same and the loss is not: state that is neither (a setting, an \
+             adapter's scale, a cache) did not come back"
+                .into()
+        },
+    })
+}
+
+fn update(it: &Update, due: &Update, whole: &[Line], left: u64) -> Option<Difference> {
+    if it.lr != due.lr {
+        let of = whole.iter().find_map(|line| match &line.event {
+            Event::Update(other) if other.lr == it.lr => Some(other.step),
+            _ => None,
+        });
+        return Some(Difference {
+            expected: format!("rate {}", rates(&due.lr)),
+            actual: rates(&it.lr),
+            component: Component::Schedule,
+            cause: of.map_or("the learning-rate schedule did not come back".to_owned(), |step| {
+                format!("the schedule did not come back: this is the rate of update {step}")
+            }),
+        });
+    }
+    if it.grad_norm != due.grad_norm {
+        return Some(Difference {
+            expected: format!("gradient norm {}", due.grad_norm.unwrap_or(Number(f64::NAN))),
+            actual: it.grad_norm.unwrap_or(Number(f64::NAN)).to_string(),
+            component: Component::Window,
+            cause: if left > 0 {
+                format!(
+                    "the gradients of the open window did not come back: those of {left} micro-batches before the cut are lost"
+                )
+            } else {
+                "the losses are the same and the gradients are not: gradients of the open window, or the loss scale, did \
+                 not come back"
+                    .into()
+            },
+        });
+    }
+    (it.digest != due.digest || it.applied != due.applied).then(|| Difference {
+        expected: "the parameters of the uninterrupted run after this update".into(),
+        actual: "others, from the same gradient norm and rate".into(),
+        component: Component::Optimizer,
+        cause: "the optimizer's settings did not come back: betas, decay or the step count of a group".into(),
+    })
+}
+
+fn boundary(it: &Event, due: &Event) -> Difference {
+    Difference {
+        expected: format!("{} event, as in the uninterrupted run", due.name()),
+        actual: format!("{} event", it.name()),
+        component: Component::Boundary,
+        cause: "the accumulation window closes at another micro-batch than without the cut: micro-batches are counted from \
+                the resume and not from the last update"
+            .into(),
+    }
+}
+
+/// The resumed run must end where the uninterrupted run ends.
+fn length(resumed: &History, rest: &[Line], whole_ended: bool, segment: usize, sheet: &mut Sheet) {
+    let Some(last) = resumed.steps.last() else { return };
+    let updates = |lines: &[Line]| lines.iter().filter(|line| matches!(line.event, Event::Update(_))).count();
+    let (made, due) = (updates(&resumed.steps), updates(rest));
+    if !whole_ended || !resumed.ended {
+        return;
+    }
+    sheet.check_in(segment, made == due, last, || Difference {
+        expected: format!("{due} more updates, as in the uninterrupted run"),
+        actual: made.to_string(),
+        component: Component::Step,
+        cause: "the resumed run ends at another update: the limit of updates or epochs is counted from the resume".into(),
+    });
+}
+
+fn rates(lr: &[Number]) -> String {
+    lr.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,64 @@
+//! One recorded process: its states, its micro-batches and updates in order, and the checkpoints that it saved.
+
+use std::path::Path;
+
+use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge, State};
+use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
+use traintrue_protocol::vocabulary::Moment;
+
+/// One recorded process. Its states are those of small models: a script is cut where it can be run many times.
+pub(super) struct History {
+    /// Micro-batches and updates.
+    pub steps: Vec<Line>,
+    /// Each with the number of `steps` before it.
+    pub states: Vec<(usize, Line)>,
+    checkpoints: Vec<Checkpoint>,
+    /// Whether the process came to its own end.
+    pub ended: bool,
+}
+
+impl History {
+    /// Reads a trace. A process that was killed may leave half a line at its end.
+    pub fn read(path: &Path) -> Result<Self, TraceError> {
+        let mut history =
+            Self { steps: Vec::new(), states: Vec::new(), checkpoints: Vec::new(), ended: false };
+        for line in TraceReader::open(path)? {
+            let line = match line {
+                Err(TraceError::CutShort { .. }) => break,
+                line => line?,
+            };
+            match &line.event {
+                Event::MicroBatch(_) | Event::Update(_) => history.steps.push(line),
+                Event::State(_) => history.states.push((history.steps.len(), line)),
+                Event::Checkpoint(it) => history.checkpoints.push(it.clone()),
+                Event::End(_) => history.ended = true,
+                _ => {}
+            }
+        }
+        Ok(history)
+    }
+
+    /// The state before the first update.
+    pub fn start(&self) -> Option<&Line> {
+        let (_, line) = self.states.first()?;
+        state(line).filter(|it| it.at == Moment::Start).map(|_| line)
+    }
+
+    /// Updates done.
+    pub fn updates(&self) -> u64 {
+        self.steps.iter().filter(|line| matches!(line.event, Event::Update(_))).count() as u64
+    }
+
+    /// The last checkpoint that was saved after an update.
+    pub fn saved(&self) -> Option<&Checkpoint> {
+        self.checkpoints.iter().rev().find(|it| it.edge == CheckpointEdge::Saved)
+    }
+}
+
+/// The state of a line.
+pub(super) fn state(line: &Line) -> Option<&State> {
+    match &line.event {
+        Event::State(it) => Some(it),
+        _ => None,
+    }
+}
