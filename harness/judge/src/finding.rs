@@ -102,6 +102,8 @@ pub struct Sheet {
     pub counted: BTreeMap<&'static str, u64>,
     /// Notes for the reader of the verdict.
     pub remarks: Vec<String>,
+    /// What most of a recorded loop does, which the rest of the loop is held to: `windows of 4`.
+    pub observed: Vec<String>,
 }
 
 /// A failed comparison. The tally adds the run and the file.
@@ -193,6 +195,11 @@ impl Sheet {
     /// Adds a note for the reader of the verdict.
     pub fn remark(&mut self, what: String) {
         self.remarks.push(what);
+    }
+
+    /// Notes what most of a recorded loop does.
+    pub fn observe(&mut self, what: String) {
+        self.observed.push(what);
     }
 
     /// Adds to a count that the report shows beside the comparisons.

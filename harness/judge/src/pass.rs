@@ -45,8 +45,7 @@ fn read(
         return Ok(());
     };
     // A recorded loop may lack facts that a rule needs; such a rule would only report them as missing.
-    let applies =
-        |rule: &&'static Rule| run.recorded.as_ref().is_none_or(|it| it.lacks(rule.needs).is_none());
+    let applies = |rule: &&'static Rule| rule.applies_to(run.recorded.as_ref());
     let rules: Vec<&'static Rule> = rules.iter().copied().filter(applies).collect();
     let mut open =
         begin(&rules, &Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });

@@ -33,6 +33,17 @@ pub struct Rule {
     pub needs: &'static [Fact],
 }
 
+impl Rule {
+    /// Whether it judges a trace: of a recorded loop only with the facts that it needs, and by what a recorder observes
+    /// only a recorded loop.
+    pub fn applies_to(&self, recorded: Option<&Recorded>) -> bool {
+        match recorded {
+            Some(recorded) => recorded.lacks(self.needs).is_none(),
+            None => !self.needs.contains(&Fact::Observed),
+        }
+    }
+}
+
 /// What an invariant compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compares {

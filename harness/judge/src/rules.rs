@@ -1,7 +1,7 @@
 //! Every invariant, in the order that `list` shows them.
 
 use crate::artefact;
-use crate::invariants::{device, memory, probes, protocol, resume, training};
+use crate::invariants::{device, memory, probes, protocol, recorded, resume, training};
 use crate::rule::Rule;
 
 /// Every invariant, in the order that `list` shows them.
@@ -20,6 +20,14 @@ pub static RULES: &[&Rule] = &[
     &training::moves::RULE,
     &training::evaluation_pure::RULE,
     &training::evaluation_mean::RULE,
+    &recorded::samples::RULE,
+    &recorded::window::RULE,
+    &recorded::mode::RULE,
+    &recorded::optimizer::RULE,
+    &recorded::evaluation::RULE,
+    &recorded::clip::RULE,
+    &recorded::loss_scale::RULE,
+    &recorded::schedule::RULE,
     &probes::cache::RULE,
     &probes::neighbours::ROWS,
     &probes::neighbours::WIDTH,

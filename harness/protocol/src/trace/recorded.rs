@@ -19,7 +19,7 @@ use crate::plan::{
 const SAMPLES_MOST: u64 = 1 << 22;
 
 /// What is known of a loop that was told no plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
     /// Samples that the loader goes through in an epoch.

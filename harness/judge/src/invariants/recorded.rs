@@ -1,0 +1,17 @@
+//! What is true of every training loop, judged on traces of loops that were told no plan.
+//!
+//! A fact that the user declared, or that a framework's settings gave, is held strictly. Without it, a loop is held to what
+//! most of it does, and the finding says what that was. Each rule judges each optimizer by itself.
+
+pub mod clip;
+pub mod evaluation;
+pub mod loss_scale;
+pub mod mode;
+pub mod optimizer;
+pub mod samples;
+pub mod schedule;
+mod seen;
+pub mod window;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,331 @@
+//! `loop/optimizer`: the optimizer holds what trains, and is the same one throughout the run.
+
+use std::collections::BTreeMap;
+
+use traintrue_protocol::trace::event::{MicroBatch, State, TensorState, Update};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use super::seen::{Optimizers, Sightings, number};
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
+
+/// Fewer updates do not show that gradients never come.
+const LEAST: u64 = 3;
+
+pub(crate) static RULE: Rule = Rule {
+    name: "loop/optimizer",
+    says: "the optimizers hold the tensors that train, receive their gradients, and are made once",
+    verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all are. With a \
+               declared pattern, exactly the matching tensors train. No optimizer is made again and again over the same \
+               parameters. The only optimizer receives gradients.",
+    does_not_verify: "That held tensors change (state/optimized-moves). Models of which most is trainable and left out \
+                      of the optimizer on purpose.",
+    kind: Kind::Trace(|opening| Box::new(Held::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::State,
+    needs: &[Fact::Observed],
+};
+
+struct Held {
+    optimizers: Optimizers,
+    patterns: Vec<String>,
+    state: Option<Line>,
+    remade: Sightings,
+    /// The loader of the last micro-batch, and that of the last one before the last update.
+    loader: Option<u64>,
+    updated_with: Option<Option<u64>>,
+    micro_batches: u64,
+    by_optimizer: BTreeMap<u64, Received>,
+}
+
+/// Updates of one optimizer, and those without any gradient.
+#[derive(Default)]
+struct Received {
+    updates: u64,
+    empty: Sightings,
+}
+
+impl Held {
+    fn new(opening: &Opening) -> Self {
+        Self {
+            optimizers: Optimizers::of(opening),
+            patterns: opening.recorded.map(|it| it.trainable.clone()).unwrap_or_default(),
+            state: None,
+            remade: Sightings::default(),
+            loader: None,
+            updated_with: None,
+            micro_batches: 0,
+            by_optimizer: BTreeMap::new(),
+        }
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch) {
+        self.micro_batches += 1;
+        self.loader = it.loader;
+    }
+
+    fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        let Some(since) = it.since.as_deref() else { return sheet.missing("since of an update") };
+        // Continual learning makes an optimizer for each task's loader.
+        let same_task = self.updated_with == Some(self.loader);
+        if since.remade && same_task && !since.loaded {
+            self.remade.add(line);
+        }
+        self.updated_with = Some(self.loader);
+        let received = self.by_optimizer.entry(number(it)).or_default();
+        received.updates += 1;
+        // Sharded parameters may receive gradients that no hook sees; then there is a norm at the step.
+        let has_norm = it.grad_norm.is_some_and(|norm| norm.0 != 0.0);
+        if since.micro_batches == 0 && !has_norm && !since.closure {
+            received.empty.add(line);
+        }
+    }
+
+    fn made_again(&self, sheet: &mut Sheet) {
+        let Some(line) = self.remade.at_least(2) else { return };
+        let step = step_of(line);
+        sheet.check(false, line, || Difference {
+            expected: "one optimizer for the whole run".into(),
+            actual: format!(
+                "a new one over the same parameters at update {step}, and {} more times",
+                self.remade.times - 1
+            ),
+            component: Component::Moments,
+            cause: format!(
+                "the optimizer's moments begin anew at update {step}: a new optimizer is made inside the loop"
+            ),
+        });
+    }
+
+    fn receives(&self, sheet: &mut Sheet) {
+        for (&optimizer, received) in &self.by_optimizer {
+            let never = received.empty.times == received.updates && received.updates >= LEAST;
+            let Some(line) = received.empty.first.as_ref().filter(|_| never && self.micro_batches >= LEAST)
+            else {
+                sheet.compared += received.updates - received.empty.times;
+                continue;
+            };
+            if self.by_optimizer.len() > 1 {
+                sheet.remark(format!(
+                    "no gradient reached the parameters{} in {} updates",
+                    self.optimizers.suffix(optimizer),
+                    received.updates
+                ));
+                continue;
+            }
+            sheet.check(false, line, || Difference {
+                expected: "gradients for the optimizer's parameters".into(),
+                actual: format!("none in {} updates after {} micro-batches", received.updates, self.micro_batches),
+                component: Component::OptimizerGroups,
+                cause: "the optimizer holds none of the parameters that backward() reaches: the model was wrapped, moved or \
+                        replaced after the optimizer was made".into(),
+            });
+        }
+    }
+
+    fn tensors(&self, sheet: &mut Sheet) {
+        let Some(line) = &self.state else { return sheet.missing("state") };
+        let Event::State(state) = &line.event else { return };
+        let [left_out, held] =
+            [false, true].map(|held| trainable(state).filter(|it| it.optimized == held).count());
+        // A head that was added later is a few tensors. Who gives an optimizer a few of many means it.
+        if left_out > 0 && left_out < held {
+            let name = trainable(state).find(|it| !it.optimized).map_or("", |it| &it.name);
+            sheet.check(false, line, || Difference {
+                expected: format!("all {} trainable tensors in an optimizer", left_out + held),
+                actual: format!("{left_out} in none, the first of them {name}"),
+                component: Component::OptimizerGroups,
+                cause: format!("{name} was added to the model, or unfrozen, after the optimizer was made"),
+            });
+            return;
+        }
+        if left_out > 0 {
+            sheet.remark(format!("{left_out} of {} trainable tensors are in no optimizer", left_out + held));
+        }
+        sheet.compared += held as u64;
+    }
+
+    fn declared(&self, sheet: &mut Sheet) {
+        let Some(line) = self.state.as_ref().filter(|_| !self.patterns.is_empty()) else { return };
+        let Event::State(state) = &line.event else { return };
+        for tensor in &state.tensors {
+            let asked = self.patterns.iter().any(|pattern| names(pattern, &tensor.name));
+            let trains = tensor.trainable && tensor.optimized;
+            sheet.check(asked == trains, line, || Difference {
+                expected: format!("{} to {}", tensor.name, if asked { "train" } else { "stay frozen" }),
+                actual: match (tensor.trainable, tensor.optimized) {
+                    (true, true) => "it is trainable, and an optimizer holds it".into(),
+                    (true, false) => "no optimizer holds it".into(),
+                    (false, _) => "it is frozen".into(),
+                },
+                component: Component::OptimizerGroups,
+                cause: format!(
+                    "{} the declared pattern {}: check requires_grad where the optimizer is made",
+                    if asked { "the tensor matches" } else { "the tensor trains and does not match" },
+                    self.patterns.join(", ")
+                ),
+            });
+        }
+    }
+}
+
+fn step_of(line: &Line) -> u64 {
+    if let Event::Update(it) = &line.event { it.step } else { 0 }
+}
+
+fn trainable(state: &State) -> impl Iterator<Item = &TensorState> {
+    state.tensors.iter().filter(|tensor| tensor.trainable)
+}
+
+/// Whether a pattern names a parameter. It may begin at any of the name's dots: `lora_*` names `layers.0.q.lora_a.weight`.
+fn names(pattern: &str, name: &str) -> bool {
+    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
+    starts.into_iter().any(|at| fits(pattern.as_bytes(), name[at..].as_bytes()))
+}
+
+/// Whether a text fits a pattern in which `*` stands for any text and `?` for one byte.
+fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    // After a mismatch the last `*` takes one byte more: no other `*` needs to be tried again.
+    let (mut at, mut of, mut star) = (0, 0, None);
+    while at < text.len() {
+        if pattern.get(of) == Some(&b'*') {
+            star = Some((of, at));
+            of += 1;
+        } else if pattern.get(of).is_some_and(|&byte| byte == b'?' || byte == text[at]) {
+            (at, of) = (at + 1, of + 1);
+        } else if let Some((back, taken)) = star {
+            (at, of) = (taken + 1, back + 1);
+            star = Some((back, taken + 1));
+        } else {
+            return false;
+        }
+    }
+    pattern[of..].iter().all(|&byte| byte == b'*')
+}
+
+impl TraceRule for Held {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        match &line.event {
+            Event::MicroBatch(it) => self.micro_batch(it),
+            Event::Update(it) => self.update(it, line, sheet),
+            Event::State(it) if !it.tensors.is_empty() => self.state = Some(line.clone()),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        self.receives(sheet);
+        self.tensors(sheet);
+        self.declared(sheet);
+        self.made_again(sheet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::invariants::recorded::testing::*;
+    use crate::testing::{breaks, judge};
+
+    fn tensor(name: &str, trainable: bool, optimized: bool) -> TensorState {
+        TensorState {
+            name: name.into(),
+            group: "base".into(),
+            shape: vec![2],
+            dtype: "f32".into(),
+            trainable,
+            optimized,
+            digest: "t:1".into(),
+            moments: None,
+            grad_norm: None,
+            sketch: Vec::new(),
+        }
+    }
+
+    /// A loop whose last state has these tensors: name, trainable, held.
+    fn with(tensors: &[(&str, bool, bool)], change: fn(&mut Update)) -> Vec<Event> {
+        let mut events = clean(Shape::default());
+        updates(&mut events).for_each(change);
+        let tensors = tensors.iter().map(|&(name, trains, held)| tensor(name, trains, held)).collect();
+        let state = State {
+            at: Moment::End,
+            step: 9,
+            tensors,
+            rng: None,
+            schedule_step: None,
+            cursor: None,
+            window: None,
+            window_digest: None,
+            best: None,
+            scaler: None,
+            ema: None,
+        };
+        let end = events.len() - 1;
+        events.insert(end, Event::State(Box::new(state)));
+        events
+    }
+
+    const HELD: [(&str, bool, bool); 3] =
+        [("a.weight", true, true), ("a.bias", true, true), ("b.weight", false, false)];
+
+    #[rstest]
+    #[case::all_held(with(&HELD, |_| ()))]
+    #[case::a_head_alone(with(&[("a.weight", true, false), ("a.bias", true, false), ("head.weight", true, true)], |_| ()))]
+    #[case::frozen_and_held(with(&[("a.weight", false, true), ("head.weight", true, true)], |_| ()))]
+    #[case::made_again_once(with(&HELD, |it| since(it).remade = it.step == 4))]
+    #[case::made_again_with_a_state(with(&HELD, |it| (since(it).remade, since(it).loaded) = (true, true)))]
+    #[case::sharded(with(&HELD, |it| since(it).micro_batches = 0))]
+    fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
+        crate::testing::holds(&judge(RULE.name, &events));
+    }
+
+    #[test]
+    fn an_optimizer_per_task_is_no_accusation() {
+        let mut events = with(&HELD, |it| since(it).remade = it.step % 3 == 1);
+        micro_batches(&mut events).for_each(|it| it.loader = Some(it.epoch));
+        crate::testing::holds(&judge(RULE.name, &events));
+    }
+
+    #[rstest]
+    #[case::per_epoch(with(&HELD, |it| since(it).remade = it.step > 1 && it.step % 3 == 1), "moments", "begin anew at update 4")]
+    #[case::a_head_added_later(with(&[("a.weight", true, true), ("a.bias", true, true), ("head.weight", true, false)], |_| ()),
+        "optimizer-groups", "head.weight was added")]
+    #[case::replaced(with(&HELD, |it| { since(it).micro_batches = 0; (it.micro_batches, it.grad_norm) = (Some(0), None); }),
+        "optimizer-groups", "holds none of the parameters")]
+    fn a_wrong_optimizer_breaks(#[case] events: Vec<Event>, #[case] component: &str, #[case] cause: &str) {
+        let found = breaks(judge(RULE.name, &events), component);
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[rstest]
+    #[case::as_declared(&[("q.weight", false, false), ("q.lora_a", true, true)], None)]
+    #[case::base_trains(&[("q.weight", true, true), ("q.lora_a", true, true)], Some("does not match"))]
+    #[case::adapter_frozen(&[("q.weight", false, false), ("q.lora_a", false, false)], Some("the tensor matches"))]
+    fn a_declared_pattern_is_held_strictly(
+        #[case] tensors: &[(&str, bool, bool)],
+        #[case] cause: Option<&str>,
+    ) {
+        let mut events = with(tensors, |_| ());
+        recorded(&mut events).trainable = vec!["lora_*".into()];
+        let broken = judge(RULE.name, &events).broken.map(|it| it.cause);
+        assert_eq!(broken.is_some(), cause.is_some(), "{broken:?}");
+        assert!(broken.unwrap_or_default().contains(cause.unwrap_or_default()));
+    }
+
+    #[rstest]
+    #[case("lora_*", "layers.0.q.lora_a.default.weight", true)]
+    #[case("*.bias", "layers.0.bias", true)]
+    #[case("layers.?.q", "layers.0.q", true)]
+    #[case("q", "layers.0.q", true)]
+    #[case("q", "layers.0.qk", false)]
+    #[case("a*b*c", "abbcb", false)]
+    fn a_pattern_begins_at_any_dot(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
+        assert_eq!(names(pattern, name), expected);
+    }
+}

@@ -1,0 +1,370 @@
+//! `loop/samples`: an epoch trains its samples once each, in an order of its own.
+
+mod pass;
+
+use std::collections::BTreeMap;
+
+use traintrue_protocol::trace::event::{Edge, Epoch, MicroBatch};
+use traintrue_protocol::trace::recorded::{Fact, Order, Recorded};
+use traintrue_protocol::trace::{Event, Line};
+use traintrue_protocol::vocabulary::Component;
+
+use self::pass::{Order as Seen, Pass};
+use super::seen::is_done;
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
+
+/// Fewer samples are in the same order again by chance, and a batch that comes again is soon the only one.
+const DISTINCT_LEAST: u64 = 8;
+/// Fewer batches do not show that the loop always trains the same one.
+const BATCHES_LEAST: u64 = 3;
+
+pub(crate) static RULE: Rule = Rule {
+    name: "loop/samples",
+    says: "an epoch trains each of its samples once, a shuffled one in another order than the epoch before",
+    verifies: "In a whole epoch of a shuffled or sequential loader, no sample comes twice. Two consecutive shuffled \
+               epochs differ in their order. The workers of an iterable dataset do not all give the same samples. The \
+               loop does not train one batch of a larger dataset again and again. A finished run makes the declared \
+               number of epochs.",
+    does_not_verify: "Samplers that draw with replacement or weights. Epochs that the loop leaves before their end. \
+                      Which samples a resumed run skips.",
+    kind: Kind::Trace(|opening| Box::new(Samples::new(opening))),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Samples,
+    needs: &[Fact::Observed],
+};
+
+struct Samples {
+    recorded: Recorded,
+    open: BTreeMap<u64, Pass>,
+    /// The last whole pass of any loader: some loops make a loader per epoch.
+    last: Option<Seen>,
+    /// Whole passes by loader.
+    ended: BTreeMap<u64, u64>,
+    anew: BTreeMap<u64, Anew>,
+    unloaded: Unloaded,
+    loaded: bool,
+}
+
+/// The passes of a loader that gave one batch each, as `next(iter(loader))` does.
+#[derive(Default)]
+struct Anew {
+    passes: u64,
+    epoch: Option<u64>,
+    /// Whether some pass gave more, or another batch.
+    differs: bool,
+    first: Option<(Vec<u64>, Line)>,
+}
+
+/// Micro-batches that no loader gave.
+#[derive(Default)]
+struct Unloaded {
+    micro_batches: u64,
+    differs: bool,
+    first: Option<(Vec<u64>, Line)>,
+    /// Updates from several of them.
+    windows: u64,
+    held: u64,
+}
+
+impl Samples {
+    fn new(opening: &Opening) -> Self {
+        Self {
+            recorded: opening.recorded.cloned().unwrap_or_default(),
+            open: BTreeMap::new(),
+            last: None,
+            ended: BTreeMap::new(),
+            anew: BTreeMap::new(),
+            unloaded: Unloaded::default(),
+            loaded: false,
+        }
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
+        let Some(samples) = &it.samples else { return sheet.missing("samples of a micro-batch") };
+        let Some(loader) = it.loader else { return self.unloaded.add(samples, line) };
+        let last = self.last;
+        let pass = self.open.entry(loader).or_insert_with(|| Pass::new(it.epoch, false, None));
+        if pass.epoch != it.epoch {
+            *pass = Pass::new(it.epoch, false, last);
+        }
+        pass.add(it, samples, line);
+        self.anew.entry(loader).or_default().add(pass, samples, line);
+    }
+
+    fn edge(&mut self, it: Epoch, line: &Line, sheet: &mut Sheet) {
+        let Some(loader) = it.loader else { return };
+        if it.edge == Edge::Begin {
+            self.open.insert(loader, Pass::new(it.epoch, true, self.last));
+            return;
+        }
+        let Some(pass) = self.open.remove(&loader).filter(|pass| pass.whole && pass.batches > 0) else {
+            return;
+        };
+        *self.ended.entry(loader).or_default() += 1;
+        self.ended_pass(loader, &pass, line, sheet);
+        self.last = pass.order();
+    }
+
+    fn ended_pass(&self, loader: u64, pass: &Pass, line: &Line, sheet: &mut Sheet) {
+        if self.one_batch(pass, sheet) {
+            return;
+        }
+        // The facts are those of the first loader.
+        let (order, workers, stream) = match loader {
+            0 => (self.recorded.order, self.recorded.workers, self.recorded.stream == Some(true)),
+            _ => (None, None, false),
+        };
+        if pass.drawn.is_none() {
+            return sheet.cannot("the samples of an epoch: there are too many to count each");
+        }
+        match order {
+            _ if stream => of_workers(workers.unwrap_or(0), pass, line, sheet),
+            Some(Order::Shuffled | Order::Sequential) => once_each(pass, sheet),
+            Some(Order::Other) => {
+                sheet.cannot("whether samples come once per epoch: the sampler may repeat them")
+            }
+            None => sheet.cannot("whether samples come once per epoch: the order of the loader is unknown"),
+        }
+        let is_shuffled = order == Some(Order::Shuffled) || loader > 0;
+        if let Some(before) = pass.before.filter(|_| is_shuffled && pass.distinct() >= DISTINCT_LEAST) {
+            sheet.check(!pass.has_order_of(before), line, || Difference {
+                expected: format!("epoch {} in another order than epoch {}", pass.epoch, before.epoch),
+                actual: format!("all {} samples in the same order", pass.distinct()),
+                component: Component::Order,
+                cause: "the shuffle is seeded anew for each epoch: check for manual_seed() in the loop, a generator made \
+                        per epoch, and DistributedSampler without set_epoch()".into(),
+            });
+        }
+    }
+
+    /// Whether a whole pass trains one batch of a larger dataset.
+    fn one_batch(&self, pass: &Pass, sheet: &mut Sheet) -> bool {
+        let Some((samples, line)) = pass.first.as_ref().filter(|_| pass.is_one_batch) else { return false };
+        if pass.batches < BATCHES_LEAST {
+            return false;
+        }
+        !sheet.check(false, line, || Difference {
+            expected: format!(
+                "other samples in each of the {} micro-batches of epoch {}",
+                pass.batches, pass.epoch
+            ),
+            actual: format!("the same {} samples in all of them", samples.len()),
+            component: Component::Data,
+            cause: "the sampler or the dataset gives one batch again and again".into(),
+        })
+    }
+
+    fn anew(&self, sheet: &mut Sheet) {
+        let is_larger =
+            self.recorded.samples.zip(self.recorded.batch).is_some_and(|(all, batch)| all > batch);
+        let Some(anew) =
+            self.anew.get(&0).filter(|it| is_larger && !it.differs && it.passes >= BATCHES_LEAST)
+        else {
+            return;
+        };
+        let Some((samples, line)) = &anew.first else { return };
+        sheet.check(false, line, || Difference {
+            expected: "the batches of the loader one after the other".into(),
+            actual: format!("its first {} samples, {} times", samples.len(), anew.passes),
+            component: Component::Data,
+            cause: "the loader begins anew for every batch: next(iter(loader)) runs inside the loop".into(),
+        });
+    }
+
+    fn epochs(&self, sheet: &mut Sheet, last: &Line) {
+        let Some(epochs) = self.recorded.epochs.filter(|_| is_done(last) && !self.loaded) else { return };
+        let (most, all) = (self.ended.values().max().copied().unwrap_or(0), self.ended.values().sum::<u64>());
+        if self.open.is_empty() && all == 0 {
+            return sheet.cannot("the declared number of epochs: no loader was gone through");
+        }
+        // A loop makes one loader, or one per epoch.
+        sheet.check(most == epochs || all == epochs, last, || Difference {
+            expected: format!("{epochs} whole epochs"),
+            actual: most.to_string(),
+            component: Component::Loader,
+            cause: "the loop ends before its loader is exhausted, or makes another number of passes over it"
+                .into(),
+        });
+    }
+}
+
+fn once_each(pass: &Pass, sheet: &mut Sheet) {
+    match &pass.again {
+        None => sheet.compared += pass.distinct(),
+        Some((id, line)) => {
+            sheet.check(false, line, || Difference {
+                expected: format!("each sample once in epoch {}", pass.epoch),
+                actual: format!("sample {id} again"),
+                component: Component::Data,
+                cause: "the loop trains samples of this epoch a second time: check what restarts the loader"
+                    .into(),
+            });
+        }
+    }
+}
+
+fn of_workers(workers: u64, pass: &Pass, line: &Line, sheet: &mut Sheet) {
+    if workers < 2 || pass.distinct() < DISTINCT_LEAST {
+        return sheet.cannot("whether samples come once per epoch: a stream has no indices");
+    }
+    sheet.check(!pass.comes_each(workers), line, || Difference {
+        expected: format!("the samples of epoch {} divided among {workers} workers", pass.epoch),
+        actual: format!("each of the {} samples {workers} times, or a multiple", pass.distinct()),
+        component: Component::Loader,
+        cause:
+            "every worker reads the whole dataset: its __iter__ must divide the samples by get_worker_info()"
+                .into(),
+    });
+}
+
+impl Anew {
+    fn add(&mut self, pass: &Pass, samples: &[u64], line: &Line) {
+        // One drawn batch that is trained many times is one pass.
+        if self.epoch != Some(pass.epoch) {
+            (self.epoch, self.passes) = (Some(pass.epoch), self.passes + 1);
+        }
+        match &self.first {
+            None => self.first = Some((samples.to_vec(), line.clone())),
+            Some((first, _)) => self.differs |= first != samples,
+        }
+        self.differs |= pass.batches > 1;
+    }
+}
+
+impl Unloaded {
+    fn add(&mut self, samples: &[u64], line: &Line) {
+        self.micro_batches += 1;
+        self.held += 1;
+        match &self.first {
+            None => self.first = Some((samples.to_vec(), line.clone())),
+            Some((first, _)) => self.differs |= first != samples,
+        }
+    }
+
+    fn judge(&self, sheet: &mut Sheet) {
+        let Some((samples, line)) = &self.first else { return };
+        // One batch in each update may be the whole dataset. Nobody accumulates the whole dataset several times.
+        let is_meant = self.windows < BATCHES_LEAST;
+        if !self.differs && is_meant && self.micro_batches >= BATCHES_LEAST {
+            return sheet.remark(format!("every update trains the same {} samples", samples.len()));
+        }
+        sheet.check(self.differs || is_meant, line, || Difference {
+            expected: format!("other samples in each of {} micro-batches", self.micro_batches),
+            actual: format!("the same {} samples in all of them", samples.len()),
+            component: Component::Data,
+            cause: "the loop draws one batch and trains it again and again: the next batch is not drawn inside the loop".into(),
+        });
+    }
+}
+
+impl TraceRule for Samples {
+    fn see(&mut self, line: &Line, sheet: &mut Sheet) {
+        match &line.event {
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
+            Event::Epoch(it) => self.edge(*it, line, sheet),
+            Event::Update(it) => {
+                self.loaded |= it.since.as_ref().is_some_and(|since| since.loaded);
+                self.unloaded.windows += u64::from(std::mem::take(&mut self.unloaded.held) > 1);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
+        self.anew(sheet);
+        self.unloaded.judge(sheet);
+        self.epochs(sheet, last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::contract::Tail;
+    use traintrue_protocol::trace::event::EndReason;
+
+    use super::*;
+    use crate::invariants::recorded::testing::*;
+    use crate::testing::{breaks, judge};
+
+    fn changed(change: fn(&mut MicroBatch)) -> Vec<Event> {
+        let mut events = clean(Shape::default());
+        micro_batches(&mut events).for_each(change);
+        events
+    }
+
+    fn with(mut events: Vec<Event>, change: fn(&mut Recorded)) -> Vec<Event> {
+        change(recorded(&mut events));
+        events
+    }
+
+    fn unloaded(window: u64, change: fn(&mut MicroBatch)) -> Vec<Event> {
+        let mut events = clean(Shape { window, ..Shape::default() });
+        micro_batches(&mut events).for_each(|it| it.loader = None);
+        micro_batches(&mut events).for_each(change);
+        events.retain(|event| !matches!(event, Event::Epoch(_)));
+        events
+    }
+
+    /// Three workers that give the same batches, of two distinct samples each.
+    fn repeated_by_workers() -> Vec<Event> {
+        let stream = |it: &mut Recorded| (it.order, it.stream, it.workers) = (None, Some(true), Some(3));
+        let mut events = with(clean(Shape { batches: 12, ..Shape::default() }), stream);
+        micro_batches(&mut events)
+            .for_each(|it| it.samples = Some(vec![900 + it.index / 3, 950 + it.index / 3]));
+        events
+    }
+
+    #[rstest]
+    #[case::shuffled(clean(Shape { tail: Tail::Carry, ..Shape::default() }))]
+    #[case::declared_epochs(with(clean(Shape::default()), |it| it.epochs = Some(3)))]
+    #[case::two_passes_over_each_batch(changed(|it| { it.index /= 2; it.samples = Some(vec![2 * it.index, 2 * it.index + 1]); }))]
+    #[case::a_sequential_loader(with(changed(|it| it.samples = Some(vec![2 * it.index, 2 * it.index + 1])),
+        |it| it.order = Some(Order::Sequential)))]
+    #[case::a_sampler_with_weights(with(changed(|it| it.samples = Some(vec![it.index / 2, it.epoch])), |it| {
+        it.order = Some(Order::Other);
+    }))]
+    #[case::a_last_batch_filled_up(changed(|it| if it.index == 9 { it.samples.as_mut().unwrap()[1] = 5 * (it.epoch + 1); }))]
+    #[case::a_stream_with_repeats(with(repeated_by_workers(), |it| it.workers = Some(2)))]
+    #[case::the_whole_dataset_at_once(unloaded(1, |it| it.samples = Some((0..9).collect())))]
+    fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
+        let sheet = judge(RULE.name, &events);
+        assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+    }
+
+    #[rstest]
+    #[case::same_order(changed(|it| it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20])), "order",
+        "seeded anew for each epoch")]
+    #[case::workers(repeated_by_workers(), "loader", "get_worker_info()")]
+    #[case::one_sample(with(changed(|it| it.samples = Some(vec![0, 0])), |it| it.order = Some(Order::Other)), "data",
+        "one batch again and again")]
+    #[case::one_batch_without_a_loader(unloaded(4, |it| it.samples = Some(vec![7, 8])), "data", "not drawn inside the loop")]
+    #[case::twice(changed(|it| if it.index == 4 { it.samples.as_mut().unwrap()[1] = 5 * (it.epoch + 1); }), "data",
+        "a second time")]
+    #[case::epochs(with(clean(Shape::default()), |it| it.epochs = Some(4)), "loader", "another number of passes")]
+    fn wrong_samples_break(#[case] events: Vec<Event>, #[case] component: &str, #[case] cause: &str) {
+        let found = breaks(judge(RULE.name, &events), component);
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn a_loader_that_begins_anew_for_every_batch_is_named() {
+        let mut events = with(clean(Shape::default()), |it| it.order = Some(Order::Sequential));
+        events.retain(|event| !matches!(event, Event::Epoch(_)));
+        for (turn, it) in micro_batches(&mut events).enumerate() {
+            (it.epoch, it.index, it.samples) = (turn as u64, 0, Some(vec![0, 1]));
+        }
+        let found = breaks(judge(RULE.name, &events), "data");
+        assert!(found.contains("next(iter(loader))"), "{found}");
+    }
+
+    #[test]
+    fn epochs_of_an_interrupted_run_are_not_counted() {
+        let mut events = with(clean(Shape::default()), |it| it.epochs = Some(4));
+        events.pop();
+        events.push(end(EndReason::Stopped));
+        assert!(judge(RULE.name, &events).broken.is_none());
+    }
+}
