@@ -257,6 +257,7 @@ mod tests {
             at: Moment::End,
             step: 9,
             tensors,
+            buffers: Default::default(),
             rng: None,
             schedule_step: None,
             cursor: None,
