@@ -19,6 +19,7 @@ def start() -> None:
     folder = os.environ.get(FOLDER)
     if not folder:
         return
+    _reached(folder, "started")
     if "torch" in sys.modules:
         _attach(folder)
     else:
@@ -59,11 +60,19 @@ def _attach(folder: str) -> None:
 
     declared: Dict[str, Any] = json.loads(os.environ.get(DECLARED) or "{}")
     every, cut = declared.pop("digest_every", 10), declared.pop("cut", None)
+    _reached(folder, "torch")
     session = Session(lambda: _open(folder), declared, every, None if cut is None else Cut(**cut))
     attach(session)
     failed: List[BaseException] = []
     _remember(failed)
     atexit.register(lambda: session.close(failed[0] if failed else None))
+
+
+def _reached(folder: str, name: str) -> None:
+    """Leaves an empty file. Where no trace is left, the command says by these files how far the script came."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "a", encoding="utf-8"):
+        pass
 
 
 def _remember(failed: List[BaseException]) -> None:
@@ -79,7 +88,6 @@ def _remember(failed: List[BaseException]) -> None:
 
 def _open(folder: str) -> IO[str]:
     """A new file in the folder: one per process that trains, named by its rank if it has one."""
-    os.makedirs(folder, exist_ok=True)
     rank: Optional[str] = os.environ.get("RANK")
     name = "run" if rank is None else f"rank-{rank}"
     for number in range(1, 10_000):

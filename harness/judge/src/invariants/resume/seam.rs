@@ -13,7 +13,8 @@ use crate::invariants::shared::same::{Closing, Divergence, Parting, Scope, Suspe
 use crate::invariants::shared::stream::Stream;
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
-pub(crate) static RULE: Rule = Rule {
+/// A resumed run continues as the uninterrupted run.
+pub static RULE: Rule = Rule {
     name: "seam/identical",
     says: "a run that was stopped and resumed equals the uninterrupted run bit for bit",
     verifies: "Each segment equals the uninterrupted run from where the segment before it stopped: micro-batches with \

@@ -1,0 +1,85 @@
+//! `traintrue cut`: ends a training script at several places, resumes it, and judges it against the same script left alone.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use traintrue::cut::{Request, cut as run};
+use traintrue::record::How;
+use traintrue_judge::tally::Labels;
+use traintrue_judge::verdict::{RunReport, Summary};
+use traintrue_protocol::contract::Contract;
+use traintrue_protocol::plan::SCHEMA;
+
+use crate::Done;
+use crate::output::Format;
+use crate::run::show;
+
+/// Ends a training script at several places, resumes it, and judges it against the same script left alone.
+///
+/// Both commands name the folder of the run as {out}; each run gets a fresh one. The script is recorded once whole. Then it is
+/// made again for each place, ended exactly after that micro-batch, and resumed by your command. By default the places are:
+/// inside an accumulation window, at a window's edge, at an epoch's edge, and in a later epoch.
+///
+/// A script saves when it saves: the resumed run is compared from the update whose parameters it starts with. Work that is done
+/// again is reported; it is a finding only if a newer complete checkpoint was there.
+///
+///     traintrue cut --resume 'python train.py --out {out} --resume' -- python train.py --out {out}
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct CutArgs {
+    /// The command that resumes from what is in {out}.
+    #[arg(long, value_name = "COMMAND")]
+    resume: String,
+    /// The places: micro-batches from the start of the run, separated by commas.
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    at: Vec<u64>,
+    /// How the script is ended. After SIGTERM it has as long as it needs.
+    #[arg(long, value_enum, default_value_t = How::Exit)]
+    how: How,
+    /// Keep checkpoints, traces and output in this new folder; by default nothing remains.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The training script and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub fn cut(args: &CutArgs) -> Done {
+    let resume = shlex::split(&args.resume).filter(|words| !words.is_empty());
+    let resume = resume.ok_or_else(|| format!("--resume: {:?} is not a command", args.resume))?;
+    let temporary = tempfile::tempdir()?;
+    let work = match &args.keep {
+        Some(folder) => {
+            std::fs::create_dir(folder).map_err(|error| format!("--keep: {}: {error}", folder.display()))?;
+            std::fs::canonicalize(folder)?
+        }
+        None => temporary.path().to_owned(),
+    };
+    let request = Request {
+        command: args.command.clone(),
+        resume: resume.into_iter().map(OsString::from).collect(),
+        at: args.at.clone(),
+        how: args.how,
+        work: work.clone(),
+    };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let command = traintrue::reproduce::command(&words);
+    let named = |path: &Path| path.strip_prefix(&work).unwrap_or(path).display().to_string();
+    let labels = Labels { reproduce: &command, trace: &named };
+    let outcome = run(&request, labels, &mut |what| eprintln!("traintrue: {what}"))?;
+    let outcomes = vec![outcome];
+    let report = RunReport {
+        schema: SCHEMA,
+        trainer: String::new(),
+        contract: Contract::default(),
+        notes: Vec::new(),
+        summary: Summary::of(&outcomes),
+        outcomes,
+    };
+    show(&report, args.format)?;
+    Ok(report.summary.exit())
+}

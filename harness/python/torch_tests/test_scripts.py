@@ -1,0 +1,132 @@
+"""Scripts of many styles, recorded without a line of glue: clean ones are held, and each planted bug is broken by its cause.
+
+`TRAINTRUE` in the environment names the command; by default it is on the path. `SEEDS` says how many seeds a clean script
+is run with (default 2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+SEEDS = int(os.environ.get("SEEDS", "2"))
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+
+# A bug: the text that is replaced, the text in its place, the invariant that must break, and a part of its cause.
+Bug = Tuple[str, str, str, str]
+
+BUGS: Dict[str, List[Bug]] = {
+    "classify": [
+        ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("if (index + 1) % ACCUMULATION == 0", "if index % ACCUMULATION == 0", "loop/window", "micro-batch"),
+        (" / ACCUMULATION\n        loss", "\n        loss", "loop/loss-scale", "not averaged"),
+        ("    model.train()\n", "    model.eval()\n", "loop/mode", "evaluation mode"),
+        ("for epoch in range(EPOCHS):\n", "for epoch in range(EPOCHS):\n    order.manual_seed(7)\n", "loop/samples", "order"),
+        ("T_max=updates", "T_max=updates * ACCUMULATION", "loop/schedule", "micro-batches"),
+        ("            scheduler.step()\n", "        scheduler.step()\n", "loop/schedule", ""),
+        ("        loss.backward()\n", "        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "micro-batch"),
+    ],
+    "characters": [
+        ("    optimizer.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
+        ("        loss = loss / ACCUMULATION\n", "", "loop/loss-scale", "not averaged"),
+        ("    model.train()\n    return", "    return", "loop/mode", "evaluation"),
+        ("        tokens, targets = crop()\n        loss", "        loss", "loop/samples", "again"),
+        ("optimizer.step()\n", "optimizer.step()\n    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "after"),
+    ],
+    "trainer_class": [
+        ("            self.model.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
+        ("        trainer.model.train()\n        print", "        print", "loop/mode", "evaluation"),
+        ("                row, total = next(batches)\n            except", "                row, total = kept = vars(self).setdefault('kept', None) or next(batches)\n                self.kept = kept\n            except", "loop/samples", "again"),
+    ],
+    "vision": [
+        ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("    average.swap_out(model)\n", "", "loop/evaluation", "averaged"),
+        ("    model.train()\n    for", "    for", "loop/mode", "evaluation"),
+        ("    model.eval()\n", "", "loop/evaluation", "eval()"),
+        ("        train(model, loader, optimizer, average)\n", "        optimizer = torch.optim.Adadelta(model.parameters(), lr=optimizer.param_groups[0]['lr'])\n        train(model, loader, optimizer, average)\n", "loop/optimizer", "anew"),
+    ],
+    "adversaries": [
+        ("        generator.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("        discriminator.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("for epoch in range(3):\n", "for epoch in range(3):\n    torch.manual_seed(3)\n", "loop/samples", "order"),
+    ],
+    "autoencoder": [
+        ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("    model.train()\n", "", "loop/mode", "evaluation"),
+        ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/evaluation", "seed"),
+    ],
+    "transformers_trainer": [
+        ("Trainer(model, arguments", "class Frozen(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        model.eval()\n        model.train = lambda *_: model\n        return loss\n\n\nFrozen(model, arguments", "loop/mode", "evaluation"),
+        ("Trainer(model, arguments", "class Twice(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n        return loss\n\n\nTwice(model, arguments", "loop/clip", "micro-batch"),
+        ("disable_tqdm=True,\n", "disable_tqdm=True,\n    shuffle=False,\n", "", ""),
+    ],
+    "accelerated": [
+        ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("    model.train()\n", "", "loop/mode", "evaluation"),
+        ("total_steps=3 * 5 + 1", "total_steps=3 * 19 + 1", "loop/schedule", "micro-batches"),
+        ("            if accelerator.sync_gradients:\n                accelerator.clip", "            if True:\n                torch.nn.utils.clip", "loop/clip", "micro-batch"),
+    ],
+    "lightning_module": [
+        ("    def validation_step(self, batch, _index):\n", "    def on_validation_model_train(self):\n        pass\n\n    def validation_step(self, batch, _index):\n", "loop/mode", "evaluation"),
+        ("T_max=15", "T_max=57", "loop/schedule", "micro-batches"),
+        ("    def configure_optimizers", "    def optimizer_zero_grad(self, *_):\n        pass\n\n    def configure_optimizers", "loop/window", "zero_grad"),
+    ],
+    "adapters": [
+        ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("            (loss / tokens).backward()", "            (loss / (batch[:, 1:] != 0).sum()).backward()", "loop/loss-scale", "not averaged"),
+        ("trained = [it for it in model.parameters() if it.requires_grad]", "trained = [it for it in model.body.parameters() if it.requires_grad][:1]", "state/trains-what-was-asked", "optimizer"),
+    ],
+    "actor_critic": [
+        ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("            loss.backward()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n            optimizer.step()\n", "            loss.backward()\n            optimizer.step()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n", "loop/clip", "after"),
+        ("    for _ in range(3):\n", "    optimizer = torch.optim.Adam(agent.parameters(), lr=3e-3)\n    for _ in range(3):\n", "loop/optimizer", "anew"),
+    ],
+}  # fmt: skip
+
+
+def recorded(script: Path, *arguments: str) -> Dict[str, Any]:
+    """The outcome of a recorded script. The script is run from a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", "--", sys.executable, str(script), *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    # The script's own output comes first.
+    at = done.stdout.find('{\n  "schema"')
+    if at < 0:
+        raise AssertionError(f"{words}: no report\n{done.stdout}\n{done.stderr}")
+    return json.loads(done.stdout[at:])["outcomes"][0]
+
+
+class AScript(unittest.TestCase):
+    maxDiff = None
+
+    def test_that_is_right_is_held(self) -> None:
+        for name in BUGS:
+            for seed in range(SEEDS):
+                with self.subTest(name, seed=seed):
+                    outcome = recorded(SCRIPTS / f"{name}.py", str(seed))
+                    self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+    def test_with_a_planted_bug_is_broken_by_its_cause(self) -> None:
+        for name, bugs in BUGS.items():
+            text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
+            for number, (old, new, invariant, cause) in enumerate(bugs):
+                with self.subTest(name, bug=number, new=new):
+                    self.assertIn(old, text)
+                    path = Path(tempfile.mkdtemp()) / f"{name}.py"
+                    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+                    findings = recorded(path)["findings"]
+                    first = findings[0] if findings else {"invariant": "held", "cause": ""}
+                    self.assertEqual(first["invariant"], invariant)
+                    self.assertIn(cause, first["cause"])
+
+
+if __name__ == "__main__":
+    unittest.main()
