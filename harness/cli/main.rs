@@ -16,6 +16,7 @@ mod list;
 mod live;
 mod output;
 mod progress;
+mod record;
 mod run;
 mod train;
 #[cfg_attr(not(target_os = "linux"), path = "watch_elsewhere.rs")]
@@ -53,6 +54,7 @@ enum Verb {
     Faults(faults::FaultsArgs),
     /// Judges recorded traces.
     Check(check::CheckArgs),
+    Record(record::RecordArgs),
     Watch(watch::WatchArgs),
     /// Holds memory series to a limit on their slope.
     Gate(gate::GateArgs),
@@ -72,22 +74,23 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.verb.unwrap_or(Verb::Run(cli.run)) {
-        Verb::Run(args) => run::run(&args),
-        Verb::Faults(args) => faults::faults(&args),
-        Verb::Check(args) => check::check(&args),
-        Verb::Watch(args) => watch::watch(&args),
-        Verb::Gate(args) => gate::gate(&args),
-        Verb::Train(args) => train::train(&args),
-        Verb::Describe(args) => describe::describe(&args),
-        Verb::List(args) => list::list(&args),
-        Verb::Explain(args) => explain::explain(&args),
-        Verb::Estimate(args) => estimate::estimate(&args),
-        Verb::Accept(args) => accept::accept(&args),
+    let code = match cli.verb.unwrap_or(Verb::Run(cli.run)) {
+        // The exit status is that of the recorded script, which may be any.
+        Verb::Record(args) => record::record(&args),
+        Verb::Run(args) => run::run(&args).map(Exit::code),
+        Verb::Faults(args) => faults::faults(&args).map(Exit::code),
+        Verb::Check(args) => check::check(&args).map(Exit::code),
+        Verb::Watch(args) => watch::watch(&args).map(Exit::code),
+        Verb::Gate(args) => gate::gate(&args).map(Exit::code),
+        Verb::Train(args) => train::train(&args).map(Exit::code),
+        Verb::Describe(args) => describe::describe(&args).map(Exit::code),
+        Verb::List(args) => list::list(&args).map(Exit::code),
+        Verb::Explain(args) => explain::explain(&args).map(Exit::code),
+        Verb::Estimate(args) => estimate::estimate(&args).map(Exit::code),
+        Verb::Accept(args) => accept::accept(&args).map(Exit::code),
     };
-    let exit = done.unwrap_or_else(|error| {
+    ExitCode::from(code.unwrap_or_else(|error| {
         eprintln!("traintrue: {error}");
-        Exit::Request
-    });
-    ExitCode::from(exit.code())
+        Exit::Request.code()
+    }))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use traintrue_protocol::trace::event::Run;
+use traintrue_protocol::trace::event::{End, Run};
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 
 use crate::finding::Sheet;
@@ -16,13 +16,15 @@ pub struct JudgedTrace {
     pub run: Option<Box<Run>>,
     /// Why the trace could not be read to its end.
     pub error: Option<TraceError>,
+    /// The last event, where it is `end`; the script of a recorded loop may have been killed.
+    pub end: Option<End>,
     /// The number of the last line that could be read; 0 if there is none.
     pub last_line: u64,
 }
 
 /// Reads and judges one trace. The trace of a process that `died` on purpose may end anywhere, even within a line.
 pub fn judge_trace(trace: &Path, died: bool, rules: &[&'static Rule]) -> JudgedTrace {
-    let mut judged = JudgedTrace { sheets: Vec::new(), run: None, error: None, last_line: 0 };
+    let mut judged = JudgedTrace { sheets: Vec::new(), run: None, error: None, end: None, last_line: 0 };
     match read(trace, died, rules, &mut judged) {
         Err(TraceError::CutShort { .. } | TraceError::NoRun { .. }) if died => {}
         other => judged.error = other.err(),
@@ -41,7 +43,7 @@ fn read(
         return Ok(());
     };
     judged.last_line = last.number;
-    let Event::Run(run) = &last.event else {
+    let Event::Run(run) = last.event.clone() else {
         return Ok(());
     };
     // A recorded loop may lack facts that a rule needs; such a rule would only report them as missing.
@@ -49,13 +51,18 @@ fn read(
     let rules: Vec<&'static Rule> = rules.iter().copied().filter(applies).collect();
     let mut open =
         begin(&rules, &Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });
-    judged.run = Some(run.clone());
-    let result = follow(lines, &mut open, &mut last);
+    // A script that was told no plan may be killed at any place. What it did until then is judged.
+    let result = match follow(lines, &mut open, &mut last) {
+        Err(TraceError::CutShort { .. }) if run.recorded.is_some() => Ok(()),
+        other => other,
+    };
+    judged.end = if let Event::End(end) = &last.event { Some(end.clone()) } else { None };
     judged.last_line = last.number;
     // A trace that was cut off has no end to judge. Its lines up to there are judged all the same.
     if result.is_ok() && !died {
         open.iter_mut().for_each(|(_, rule, sheet)| rule.finish(&last, sheet));
     }
+    judged.run = Some(run);
     judged.sheets = open.into_iter().map(|(rule, _, sheet)| (rule, sheet)).collect();
     result
 }

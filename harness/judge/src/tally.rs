@@ -21,7 +21,10 @@ pub struct Tally<'a> {
     labels: Labels<'a>,
     compared: BTreeMap<String, u64>,
     counted: BTreeMap<String, u64>,
+    /// Notes that come before the others, in order.
+    lead: Vec<String>,
     notes: BTreeSet<String>,
+    observed: Vec<String>,
     unjudged: Vec<String>,
     /// Each with its invariant's rank, by which the outcome sorts them.
     findings: Vec<(Rank, Finding)>,
@@ -31,7 +34,8 @@ impl<'a> Tally<'a> {
     /// An empty tally.
     pub fn new(labels: Labels<'a>) -> Self {
         let (compared, counted, notes) = Default::default();
-        Self { labels, compared, counted, notes, unjudged: Vec::new(), findings: Vec::new() }
+        let (lead, observed, unjudged, findings) = Default::default();
+        Self { labels, compared, counted, lead, notes, observed, unjudged, findings }
     }
 
     /// Adds the sheet of one trace of one run. Only the first finding per invariant and run is kept.
@@ -92,6 +96,18 @@ impl<'a> Tally<'a> {
         self.notes.insert(note.to_owned());
     }
 
+    /// Adds a note that comes before the sorted ones.
+    pub fn lead(&mut self, note: String) {
+        if !self.lead.contains(&note) {
+            self.lead.push(note);
+        }
+    }
+
+    /// Adds what a recorded loop is held to, and who said it.
+    pub fn observe(&mut self, what: String) {
+        self.observed.push(what);
+    }
+
     /// Adds a reason why something could not be judged.
     pub fn cannot_judge(&mut self, reason: String) {
         if !self.unjudged.contains(&reason) {
@@ -123,7 +139,8 @@ impl<'a> Tally<'a> {
             reason,
             compared: self.compared,
             counted: self.counted,
-            notes: self.notes.into_iter().collect(),
+            observed: self.observed,
+            notes: self.lead.into_iter().chain(self.notes).collect(),
             findings: self.findings.into_iter().map(|(_, finding)| finding).collect(),
             seconds: 0.0,
             traces: Vec::new(),

@@ -41,6 +41,9 @@ pub struct Outcome {
     /// Counts for the report: runs, updates, micro-batches, positions, tokens.
     #[serde(default)]
     pub counted: BTreeMap<String, u64>,
+    /// What a recorded loop is held to, each with who said it: `windows of 4 micro-batches (observed)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<String>,
     /// Notes for the reader, such as a repeated corpus or a bound that was used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -74,6 +77,7 @@ impl Outcome {
             reason: Some(reason),
             compared: BTreeMap::new(),
             counted: BTreeMap::new(),
+            observed: Vec::new(),
             notes: Vec::new(),
             findings: Vec::new(),
             seconds: 0.0,

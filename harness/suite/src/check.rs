@@ -1,5 +1,7 @@
 //! Judges recorded traces: by the scenario that they name, or as a free pair.
 
+mod recorded;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,7 +19,7 @@ use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::SCHEMA;
 use traintrue_protocol::trace::TraceError;
 use traintrue_protocol::trace::event::Run;
-use traintrue_protocol::trace::recorded::{Fact, Recorded as Recording};
+use traintrue_protocol::trace::recorded::Recorded as Recording;
 
 use crate::reproduce::command;
 use crate::scenario::Catalogue;
@@ -118,6 +120,9 @@ impl<'a> Recorded<'a> {
         for (rule, sheet) in &self.judged.sheets {
             tally.add(rule, &self.run.run, self.path, sheet);
         }
+        if let Some(recording) = &self.run.recorded {
+            recorded::tell(recording, &self.judged, &mut tally);
+        }
         tally
     }
 
@@ -173,10 +178,7 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
     let groups = Group::all(recorded);
     for run in &groups {
         let Some(scenario) = catalogue.find(run.scenario) else {
-            if let Some(recorded) = run.recorded {
-                unjudged(recorded)
-                    .iter()
-                    .for_each(|note| run.members.iter().for_each(|&at| tallies[at].note(note)));
+            if run.recorded.is_some() {
                 continue;
             }
             let note = format!(
@@ -205,20 +207,6 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
             }
         }
     }
-}
-
-/// What a reader of the verdict on a recorded loop should know: what it was held to, and what needs more than it says.
-fn unjudged(recorded: &Recording) -> Vec<String> {
-    let lacking = RULES.iter().filter(|rule| matches!(rule.kind, Kind::Trace(_))).filter_map(|rule| {
-        // A recorded loop has no plan: to say so of each invariant would hide what its user can declare.
-        let fact = recorded.lacks(rule.needs).filter(|fact| *fact != Fact::Plan)?;
-        Some(format!("not judged, for the recording does not say: {fact} ({})", rule.name))
-    });
-    let held_to = format!(
-        "recorded as it is, and held to what must hold over every loop: {}",
-        recorded.words().join(", ")
-    );
-    std::iter::once(held_to).chain(lacking).collect()
 }
 
 /// Judges one run by one invariant; none where what that needs is not there. `whole`: all segments of the run are.

@@ -48,6 +48,7 @@ pub mod check;
 pub mod config;
 pub mod kill_matrix;
 pub mod program;
+pub mod record;
 pub mod report;
 pub mod reproduce;
 pub mod runner;

@@ -38,6 +38,7 @@ pub(super) fn report() -> RunReport {
         reason: None,
         compared: counts(&[("seam/identical", 9000), ("window/closes-as-declared", 128)]),
         counted: counts(&[("runs", 20), ("cuts", 19), ("updates", 1341)]),
+        observed: Vec::new(),
         notes: vec!["the corpus is too short: it was repeated 2 times, in order".into()],
         findings: Vec::new(),
         seconds: 12.34,
@@ -47,6 +48,7 @@ pub(super) fn report() -> RunReport {
         scenario: "resume".into(),
         verdict: Verdict::Broken,
         findings: vec![finding(); 6],
+        observed: Vec::new(),
         notes: Vec::new(),
         ..held.clone()
     };
@@ -54,6 +56,7 @@ pub(super) fn report() -> RunReport {
         scenario: "padding".into(),
         compared: counts(&[("batch/as-planned", 1)]),
         counted: counts(&[("runs", 1), ("tokens", 60), ("positions", 80)]),
+        observed: Vec::new(),
         notes: Vec::new(),
         ..held.clone()
     };

@@ -95,7 +95,12 @@ pub(super) fn proof(outcome: &Outcome) -> String {
         (0, runs) => vec![many(runs, "run")],
         (cuts, _) => vec![many(cuts, "cut")],
     };
-    parts.extend([counted("updates")].iter().filter(|&&it| it > 0).map(|&it| many(it, "update")));
+    let of_several = match counted("optimizers") {
+        0 | 1 => String::new(),
+        several => format!(" of {}", many(several, "optimizer")),
+    };
+    parts.extend(Some(counted("updates")).filter(|&it| it > 0).map(|it| many(it, "update") + &of_several));
+    parts.extend(outcome.observed.iter().cloned());
     parts.push(many(outcome.compared.values().sum(), "comparison"));
     if !outcome.findings.is_empty() {
         parts.push(many(outcome.findings.len() as u64, "finding"));

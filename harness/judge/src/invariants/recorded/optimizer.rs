@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use traintrue_protocol::trace::event::{MicroBatch, State, TensorState, Update};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Moment};
 
 use super::seen::{Optimizers, Sightings, number};
 use crate::finding::{Difference, Sheet};
@@ -127,7 +127,7 @@ impl Held {
     }
 
     fn tensors(&self, sheet: &mut Sheet) {
-        let Some(line) = &self.state else { return sheet.missing("state") };
+        let Some(line) = &self.state else { return sheet.missing("state after the first update") };
         let Event::State(state) = &line.event else { return };
         let [left_out, held] =
             [false, true].map(|held| trainable(state).filter(|it| it.optimized == held).count());
@@ -211,7 +211,10 @@ impl TraceRule for Held {
         match &line.event {
             Event::MicroBatch(it) => self.micro_batch(it),
             Event::Update(it) => self.update(it, line, sheet),
-            Event::State(it) if !it.tensors.is_empty() => self.state = Some(line.clone()),
+            // At the start, the second optimizer may not be made yet.
+            Event::State(it) if it.at != Moment::Start && !it.tensors.is_empty() => {
+                self.state = Some(line.clone());
+            }
             _ => {}
         }
     }
@@ -227,7 +230,6 @@ impl TraceRule for Held {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use traintrue_protocol::vocabulary::Moment;
 
     use super::*;
     use crate::invariants::recorded::testing::*;

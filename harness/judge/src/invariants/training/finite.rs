@@ -1,30 +1,77 @@
 //! `finite/everywhere`: no loss, gradient, parameter or output is NaN or infinite.
 
 use traintrue_protocol::number::Number;
-use traintrue_protocol::trace::event::{Loss, Probe, State};
+use traintrue_protocol::trace::event::{Loss, MicroBatch, Probe, State, Update};
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "finite/everywhere",
     says: "every loss, gradient, parameter and output is a finite number",
     verifies: "Loss sums and weights of micro-batches and evaluations, gradient norms of updates that were applied, \
                gradient norms and sketches of states, and every output and gradient of a probe, padding included.",
-    does_not_verify: "Values that are not finite only between two states. Updates that the trainer itself skipped.",
-    kind: Kind::Trace(|_| Box::new(Finite::default())),
+    does_not_verify: "Values that are not finite only between two states. Updates that the trainer itself skipped. In \
+                      recorded loops, losses that are not finite and that no update uses.",
+    kind: Kind::Trace(|opening| Box::new(Finite::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Finite,
     needs: &[],
 };
 
-#[derive(Default)]
+const FORWARD: &str = "the forward pass of this micro-batch gives a loss that is not finite";
+
 struct Finite {
     /// Whether the last update was not applied: its gradients may have overflowed.
     skipped: bool,
+    /// A recorded loop may look at a loss, and leave its micro-batch out.
+    recorded: bool,
+    /// The first micro-batch of a recorded loop since the last update whose loss is not finite.
+    pending: Option<Line>,
+    left_out: u64,
+}
+
+impl Finite {
+    fn new(opening: &Opening) -> Self {
+        Self { skipped: false, recorded: opening.recorded.is_some(), pending: None, left_out: 0 }
+    }
+
+    fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
+        let finite = it.losses.iter().all(|loss| loss.sum.is_finite() && loss.weight.is_finite());
+        if self.recorded && !finite {
+            self.pending.get_or_insert_with(|| line.clone());
+        } else {
+            Look { line, sheet }.losses(&it.losses, FORWARD);
+        }
+    }
+
+    fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
+        self.skipped = !it.applied;
+        if let Some(pending) = self.pending.take() {
+            self.settle(it, &pending, sheet);
+        }
+        let norms = [it.grad_norm, it.clipped_norm].into_iter().flatten();
+        for norm in norms.filter(|_| it.applied) {
+            Look { line, sheet }.number(
+                norm,
+                || "the norm of the gradients".into(),
+                "the optimizer step was applied with gradients that are not finite",
+            );
+        }
+    }
+
+    /// Whether an update used the micro-batch whose loss is not finite. If its gradients are finite, it did not.
+    fn settle(&mut self, it: &Update, pending: &Line, sheet: &mut Sheet) {
+        match &pending.event {
+            Event::MicroBatch(batch) if it.applied && !it.grad_norm.is_some_and(Number::is_finite) => {
+                Look { line: pending, sheet }.losses(&batch.losses, FORWARD);
+            }
+            _ => self.left_out += 1,
+        }
+    }
 }
 
 /// One line of the trace, and where its comparisons are counted.
@@ -103,25 +150,23 @@ impl TraceRule for Finite {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         let mut look = Look { line, sheet };
         match &line.event {
-            Event::MicroBatch(it) => look
-                .losses(&it.losses, "the forward pass of this micro-batch gives a loss that is not finite"),
+            Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
             Event::Evaluation(it) => {
                 look.losses(&it.losses, "the forward pass of this evaluation gives a loss that is not finite")
             }
-            Event::Update(it) => {
-                self.skipped = !it.applied;
-                let norms = [it.grad_norm, it.clipped_norm].into_iter().flatten();
-                for norm in norms.filter(|_| it.applied) {
-                    look.number(
-                        norm,
-                        || "the norm of the gradients".into(),
-                        "the optimizer step was applied with gradients that are not finite",
-                    );
-                }
-            }
+            Event::Update(it) => self.update(it, line, sheet),
             Event::State(it) => look.state(it, !self.skipped),
             Event::Probe(it) => look.probe(it),
             _ => {}
+        }
+    }
+
+    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        if self.left_out > 0 {
+            sheet.remark(format!(
+                "losses that are not finite before {} updates: none of their gradients was used",
+                self.left_out
+            ));
         }
     }
 }

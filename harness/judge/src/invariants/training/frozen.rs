@@ -7,33 +7,41 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
+use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
     name: "state/frozen-constant",
     says: "a frozen tensor keeps its values",
     verifies: "The digest of every frozen tensor is the same in every state of a trace.",
     does_not_verify: "That the right tensors are frozen (state/trains-what-was-asked). A change that is undone before \
-                      the next state.",
-    kind: Kind::Trace(|_| Box::new(Frozen::default())),
+                      the next state. In recorded loops, frozen tensors that no optimizer holds: a momentum encoder or \
+                      a target network is frozen, and the loop changes it.",
+    kind: Kind::Trace(|opening| Box::new(Frozen::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::State,
     needs: &[],
 };
 
-#[derive(Default)]
 struct Frozen {
+    recorded: bool,
     digests: HashMap<String, String>,
 }
 
 impl Frozen {
+    fn new(opening: &Opening) -> Self {
+        Self { recorded: opening.recorded.is_some(), digests: HashMap::new() }
+    }
+
     fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
         for tensor in it.tensors.iter().filter(|tensor| !tensor.trainable) {
             let Some(first) = self.digests.get(&tensor.name) else {
                 self.digests.insert(tensor.name.clone(), tensor.digest.clone());
                 continue;
             };
+            if self.recorded && !tensor.optimized {
+                continue;
+            }
             sheet.check(*first == tensor.digest, line, || Difference {
                 expected: format!("{} unchanged: {first}", tensor.name),
                 actual: tensor.digest.clone(),

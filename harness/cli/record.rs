@@ -1,0 +1,99 @@
+//! `traintrue record`: runs a training script as it is, records it, and judges the recording.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use traintrue::check::check;
+use traintrue::config::Config;
+use traintrue::record::{Declared, Recording, Request, record as run};
+use traintrue::report::json;
+use traintrue::scenario::Catalogue;
+use traintrue::waivers::{self, Waiving};
+use traintrue_judge::verdict::RunReport;
+use traintrue_protocol::exit::Exit;
+use traintrue_protocol::plan::COUNT_MOST;
+
+use crate::output::{self, Format};
+use crate::run::show;
+
+/// Runs a PyTorch training script as it is, records it, and judges the recording.
+///
+/// No line of the script changes. It prints, reads its input, gets signals and exits as it does alone; the verdict follows on
+/// standard output. The loop is held to what you declare here, to what its framework's settings say, and otherwise to what
+/// most of it does: an accumulation window that is shorter than the others, gradients that are not cleared, a schedule that
+/// ends too early.
+///
+/// Exit status: the script's own where it failed, 128 and the signal's number where a signal ended it. Otherwise 0 held; 1
+/// broken; 2 the command cannot be started; 3 nothing was recorded or judged.
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// Keep the traces in this new folder [default: traintrue-record/1, or the next number that is free].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Micro-batches per optimizer step.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
+    accumulation: Option<u64>,
+    /// The norm that gradients are clipped to.
+    #[arg(long, value_name = "NORM", value_parser = above_zero)]
+    clip: Option<f64>,
+    /// Passes over the training samples.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
+    epochs: Option<u64>,
+    /// Only parameters whose names match train: lora_*, or model.head.*; may be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    trainable: Vec<String>,
+    /// Updates between two digests of the parameters; more cost less time [default: 10].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
+    digest_every: Option<u64>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The command and its arguments: python train.py, torchrun train.py.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The exit status of the script, or of the verdict.
+pub fn record(args: &RecordArgs) -> Result<u8, Box<dyn std::error::Error>> {
+    // A file that cannot be read is found before hours of training, not after them.
+    let config = Config::find(None)?.unwrap_or_default();
+    let declared = Declared {
+        accumulation: args.accumulation,
+        clip: args.clip,
+        epochs: args.epochs,
+        trainable: args.trainable.clone(),
+        digest_every: args.digest_every,
+    };
+    let recording = run(&Request { command: args.command.clone(), out: args.out.clone(), declared })?;
+    let verdict = match recording.traces.is_empty() {
+        true => Err(recording.nothing().into()),
+        false => judged(&recording, &config, args.format),
+    };
+    let verdict = verdict.unwrap_or_else(|error| {
+        eprintln!("traintrue: not judged: {error}");
+        Exit::NotJudged
+    });
+    Ok(recording.failure().unwrap_or(verdict.code()))
+}
+
+fn judged(
+    recording: &Recording,
+    config: &Config,
+    format: Format,
+) -> Result<Exit, Box<dyn std::error::Error>> {
+    let traces = recording.traces.iter().map(|path| path.display().to_string());
+    let again: Vec<String> = std::iter::once("check".to_owned()).chain(traces).collect();
+    let report = check(&recording.traces, None, &Catalogue::load(None)?, &again)?;
+    let waiving = Waiving { config, catalogue: None, today: waivers::today(), arguments: &again };
+    let report: RunReport = waiving.apply(report);
+    std::fs::write(recording.folder.join("report.json"), json::document(&report)?)?;
+    output::write("\n")?;
+    show(&report, format)?;
+    Ok(report.summary.exit())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let norm = text.parse().ok().filter(|norm: &f64| norm.is_finite() && *norm > 0.0);
+    norm.ok_or_else(|| "expected a number above 0".to_owned())
+}
