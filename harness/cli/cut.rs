@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use traintrue::cut::{Request, cut as run};
 use traintrue::record::How;
 use traintrue_judge::tally::Labels;
@@ -35,8 +35,8 @@ pub struct CutArgs {
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     at: Vec<u64>,
     /// How the script is ended. After SIGTERM it has as long as it needs.
-    #[arg(long, value_enum, default_value_t = How::Exit)]
-    how: How,
+    #[arg(long, value_enum, default_value_t = End::Exit)]
+    how: End,
     /// Keep checkpoints, traces and output in this new folder; by default nothing remains.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -46,6 +46,19 @@ pub struct CutArgs {
     /// The training script and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// How a script is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum End {
+    /// By `SystemExit`: `finally` blocks and exit handlers run.
+    Exit,
+    /// By a signal that the script may handle.
+    #[value(name = "SIGTERM")]
+    Sigterm,
+    /// By a signal that it cannot handle.
+    #[value(name = "SIGKILL")]
+    Sigkill,
 }
 
 pub fn cut(args: &CutArgs) -> Done {
@@ -63,7 +76,11 @@ pub fn cut(args: &CutArgs) -> Done {
         command: args.command.clone(),
         resume: resume.into_iter().map(OsString::from).collect(),
         at: args.at.clone(),
-        how: args.how,
+        how: match args.how {
+            End::Exit => How::Exit,
+            End::Sigterm => How::Sigterm,
+            End::Sigkill => How::Sigkill,
+        },
         work: work.clone(),
     };
     let words: Vec<String> = std::env::args().skip(1).collect();

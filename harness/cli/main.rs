@@ -6,6 +6,7 @@ mod accept;
 mod bench;
 mod catalogue;
 mod check;
+mod cut;
 mod describe;
 mod estimate;
 mod explain;
@@ -55,6 +56,7 @@ enum Verb {
     /// Judges recorded traces.
     Check(check::CheckArgs),
     Record(record::RecordArgs),
+    Cut(cut::CutArgs),
     Watch(watch::WatchArgs),
     /// Holds memory series to a limit on their slope.
     Gate(gate::GateArgs),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args).map(Exit::code),
         Verb::Faults(args) => faults::faults(&args).map(Exit::code),
         Verb::Check(args) => check::check(&args).map(Exit::code),
+        Verb::Cut(args) => cut::cut(&args).map(Exit::code),
         Verb::Watch(args) => watch::watch(&args).map(Exit::code),
         Verb::Gate(args) => gate::gate(&args).map(Exit::code),
         Verb::Train(args) => train::train(&args).map(Exit::code),

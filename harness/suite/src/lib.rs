@@ -46,6 +46,7 @@
 
 pub mod check;
 pub mod config;
+pub mod cut;
 pub mod kill_matrix;
 pub mod program;
 pub mod record;

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use include_dir::{Dir, DirEntry, include_dir};
 use serde::Serialize;
@@ -35,6 +35,8 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// What the user says of the loop.
     pub declared: Declared,
+    /// The file for what the command prints; by default the command has our standard streams.
+    pub output: Option<PathBuf>,
 }
 
 /// What a user says of the loop. The recorder takes it as JSON.
@@ -55,6 +57,33 @@ pub struct Declared {
     /// Updates from one digest of the parameters to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest_every: Option<u64>,
+    /// Every state is recorded, to compare the run with another, and the run may be ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+}
+
+/// A run that is compared with another.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cut {
+    /// Micro-batches after which the recorder ends the process; none: the run comes to its own end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// How it ends the process.
+    pub how: How,
+}
+
+/// How the recorder ends a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum How {
+    /// By `SystemExit`: `finally` blocks and exit handlers run.
+    #[serde(rename = "exit")]
+    Exit,
+    /// By a signal that the script may handle; it goes on as long as it needs.
+    #[serde(rename = "SIGTERM")]
+    Sigterm,
+    /// By a signal that nobody can handle.
+    #[serde(rename = "SIGKILL")]
+    Sigkill,
 }
 
 /// What a recorded command left.
@@ -82,6 +111,8 @@ pub enum RecordError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{path}: cannot unpack the recorder: {source}", path = .path.display())]
     Unpack { path: PathBuf, source: io::Error },
+    #[error("{path}: cannot keep the command's output: {source}", path = .path.display())]
+    Output { path: PathBuf, source: io::Error },
     #[error("cannot watch the signals that the command is to get: {0}")]
     Signals(io::Error),
 }
@@ -97,6 +128,11 @@ pub fn record(request: &Request) -> Result<Recording, RecordError> {
     command.env("TRAINTRUE_RECORD", &folder);
     // Facts are numbers and text: they always make a document.
     command.env("TRAINTRUE_DECLARED", serde_json::json!(request.declared).to_string());
+    if let Some(path) = &request.output {
+        let failed = |source| RecordError::Output { path: path.clone(), source };
+        let file = fs::File::create(path).map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone().map_err(failed)?).stderr(file);
+    }
     let status = process::run(command)?;
     let traces = traces(&folder).map_err(|source| RecordError::Folder { path: folder.clone(), source })?;
     Ok(Recording { folder, traces, status })
