@@ -6,6 +6,11 @@ mod accept;
 mod bench;
 mod catalogue;
 mod check;
+#[cfg_attr(
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "crash_elsewhere.rs"
+)]
+mod crash;
 mod describe;
 mod estimate;
 mod explain;
@@ -53,6 +58,7 @@ enum Verb {
     Faults(faults::FaultsArgs),
     /// Judges recorded traces.
     Check(check::CheckArgs),
+    Crash(crash::CrashArgs),
     Watch(watch::WatchArgs),
     /// Holds memory series to a limit on their slope.
     Gate(gate::GateArgs),
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Faults(args) => faults::faults(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Crash(args) => crash::crash(&args),
         Verb::Watch(args) => watch::watch(&args),
         Verb::Gate(args) => gate::gate(&args),
         Verb::Train(args) => train::train(&args),
