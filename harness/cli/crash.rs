@@ -27,6 +27,9 @@ use crate::output::{ListFormat, write};
 /// below {out} are not those of the fault-free end); nothing to resume yet (no save was complete, and the resume also
 /// fails in an empty folder). Files that remain beyond those of the fault-free end are not judged.
 ///
+/// Unsynced: names are kept in order, also those in folders that were not synced; data is kept up to the last fsync of its file.
+/// A file that was not synced since it was made is empty. What earlier saves wrote has reached the disk.
+///
 /// Not covered: what the script keeps outside of {out}, the death of one process while others go on, writes through io_uring.
 ///
 /// Exit status: 0 all points are exact; 1 a point is silently different, refuses to start or loses work; 2 a command cannot be
@@ -42,7 +45,7 @@ pub struct CrashArgs {
     /// Try about N kills and torn writes, evenly; renames, links and the first and last write of each file always.
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
-    /// Run in this folder, which must be empty, and leave `crash.json` there. By default a temporary folder.
+    /// Run in this empty folder and leave `crash.json` there. By default a temporary folder, of which nothing remains.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
     /// Write a script that shows the worst finding without traintrue, and the text of an issue.
@@ -59,14 +62,18 @@ pub struct CrashArgs {
 pub fn crash(args: &CrashArgs) -> Done {
     let resume = shlex::split(&args.resume).filter(|words| !words.is_empty());
     let resume = resume.ok_or_else(|| format!("--resume: {:?} is not a command", args.resume))?;
-    let temporary = tempfile::tempdir()?;
-    let work = args.out_dir.as_deref().unwrap_or(temporary.path());
-    empty(work)?;
+    let work = match &args.out_dir {
+        Some(folder) => {
+            empty(folder)?;
+            tempfile::tempdir_in(folder)?
+        }
+        None => tempfile::tempdir()?,
+    };
     let request = Request {
         command: args.command.clone(),
         resume: resume.into_iter().map(OsString::from).collect(),
         sample: args.sample,
-        work: work.to_owned(),
+        work: work.path().to_owned(),
         repro: args.repro.clone(),
     };
     let bar = if io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };

@@ -8,8 +8,8 @@
 //!    stands still: this is what SIGKILL of the whole process group would leave at that moment. Writes to one file with nothing
 //!    else between them count as one operation.
 //! 3. What is left is resumed: for each operation as it is before it; for each write also with half of its bytes arrived
-//!    (torn); after each rename and at the end of each save also with everything lost that was not synced (see [`lose`]).
-//!    States that a program cannot tell apart are resumed once.
+//!    (torn); after each rename and at the end of each save also with everything lost that was not synced (the model of power
+//!    loss is described in `crash/unsynced.rs`). States that a program cannot tell apart are resumed once.
 //! 4. The files below `{out}` at the end are compared with the fault-free end, byte for byte. Files that also differ when the
 //!    run is killed between two saves are not compared: a log with repeated lines is no damage of the crash.
 //!
@@ -23,8 +23,6 @@
 //! run per point. A copy at the moment of the operation has the same bytes, of the same run. What the script keeps elsewhere
 //! (`/tmp`, `/dev/shm`, a server) is as the fault-free run left it: a crash that depends on it is not covered. Neither is the
 //! death of one process among several while the others go on.
-//!
-//! [`lose`]: https://docs.rs/traintrue/latest/src/traintrue/crash/unsynced.rs.html
 
 mod judge;
 mod observe;

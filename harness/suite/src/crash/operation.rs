@@ -78,7 +78,8 @@ impl fmt::Display for Operation {
             Kind::Remove => "unlink",
             Kind::RemoveFolder => "rmdir",
         };
-        write!(to, "{verb} {}", self.path.display())?;
+        let path = if self.path.as_os_str().is_empty() { Path::new("{out}") } else { &self.path };
+        write!(to, "{verb} {}", path.display())?;
         self.to.as_ref().map_or(Ok(()), |new| write!(to, " -> {}", new.display()))
     }
 }

@@ -25,12 +25,12 @@ pub enum Left {
 }
 
 impl Left {
-    /// The name in reports.
+    /// How reports begin the line of a point; the operation follows.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Killed => "killed",
-            Self::Torn => "torn",
-            Self::Unsynced => "unsynced",
+            Self::Killed => "killed before",
+            Self::Torn => "torn in",
+            Self::Unsynced => "unsynced before",
         }
     }
 }

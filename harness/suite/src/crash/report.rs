@@ -147,7 +147,7 @@ impl CrashReport {
             for point in self.points.iter().filter(|it| it.verdict == verdict) {
                 let PointReport { operation, before, left, .. } = point;
                 let said = point.line();
-                let _ = writeln!(text, "  {operation:4} {:8} before {before}\n       {said}", left.name());
+                let _ = writeln!(text, "  {operation:4} {:17}{before}\n       {said}", left.name());
             }
         }
         text

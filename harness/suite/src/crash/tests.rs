@@ -1,6 +1,7 @@
 //! Small trainers that save in one right way and several wrong ones, killed at every operation; and the model of power loss.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::observe::Step;
 use super::operation::{Kind, Operation};
@@ -13,23 +14,33 @@ const TRAINER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/crash/trainer.py
 
 /// The report on the trainer that saves in this way; `None` where this machine cannot show it.
 fn report(way: &str, sample: Option<usize>) -> Option<CrashReport> {
+    report_with(way, sample, None)
+}
+
+fn report_with(way: &str, sample: Option<usize>, repro: Option<PathBuf>) -> Option<CrashReport> {
     let work = tempfile::tempdir().unwrap();
-    // -I and -S: python starts five times faster.
-    let command: Vec<OsString> = ["python3", "-IS", TRAINER, "{out}", way].map(Into::into).into();
+    let Some(python) = python() else {
+        println!("skipped: no python3 here");
+        return None;
+    };
+    // -I and -S: it imports little, and starts faster.
+    let command: Vec<OsString> = [&python, "-IS", TRAINER, "{out}", way].map(Into::into).into();
     let resume = [&command[..], &["--resume".into()]].concat();
-    let request = Request { command, resume, sample, work: work.path().to_owned(), repro: None };
+    let request = Request { command, resume, sample, work: work.path().to_owned(), repro };
     match crash(&request, &mut |_, _| {}) {
         Ok(report) => Some(report),
         Err(CrashError::NotPermitted(why)) => {
             println!("skipped: ptrace is not permitted here: {why}");
             None
         }
-        Err(CrashError::Failed { status, said }) if status == "exit status 127" => {
-            println!("skipped: no python3 here: {said}");
-            None
-        }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The interpreter itself: what is first on the path may be a script that starts it, slowly.
+fn python() -> Option<String> {
+    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().ok()?;
+    Some(String::from_utf8(asked.stdout).ok()?.trim().to_owned())
 }
 
 /// How the run ended and before what, of the points with this verdict.
@@ -78,6 +89,17 @@ fn a_fresh_start_in_place_of_a_damaged_checkpoint_is_lost_work() {
     let lost = points(&report, Verdict::LostWork);
     assert!(lost.contains(&(Left::Torn, "write last.json")), "{}", report.text());
     assert_eq!(report.count(Verdict::Refuses) + report.count(Verdict::Different), 0, "{}", report.text());
+}
+
+#[test]
+fn a_script_shows_the_worst_finding_without_traintrue() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(report) = report_with("in-place", Some(6), Some(folder.path().to_owned())) else { return };
+    let shown = Command::new("sh").arg(folder.path().join("repro.sh")).output().unwrap();
+    let said = String::from_utf8_lossy(&shown.stdout);
+    assert!(said.contains("the resume ends with exit status 1"), "{said}");
+    let issue = std::fs::read_to_string(folder.path().join("ISSUE.md")).unwrap();
+    assert!(issue.contains(&report.worst().unwrap().before), "{issue}");
 }
 
 fn step(kind: Kind, path: &str, to: Option<&str>) -> Step {

@@ -52,8 +52,8 @@ def load():
 state = load() if resume else {"step": 0, "weight": 0.0}
 while state["step"] < 6:
     state = {"step": state["step"] + 1, "weight": state["weight"] * 0.5 + state["step"]}
-    # Steps that are done again are logged again, in every way: that is no damage.
-    with open(os.path.join(out, "log.txt"), "a") as log:
-        log.write(f"step {state['step']}\n")
     if state["step"] % 2 == 0:
+        # Steps that are done again are logged again, in every way: that is no damage.
+        with open(os.path.join(out, "log.txt"), "a") as log:
+            log.write(f"step {state['step']}\n")
         save(state)
