@@ -102,6 +102,20 @@ fn a_script_shows_the_worst_finding_without_traintrue() {
     assert!(issue.contains(&report.worst().unwrap().before), "{issue}");
 }
 
+#[test]
+fn a_process_that_left_the_group_is_ended_with_the_command() {
+    let work = tempfile::tempdir().unwrap();
+    let script = "touch {out}/a; setsid sleep 600 & exit 0";
+    let command: Vec<OsString> = ["sh", "-c", script].map(Into::into).into();
+    let request =
+        Request { resume: command.clone(), command, sample: None, work: work.path().to_owned(), repro: None };
+    // It does not wait for the sleep, and finds that nothing is resumed.
+    match crash(&request, &mut |_, _| {}) {
+        Err(CrashError::NothingRead { .. } | CrashError::NotPermitted(_)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 fn step(kind: Kind, path: &str, to: Option<&str>) -> Step {
     let operation = Operation { kind, path: path.into(), to: to.map(PathBuf::from), write_through: false };
     Step { operation, before: Tree::default() }

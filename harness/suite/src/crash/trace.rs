@@ -3,7 +3,7 @@
 //! Every thread stops at the entry and at the exit of every system call, and goes on when this thread lets it. While a watcher
 //! looks at `{out}`, no other thread of the command can begin a system call: `{out}` is what SIGKILL would leave.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -100,11 +100,12 @@ pub fn run(errand: &Errand, watch: &mut impl Watch) -> io::Result<Status> {
                 }
             });
         }
-        let status = Tracer { root: errand.root, inside: HashMap::new(), watch }.follow(pid);
+        let mut tracer = Tracer { root: errand.root, alive: BTreeSet::new(), inside: HashMap::new(), watch };
+        let status = tracer.follow(pid);
         drop(ended);
-        // Also where following failed: nothing of the command may write on.
+        // Also where following failed: nothing of the command may write on. Some may have left the group.
         kill();
-        while wait().is_ok() {}
+        tracer.end();
         if late.load(Ordering::Relaxed) { Ok(Status::TimedOut) } else { status }
     })
 }
@@ -128,6 +129,8 @@ fn wait() -> io::Result<(Pid, i32)> {
 
 struct Tracer<'a, W: Watch> {
     root: &'a Path,
+    /// Every thread that was heard of and has not ended.
+    alive: BTreeSet<Pid>,
     /// Threads that are between the entry and the exit of a system call, and their operation, if it is one.
     inside: HashMap<Pid, Option<(Operation, W::Held)>>,
     watch: &'a mut W,
@@ -139,16 +142,31 @@ impl<W: Watch> Tracer<'_, W> {
         loop {
             let (pid, status) = wait()?;
             if libc::WIFSTOPPED(status) {
+                self.alive.insert(pid);
                 let signal = self.stopped(pid, status)?;
                 // A thread that was killed meanwhile cannot go on, and need not.
                 let _ = ptrace::syscall(pid, signal);
                 continue;
             }
+            self.alive.remove(&pid);
             self.inside.remove(&pid);
             match (pid == first, libc::WIFEXITED(status)) {
                 (true, true) => return Ok(Status::Exited(libc::WEXITSTATUS(status))),
                 (true, false) => return Ok(Status::Signalled(libc::WTERMSIG(status))),
                 (false, _) => {}
+            }
+        }
+    }
+
+    /// Kills what is left, and waits for it.
+    fn end(&self) {
+        let kill =
+            |pid: Pid| rx::Pid::from_raw(pid.as_raw()).map(|pid| rx::kill_process(pid, rx::Signal::KILL));
+        self.alive.iter().for_each(|pid| _ = kill(*pid));
+        while let Ok((pid, status)) = wait() {
+            if libc::WIFSTOPPED(status) {
+                // It was started meanwhile.
+                kill(pid);
             }
         }
     }
