@@ -6,6 +6,11 @@ mod accept;
 mod bench;
 mod catalogue;
 mod check;
+#[cfg_attr(
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "crash_elsewhere.rs"
+)]
+mod crash;
 mod cut;
 mod describe;
 mod estimate;
@@ -57,6 +62,7 @@ enum Verb {
     Check(check::CheckArgs),
     Record(record::RecordArgs),
     Cut(cut::CutArgs),
+    Crash(crash::CrashArgs),
     Watch(watch::WatchArgs),
     /// Holds memory series to a limit on their slope.
     Gate(gate::GateArgs),
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args).map(Exit::code),
         Verb::Faults(args) => faults::faults(&args).map(Exit::code),
         Verb::Check(args) => check::check(&args).map(Exit::code),
+        Verb::Crash(args) => crash::crash(&args).map(Exit::code),
         Verb::Cut(args) => cut::cut(&args).map(Exit::code),
         Verb::Watch(args) => watch::watch(&args).map(Exit::code),
         Verb::Gate(args) => gate::gate(&args).map(Exit::code),

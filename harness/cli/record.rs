@@ -64,8 +64,10 @@ pub fn record(args: &RecordArgs) -> Result<u8, Box<dyn std::error::Error>> {
         epochs: args.epochs,
         trainable: args.trainable.clone(),
         digest_every: args.digest_every,
+        cut: None,
     };
-    let recording = run(&Request { command: args.command.clone(), out: args.out.clone(), declared })?;
+    let request = Request { command: args.command.clone(), out: args.out.clone(), declared, output: None };
+    let recording = run(&request)?;
     let verdict = match recording.traces.is_empty() {
         true => Err(recording.nothing().into()),
         false => judged(&recording, &config, args.format),

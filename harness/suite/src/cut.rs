@@ -46,7 +46,9 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum CutError {
-    #[error("{which}: no {OUT} in the command: put {OUT} where it names its folder, so that every run gets a fresh one")]
+    #[error(
+        "{which}: no {OUT} in the command: put {OUT} where it names its folder, so that every run gets a fresh one"
+    )]
     NoOut { which: &'static str },
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -77,7 +79,8 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
     if let Some(status) = recorded.failure() {
         return Err(CutError::Failed { status, output: whole.last_words("whole") });
     }
-    let against = RunEvidence { name: "whole".into(), segments: vec![one_trace(&recorded)?], repeats: Vec::new() };
+    let against =
+        RunEvidence { name: "whole".into(), segments: vec![one_trace(&recorded)?], repeats: Vec::new() };
     let mut tally = Tally::new(labels);
     let places = places::chosen(&against.segments[0], &request.at)?;
     for place in &places {
@@ -94,7 +97,8 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
 fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<(RunEvidence, Sheet), CutError> {
     let name = format!("cut-{}", place.after);
     let run = Run { request, folder: request.work.join(&name) };
-    let before = run.make(&request.command, "before", Some(Cut { after: Some(place.after), how: request.how }))?;
+    let before =
+        run.make(&request.command, "before", Some(Cut { after: Some(place.after), how: request.how }))?;
     let resumed = run.make(&request.resume, "resumed", None)?;
     let mut evidence = RunEvidence { name, segments: before.traces.clone(), repeats: Vec::new() };
     let mut sheet = Sheet::default();
@@ -103,7 +107,9 @@ fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<(RunEvide
             evidence.segments.push(trace.clone());
             sheet = compare(&SEAM, &evidence, Some(whole));
         }
-        (None, []) if before.failure().is_none() && before.traces.is_empty() => sheet.cannot("the cut run trained nothing"),
+        (None, []) if before.failure().is_none() && before.traces.is_empty() => {
+            sheet.cannot("the cut run trained nothing")
+        }
         (status, traces) => {
             let actual = match status {
                 Some(status) => format!("exit status {status}: {}", run.last_words("resumed")),

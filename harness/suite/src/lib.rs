@@ -40,12 +40,14 @@
 //! ```
 //!
 //! [`suite`] carries out and judges scenarios, [`kill_matrix`] plants faults, [`check`](check::check) judges recorded
-//! traces, and [`report`] writes the results. `harness/suite/examples` has whole trainers without a framework.
+//! traces, and [`report`] writes the results. On Linux, `crash` kills any script while it saves. `harness/suite/examples` has whole trainers without a framework.
 
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod config;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod crash;
 pub mod cut;
 pub mod kill_matrix;
 pub mod program;

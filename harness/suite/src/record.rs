@@ -250,6 +250,7 @@ mod tests {
             command: ["sh", "-c", script].map(OsString::from).to_vec(),
             out: Some(out.path().join("traces")),
             declared: Declared { accumulation: Some(4), ..Declared::default() },
+            output: None,
         };
         let recording = record(&request).unwrap();
         (out, recording)

@@ -45,14 +45,22 @@ pub fn places(steps: &[Step]) -> Vec<Place> {
     let inner: Vec<usize> = (0..steps.len().saturating_sub(1)).collect();
     let from = |share: usize| inner.len() * share / 12;
     let after = |begin: usize, wanted: &dyn Fn(usize) -> bool| {
-        inner.iter().copied().filter(|&at| at >= begin).find(|&at| wanted(at)).or_else(|| inner.iter().copied().find(|&at| wanted(at)))
+        inner
+            .iter()
+            .copied()
+            .filter(|&at| at >= begin)
+            .find(|&at| wanted(at))
+            .or_else(|| inner.iter().copied().find(|&at| wanted(at)))
     };
     let later = |at: usize| steps[at].epoch > steps[0].epoch && steps[at + 1].epoch == steps[at].epoch;
     let found = [
         ("inside a window", after(from(3), &|at| !closes(at))),
         ("at a window's edge", after(from(6), &|at| closes(at) && steps[at + 1].epoch == steps[at].epoch)),
         ("at an epoch's edge", after(0, &|at| steps[at + 1].epoch > steps[at].epoch)),
-        ("in a later epoch", after(from(9), &|at| later(at) && !closes(at)).or_else(|| after(from(9), &later))),
+        (
+            "in a later epoch",
+            after(from(9), &|at| later(at) && !closes(at)).or_else(|| after(from(9), &later)),
+        ),
     ];
     let mut places: Vec<Place> = Vec::new();
     for (what, at) in found {
@@ -91,7 +99,9 @@ mod tests {
     /// Epochs of so many micro-batches, in windows of `window`; the tail is flushed.
     fn run(epochs: u64, length: u64, window: u64) -> Vec<Step> {
         let closes = |index: u64| (index + 1) % window == 0 || index + 1 == length;
-        (0..epochs).flat_map(|epoch| (0..length).map(move |index| Step { epoch, closes: closes(index) })).collect()
+        (0..epochs)
+            .flat_map(|epoch| (0..length).map(move |index| Step { epoch, closes: closes(index) }))
+            .collect()
     }
 
     #[rstest]
@@ -101,7 +111,10 @@ mod tests {
     #[case::two_micro_batches(run(1, 2, 1), &[1])]
     #[case::one_micro_batch(run(1, 1, 1), &[])]
     #[case::nothing(Vec::new(), &[])]
-    fn a_run_is_cut_at_one_place_of_each_kind_that_it_has(#[case] steps: Vec<Step>, #[case] expected: &[u64]) {
+    fn a_run_is_cut_at_one_place_of_each_kind_that_it_has(
+        #[case] steps: Vec<Step>,
+        #[case] expected: &[u64],
+    ) {
         let places: Vec<u64> = places(&steps).into_iter().map(|place| place.after).collect();
         assert_eq!(places, expected);
     }

@@ -8,8 +8,8 @@ use traintrue_protocol::plan::example;
 use traintrue_protocol::trace::event::{
     Checkpoint, CheckpointEdge, End, EndReason, MicroBatch, Run, State, TensorState, Update,
 };
-use traintrue_protocol::trace::{Event, TraceWriter};
 use traintrue_protocol::trace::recorded::Recorded;
+use traintrue_protocol::trace::{Event, TraceWriter};
 use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::case::compare;
