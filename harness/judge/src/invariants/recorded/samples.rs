@@ -121,6 +121,10 @@ impl Samples {
         }
         match order {
             _ if stream => of_workers(workers.unwrap_or(0), pass, line, sheet),
+            // Hashes of the samples' values are large, and two samples may have the same values.
+            Some(_) if self.recorded.samples.is_some_and(|samples| pass.largest >= samples) => {
+                sheet.cannot("whether samples come once per epoch: they are not known by their indices");
+            }
             Some(Order::Shuffled | Order::Sequential) => once_each(pass, sheet),
             Some(Order::Other) => {
                 sheet.cannot("whether samples come once per epoch: the sampler may repeat them")
@@ -320,7 +324,10 @@ mod tests {
     #[rstest]
     #[case::shuffled(clean(Shape { tail: Tail::Carry, ..Shape::default() }))]
     #[case::declared_epochs(with(clean(Shape::default()), |it| it.epochs = Some(3)))]
-    #[case::two_passes_over_each_batch(changed(|it| { it.index /= 2; it.samples = Some(vec![2 * it.index, 2 * it.index + 1]); }))]
+    #[case::two_passes_over_each_batch(changed(|it| {
+        it.index /= 2;
+        it.samples = Some(vec![2 * it.index, 2 * it.index + 1]);
+    }))]
     #[case::a_sequential_loader(with(changed(|it| it.samples = Some(vec![2 * it.index, 2 * it.index + 1])),
         |it| it.order = Some(Order::Sequential)))]
     #[case::a_sampler_with_weights(with(changed(|it| it.samples = Some(vec![it.index / 2, it.epoch])), |it| {

@@ -224,7 +224,7 @@ impl Fields<'_> {
             digest,
             optimizer,
             decay,
-            // Counts clips and seeds, and losses of a resumed trace begin anew in it: the loop/ rules judge it on each trace.
+            // Its counts begin anew in a resumed trace: the loop/ rules judge it on each trace.
             since: _,
         } = run;
         // Absent is the only optimizer.
