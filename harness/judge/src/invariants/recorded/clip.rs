@@ -142,10 +142,8 @@ impl Clip {
         sheet.compared += seen.clipped;
         if self.said.is_none() {
             match seen.limit {
-                Limit::One(limit) if seen.by_value => {
-                    sheet.observe(format!("values clipped to {}{of}", Number(limit)))
-                }
-                Limit::One(limit) => sheet.observe(format!("clip {}{of}", Number(limit))),
+                Limit::One(limit) if seen.by_value => sheet.observe(format!("values clipped to {limit}{of}")),
+                Limit::One(limit) => sheet.observe(format!("clip {limit}{of}")),
                 Limit::Several => sheet.cannot(&format!("the clip{of}: its limit changes")),
                 Limit::None => {}
             }
