@@ -1,4 +1,4 @@
-//! `traintrue record`: runs a training script as it is, records it, and judges the recording.
+//! `traintrue record`: runs a training script unchanged, records it, and judges the recording.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,12 +17,11 @@ use traintrue_protocol::plan::COUNT_MOST;
 use crate::output::{self, Format};
 use crate::run::show;
 
-/// Runs a PyTorch training script as it is, records it, and judges the recording.
+/// Runs a PyTorch training script unchanged, records it, and judges the recording.
 ///
-/// No line of the script changes. It prints, reads its input, gets signals and exits as it does alone; the verdict follows on
-/// standard output. The loop is held to what you declare here, to what its framework's settings say, and otherwise to what
-/// most of it does: an accumulation window that is shorter than the others, gradients that are not cleared, a schedule that
-/// ends too early.
+/// No line of the script changes. The script prints, reads its input, gets signals and exits as it does alone. The verdict
+/// follows on standard output. The loop is held to what you declare here, to what its framework's settings say, and
+/// otherwise to what most of it does.
 ///
 /// Exit status: the script's own where it failed, 128 and the signal's number where a signal ended it. Otherwise 0 held; 1
 /// broken; 2 the command cannot be started; 3 nothing was recorded or judged.

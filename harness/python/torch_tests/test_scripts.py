@@ -27,18 +27,18 @@ BUGS: Dict[str, List[Bug]] = {
         ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("if (index + 1) % ACCUMULATION == 0", "if index % ACCUMULATION == 0", "loop/window", "micro-batch"),
         (" / ACCUMULATION\n        loss", "\n        loss", "loop/loss-scale", "not averaged"),
-        ("    model.train()\n", "    model.eval()\n", "loop/mode", "evaluation mode"),
-        ("for epoch in range(EPOCHS):\n", "for epoch in range(EPOCHS):\n    order.manual_seed(7)\n", "loop/samples", "order"),
+        ("    model.train()\n", "    model.eval()\n", "loop/mode", "model.train()"),
+        ("for epoch in range(EPOCHS):\n", "for epoch in range(EPOCHS):\n    order.manual_seed(7)\n", "loop/samples", "seeded anew"),
         ("T_max=updates", "T_max=updates * ACCUMULATION", "loop/schedule", "micro-batches"),
-        ("            scheduler.step()\n", "        scheduler.step()\n", "loop/schedule", ""),
+        ("            scheduler.step()\n            optimizer.zero_grad()\n", "            optimizer.zero_grad()\n        scheduler.step()\n", "loop/schedule", "micro-batch"),
         ("        loss.backward()\n", "        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "micro-batch"),
     ],
     "characters": [
         ("    optimizer.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
         ("        loss = loss / ACCUMULATION\n", "", "loop/loss-scale", "not averaged"),
-        ("    model.train()\n    return", "    return", "loop/mode", "evaluation"),
+        ("    model.train()\n    return", "    return", "loop/mode", "model.train()"),
         ("        tokens, targets = crop()\n        loss", "        loss", "loop/samples", "again"),
-        ("optimizer.step()\n", "optimizer.step()\n    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "after"),
+        ("    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n    optimizer.step()\n", "    optimizer.step()\n    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "after"),
     ],
     "trainer_class": [
         ("            self.model.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
@@ -55,17 +55,16 @@ BUGS: Dict[str, List[Bug]] = {
     "adversaries": [
         ("        generator.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("        discriminator.zero_grad()\n", "", "loop/window", "zero_grad"),
-        ("for epoch in range(3):\n", "for epoch in range(3):\n    torch.manual_seed(3)\n", "loop/samples", "order"),
+        ("for epoch in range(3):\n", "for epoch in range(3):\n    torch.manual_seed(3)\n", "loop/samples", "seeded anew"),
     ],
     "autoencoder": [
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("    model.train()\n", "", "loop/mode", "evaluation"),
-        ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/evaluation", "seed"),
+        ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/samples", "seeded anew"),
     ],
     "transformers_trainer": [
-        ("Trainer(model, arguments", "class Frozen(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        model.eval()\n        model.train = lambda *_: model\n        return loss\n\n\nFrozen(model, arguments", "loop/mode", "evaluation"),
+        ("Trainer(model, arguments", "class Frozen(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        model.eval()\n        model.train = lambda *_: model\n        return loss\n\n\nFrozen(model, arguments", "loop/mode", "model.train()"),
         ("Trainer(model, arguments", "class Twice(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n        return loss\n\n\nTwice(model, arguments", "loop/clip", "micro-batch"),
-        ("disable_tqdm=True,\n", "disable_tqdm=True,\n    shuffle=False,\n", "", ""),
     ],
     "accelerated": [
         ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
@@ -74,18 +73,18 @@ BUGS: Dict[str, List[Bug]] = {
         ("            if accelerator.sync_gradients:\n                accelerator.clip", "            if True:\n                torch.nn.utils.clip", "loop/clip", "micro-batch"),
     ],
     "lightning_module": [
-        ("    def validation_step(self, batch, _index):\n", "    def on_validation_model_train(self):\n        pass\n\n    def validation_step(self, batch, _index):\n", "loop/mode", "evaluation"),
+        ("    def validation_step(self, batch, _index):\n", "    def on_validation_model_train(self):\n        pass\n\n    def validation_step(self, batch, _index):\n", "loop/mode", "model.train()"),
         ("T_max=15", "T_max=57", "loop/schedule", "micro-batches"),
         ("    def configure_optimizers", "    def optimizer_zero_grad(self, *_):\n        pass\n\n    def configure_optimizers", "loop/window", "zero_grad"),
     ],
     "adapters": [
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("            (loss / tokens).backward()", "            (loss / (batch[:, 1:] != 0).sum()).backward()", "loop/loss-scale", "not averaged"),
-        ("trained = [it for it in model.parameters() if it.requires_grad]", "trained = [it for it in model.body.parameters() if it.requires_grad][:1]", "state/trains-what-was-asked", "optimizer"),
     ],
     "actor_critic": [
         ("            optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("            loss.backward()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n            optimizer.step()\n", "            loss.backward()\n            optimizer.step()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n", "loop/clip", "after"),
+        ("Adam(agent.parameters(), lr", "Adam([*agent.body.parameters(), *agent.actor.parameters()], lr", "loop/optimizer", "critic"),
         ("    for _ in range(3):\n", "    optimizer = torch.optim.Adam(agent.parameters(), lr=3e-3)\n    for _ in range(3):\n", "loop/optimizer", "anew"),
     ],
 }  # fmt: skip

@@ -4,9 +4,12 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
+use traintrue_protocol::trace::since::Scheduled;
 
 use crate::finding::Sheet;
+use crate::invariants::recorded::testing::{Shape, clean};
 use crate::pass::judge_trace;
 use crate::rule::{Kind, RunEvidence};
 use crate::rules::RULES;
@@ -54,13 +57,11 @@ fn judged(segments: Vec<PathBuf>, against: &RunEvidence) {
     }
 }
 
-#[test]
-fn no_figure_of_a_trace_makes_a_judge_panic() {
+/// Puts each figure in the place of each whole number of a trace, one at a time, and judges what comes of it.
+fn panics(events: &[Event]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let mut events = whole();
-    events.insert(2, memory("heap_bytes", 7));
-    let (lines, cut) = (documents(&events), cut_at(at(0, 3)));
+    let (lines, cut) = (documents(events), cut_at(at(0, 3)));
     written(&lines, &path("against"));
     written(&documents(&cut[1]), &path("second"));
     let against =
@@ -81,5 +82,34 @@ fn no_figure_of_a_trace_makes_a_judge_panic() {
             }
         }
     }
+    panicked
+}
+
+#[test]
+fn no_figure_of_a_trace_makes_a_judge_panic() {
+    let mut events = whole();
+    events.insert(2, memory("heap_bytes", 7));
+    let panicked = panics(&events);
+    assert!(panicked.is_empty(), "{panicked:#?}");
+}
+
+#[test]
+fn no_figure_of_a_recorded_loop_makes_a_judge_panic() {
+    let mut events = clean(Shape { epochs: 2, batches: 6, window: 2, ..Shape::default() });
+    for event in &mut events {
+        let Event::Update(it) = event else { continue };
+        let since = it.since.as_mut().unwrap();
+        let scheduled = |name: &str, length| Scheduled {
+            name: name.into(),
+            steps: it.step - 1,
+            length: Some(length),
+            argument: None,
+            warmup: Some(0),
+        };
+        since.schedules = vec![scheduled("CosineAnnealingLR", 4), scheduled("LinearLR", 2)];
+        since.seeds = vec![7];
+        (it.lr, since.unused) = (vec![Number(0.1 * it.step as f64)], 1);
+    }
+    let panicked = panics(&events);
     assert!(panicked.is_empty(), "{panicked:#?}");
 }

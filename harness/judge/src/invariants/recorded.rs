@@ -14,4 +14,4 @@ mod seen;
 pub mod window;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -252,6 +252,10 @@ pub struct Evaluation {
     /// Units dropped while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// Whether its batches came from a loader that has never trained: an evaluation, and no teacher's forward. Set by a
+    /// recorder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<bool>,
     /// The modes of the modules that act only in training, at its forwards. Set by a recorder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<Modes>,

@@ -9,7 +9,6 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::number::Number;
 use crate::plan::{
     Data, Dtype, Model, Optimizer, Padding, PaddingPolicy, Plan, PlanError, SCHEMA, Schedule, ScheduleName,
     Side, Tokens, Train,
@@ -206,8 +205,9 @@ impl Recorded {
             Some(settings) => format!("read from {settings}"),
             None => "declared".to_owned(),
         };
-        let accumulation = self.accumulation.map(|it| format!("windows of {it} ({})", by("accumulation")));
-        let clip = self.clip.map(|it| format!("clip {} ({})", Number(it), by("clip")));
+        let accumulation =
+            self.accumulation.map(|it| format!("windows of {it} micro-batches ({})", by("accumulation")));
+        let clip = self.clip.map(|it| format!("clip {it} ({})", by("clip")));
         let epochs = self.epochs.map(|it| format!("{it} epochs ({})", by("epochs")));
         let schedule = self.schedule.as_ref();
         let schedule =

@@ -68,7 +68,7 @@ pub struct ClipCall {
     pub norm_type: Option<Number>,
     /// Micro-batches in the gradients at the call.
     pub held: u64,
-    /// Whether an optimizer step had already used these gradients. This call stands in the next update's `since`.
+    /// Whether an optimizer step had already used these gradients. The call is then listed in the next update's `since`.
     #[serde(default)]
     pub used: bool,
     /// Whether a GradScaler had not yet unscaled the gradients.

@@ -33,7 +33,7 @@ class Draw:
     def __init__(self, loader: "Loader", epoch: int, index: int, samples: Optional[List[int]], sizes: Dict[str, int], places: List[Place]) -> None:
         self.loader, self.epoch, self.index = loader, epoch, index
         self.samples, self.sizes, self.places = samples, sizes, places
-        self.trained = self.evaluated = self.shown = False
+        self.trained = self.evaluated = False
 
 
 class Loader:

@@ -237,9 +237,7 @@ class Session:
         if acting is not None:
             acting["model"] = any(it["model"] for it in modes)
         if self._draw is not None:
-            # A further micro-batch on the same batch, as in a GAN, trains on no new samples.
-            again, self._draw.shown = self._draw.shown, True
-            samples, sizes = None if again else self._draw.samples, self._draw.sizes
+            samples, sizes = self._draw.samples, self._draw.sizes
         elif inputs is not None:
             args, named = inputs
             samples, sizes = batches.content_ids(inputs, self._tensors), batches.describe(named or args, self._tensors)
@@ -435,7 +433,8 @@ class Session:
         self.settle()
         for loader in self._epochs:
             self._end_epoch(loader)
-        if error is None:
+        # At the end of a process the script's optimizer may be gone: a state would say that nothing trains.
+        if error is None and self._alive():
             self._state("end")
 
     def _end(self, error: Optional[BaseException]) -> None:

@@ -15,8 +15,8 @@ pub(crate) static RULE: Rule = Rule {
     name: "loop/evaluation",
     says: "an evaluation leaves parameters and the random stream to training, and runs in evaluation mode",
     verifies: "The first training forward after an evaluation uses the parameters that the last update left. The global \
-               random generator is not set to the same seed again and again. An evaluation that computes losses is not \
-               in training mode.",
+               random generator is not set to the same seed again and again. An evaluation of held-out \
+               batches is not in training mode.",
     does_not_verify: "Which samples are evaluated, and the metric. Parameters that the loop changes by itself after an \
                       evaluation. Random numbers that an evaluation draws.",
     kind: Kind::Trace(|opening| Box::new(Evaluations::new(opening))),
@@ -31,7 +31,7 @@ struct Evaluations {
     updates: u64,
     /// The last update with the seeds set after it, by seed. The first update's are those of the start.
     seeds: BTreeMap<u64, Sightings>,
-    /// Evaluations with losses, and those of them in training mode.
+    /// Evaluations of held-out batches or with losses, and those of them in training mode.
     with_losses: u64,
     in_training: Sightings,
     /// The step of the last update before an evaluation.
@@ -65,8 +65,8 @@ impl Evaluations {
             }
             return;
         };
-        // A schedule-free optimizer's train() computes the weights of training anew, up to rounding. A state that was loaded,
-        // such as the best one so far, is meant.
+        // A schedule-free optimizer's train() computes the weights of training anew, up to rounding. To load the best state so
+        // far is meant.
         if self.optimizers.is(number(it), "ScheduleFree")
             || since.loaded
             || (changed && since.swapped == Some(false))
@@ -88,7 +88,7 @@ impl Evaluations {
 
     fn evaluation(&mut self, it: &Evaluation, line: &Line) {
         self.evaluated_at = it.step;
-        let Some(modes) = it.modes.filter(|modes| modes.all() > 0 && !it.losses.is_empty()) else { return };
+        let Some(modes) = it.modes.filter(|modes| modes.all() > 0 && is_evaluation(it)) else { return };
         self.with_losses += 1;
         if modes.evaluation == 0 {
             self.in_training.add(line);
@@ -109,6 +109,11 @@ impl Evaluations {
                     evaluated samples".into(),
         });
     }
+}
+
+/// A forward without gradients may also be a teacher's, or a rollout.
+fn is_evaluation(it: &Evaluation) -> bool {
+    it.apart == Some(true) || !it.losses.is_empty()
 }
 
 impl TraceRule for Evaluations {

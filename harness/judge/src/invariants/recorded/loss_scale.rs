@@ -48,6 +48,8 @@ struct LossScale {
     first: Option<(u64, f64)>,
     judged: u64,
     other: u64,
+    /// Windows in which the gradients were not measured after the last backward pass: a recorder measures some.
+    unmeasured: u64,
 }
 
 /// One micro-batch: its loss, and what backward() was called on.
@@ -82,6 +84,7 @@ impl LossScale {
             first: None,
             judged: 0,
             other: 0,
+            unmeasured: 0,
         }
     }
 
@@ -127,10 +130,13 @@ impl LossScale {
         }
         let result = match (unjudged, &it.since) {
             (Some(why), _) => Err(why),
-            (None, Some(since)) if it.micro_batches == Some(count) && since.micro_batches == count => since
-                .rescaled
-                .map(|it| it.0)
-                .ok_or("what changed the gradients before the step was not measured"),
+            (None, Some(since)) if it.micro_batches == Some(count) && since.micro_batches == count => {
+                let Some(rescaled) = since.rescaled else {
+                    self.unmeasured += 1;
+                    return;
+                };
+                Ok(rescaled.0)
+            }
             (None, _) => Err("some gradients are not of the micro-batches since the last update"),
         };
         let scale = match result.and_then(|scale| comparable(&window).map(|()| scale)) {
@@ -201,6 +207,11 @@ impl TraceRule for LossScale {
                  the loss nor a share of it",
                 self.other, self.judged
             ));
+        }
+        if self.judged == 0 && self.unmeasured > 0 {
+            sheet.cannot(
+                "whether losses are divided by the window: what changed the gradients before the step was not measured",
+            );
         }
         let least = if self.accumulation.is_some() { 1 } else { 2 };
         let (Some(line), Some((count, total))) = (self.summed.at_least(least), self.first) else { return };

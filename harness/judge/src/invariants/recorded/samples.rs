@@ -18,6 +18,8 @@ use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 const DISTINCT_LEAST: u64 = 8;
 /// Fewer batches do not show that the loop always trains the same one.
 const BATCHES_LEAST: u64 = 3;
+/// Fewer updates on one drawn batch are an inner loop.
+const UPDATES_LEAST: u64 = 8;
 
 pub(crate) static RULE: Rule = Rule {
     name: "loop/samples",
@@ -44,7 +46,26 @@ struct Samples {
     ended: BTreeMap<u64, u64>,
     anew: BTreeMap<u64, Anew>,
     unloaded: Unloaded,
+    drawn_once: DrawnOnce,
     loaded: bool,
+}
+
+/// A run that trains on one drawn batch only.
+#[derive(Default)]
+struct DrawnOnce {
+    /// Loader, epoch and index of the first batch, with its line.
+    first: Option<((u64, u64, u64), Line)>,
+    differs: bool,
+    updates: u64,
+}
+
+impl DrawnOnce {
+    fn add(&mut self, draw: (u64, u64, u64), line: &Line) {
+        match &self.first {
+            None => self.first = Some((draw, line.clone())),
+            Some((first, _)) => self.differs |= *first != draw,
+        }
+    }
 }
 
 /// The passes of a loader that gave one batch each, as `next(iter(loader))` does.
@@ -77,6 +98,7 @@ impl Samples {
             ended: BTreeMap::new(),
             anew: BTreeMap::new(),
             unloaded: Unloaded::default(),
+            drawn_once: DrawnOnce::default(),
             loaded: false,
         }
     }
@@ -84,6 +106,7 @@ impl Samples {
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
         let Some(samples) = &it.samples else { return sheet.missing("samples of a micro-batch") };
         let Some(loader) = it.loader else { return self.unloaded.add(samples, line) };
+        self.drawn_once.add((loader, it.epoch, it.index), line);
         let last = self.last;
         let pass = self.open.entry(loader).or_insert_with(|| Pass::new(it.epoch, false, None));
         if pass.epoch != it.epoch {
@@ -121,6 +144,10 @@ impl Samples {
         }
         match order {
             _ if stream => of_workers(workers.unwrap_or(0), pass, line, sheet),
+            // Hashes of the samples' values are large, and two samples may have the same values.
+            Some(_) if self.recorded.samples.is_some_and(|samples| pass.largest >= samples) => {
+                sheet.cannot("whether samples come once per epoch: they are not known by their indices");
+            }
             Some(Order::Shuffled | Order::Sequential) => once_each(pass, sheet),
             Some(Order::Other) => {
                 sheet.cannot("whether samples come once per epoch: the sampler may repeat them")
@@ -154,6 +181,22 @@ impl Samples {
             component: Component::Data,
             cause: "the sampler or the dataset gives one batch again and again".into(),
         })
+    }
+
+    fn drawn_once(&self, sheet: &mut Sheet) {
+        let is_larger =
+            self.recorded.samples.zip(self.recorded.batch).is_some_and(|(all, batch)| all > batch);
+        let once = &self.drawn_once;
+        let Some((_, line)) = once.first.as_ref().filter(|_| is_larger && !once.differs) else { return };
+        if once.updates < UPDATES_LEAST {
+            return;
+        }
+        sheet.check(false, line, || Difference {
+            expected: "the batches of the loader one after the other".into(),
+            actual: format!("one batch, trained in all {} updates", once.updates),
+            component: Component::Data,
+            cause: "the loop draws one batch and trains it again and again: the next batch is not drawn inside the loop".into(),
+        });
     }
 
     fn anew(&self, sheet: &mut Sheet) {
@@ -265,6 +308,7 @@ impl TraceRule for Samples {
             Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
             Event::Epoch(it) => self.edge(*it, line, sheet),
             Event::Update(it) => {
+                self.drawn_once.updates += 1;
                 self.loaded |= it.since.as_ref().is_some_and(|since| since.loaded);
                 self.unloaded.windows += u64::from(std::mem::take(&mut self.unloaded.held) > 1);
             }
@@ -274,6 +318,7 @@ impl TraceRule for Samples {
 
     fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
         self.anew(sheet);
+        self.drawn_once(sheet);
         self.unloaded.judge(sheet);
         self.epochs(sheet, last);
     }
@@ -300,6 +345,23 @@ mod tests {
         events
     }
 
+    #[test]
+    fn one_drawn_batch_in_every_update_breaks_and_two_do_not() {
+        let of = |last: u64| {
+            let mut events = clean(Shape::default());
+            let count = micro_batches(&mut events).count() as u64;
+            for (at, it) in micro_batches(&mut events).enumerate() {
+                (it.epoch, it.index) = (0, u64::from(at as u64 + last >= count));
+                it.samples = Some(vec![3, 4]);
+            }
+            events.retain(|event| !matches!(event, Event::Epoch(_)));
+            events
+        };
+        let found = breaks(judge(RULE.name, &of(0)), "data");
+        assert!(found.contains("draws one batch"), "{found}");
+        assert!(judge(RULE.name, &of(1)).broken.is_none());
+    }
+
     fn unloaded(window: u64, change: fn(&mut MicroBatch)) -> Vec<Event> {
         let mut events = clean(Shape { window, ..Shape::default() });
         micro_batches(&mut events).for_each(|it| it.loader = None);
@@ -320,7 +382,10 @@ mod tests {
     #[rstest]
     #[case::shuffled(clean(Shape { tail: Tail::Carry, ..Shape::default() }))]
     #[case::declared_epochs(with(clean(Shape::default()), |it| it.epochs = Some(3)))]
-    #[case::two_passes_over_each_batch(changed(|it| { it.index /= 2; it.samples = Some(vec![2 * it.index, 2 * it.index + 1]); }))]
+    #[case::two_passes_over_each_batch(changed(|it| {
+        it.index /= 2;
+        it.samples = Some(vec![2 * it.index, 2 * it.index + 1]);
+    }))]
     #[case::a_sequential_loader(with(changed(|it| it.samples = Some(vec![2 * it.index, 2 * it.index + 1])),
         |it| it.order = Some(Order::Sequential)))]
     #[case::a_sampler_with_weights(with(changed(|it| it.samples = Some(vec![it.index / 2, it.epoch])), |it| {

@@ -14,7 +14,7 @@ pub(super) const BATCH: u64 = 2;
 
 /// A loop with one loader and one optimizer.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub epochs: u64,
     /// Micro-batches per epoch.
     pub batches: u64,
@@ -61,7 +61,7 @@ pub(super) fn end(reason: EndReason) -> Event {
 }
 
 /// The clean trace of the shape, to be changed.
-pub(super) fn clean(shape: Shape) -> Vec<Event> {
+pub(crate) fn clean(shape: Shape) -> Vec<Event> {
     let mut events = vec![run(facts(shape))];
     let (mut step, mut since) = (0, Since::default());
     // Micro-batches in the gradients.

@@ -226,7 +226,7 @@ impl Fields<'_> {
             digest,
             optimizer,
             decay,
-            // Counts clips and seeds, and losses of a resumed trace begin anew in it: the loop/ rules judge it on each trace.
+            // Its counts begin anew in a resumed trace: the loop/ rules judge it on each trace.
             since: _,
         } = run;
         // Absent is the only optimizer.
@@ -257,6 +257,7 @@ impl Fields<'_> {
             rng_before: _,
             rng_after,
             dropped: _,
+            apart: _,
             modes: _,
         } = run;
         self.same("step", step, &against.step);

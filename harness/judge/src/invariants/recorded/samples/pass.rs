@@ -32,6 +32,7 @@ pub(super) struct Pass {
     order: DefaultHasher,
     ascends: bool,
     last_sample: Option<u64>,
+    pub(super) largest: u64,
 }
 
 /// The order of a whole pass.
@@ -57,6 +58,7 @@ impl Pass {
             order: DefaultHasher::new(),
             ascends: true,
             last_sample: None,
+            largest: 0,
         }
     }
 
@@ -77,6 +79,7 @@ impl Pass {
             id.hash(&mut self.order);
             self.ascends &= self.last_sample.is_none_or(|last| last < id);
             self.last_sample = Some(id);
+            self.largest = self.largest.max(id);
         }
     }
 

@@ -71,7 +71,7 @@ impl<'a> Run<'a> {
         let per_update = it.per_update.usual() == Some(1);
         let whole: u64 = self.epochs.values().sum();
         let counts_epochs = per_update && whole >= 2 && length == whole && updates > whole;
-        let expected = || format!("a schedule as long as the run: {} steps", it.last + 1);
+        let expected = || format!("a schedule as long as the run: {} steps", it.last.saturating_add(1));
         let steps = if per_update { "update" } else { "step" };
         if let Some(line) = it.rises.at_least(1) {
             // Two cosines or more may be meant as cycles.
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
                     ),
                     false => format!(
                         "the schedule ends at {steps} {length}, and the rate rises again after it: {argument} should be {}",
-                        it.last + 1
+                        it.last.saturating_add(1)
                     ),
                 };
                 (line, difference(expected(), it.words(), cause))
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
         let line = it.zeros.first.as_ref()?;
         let window = self.seen.windows.usual().filter(|&window| window > 1);
         let whole_windows =
-            window.map(|window| self.epochs.iter().map(|(all, times)| all / window * times).sum());
+            window.map(|window| self.epochs.iter().map(|(all, times)| all / window * times).sum::<u64>());
         // One update at a rate of 0 may be meant, unless the length shows where it comes from.
         let cause = if whole_windows == Some(length) && updates > length {
             format!(
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
         } else if it.zeros.times >= 2 {
             format!(
                 "the schedule ends at {steps} {length}, and the rate is 0 from there on: {argument} should be {}",
-                it.last + 1
+                it.last.saturating_add(1)
             )
         } else {
             return None;
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         let per_epoch =
             epochs >= 1 && it.last <= epochs && it.last >= 1 && it.last.saturating_mul(2) < updates;
         let counts_updates = near(length, updates) || near(length, micro_batches);
-        (per_epoch && counts_updates && length >= 2 * (it.last + 1)).then(|| {
+        (per_epoch && counts_updates && length / 2 > it.last).then(|| {
             difference(
                 format!("{length} steps of {}", it.words()),
                 format!("{} before the last update: the rate is {left}", it.last),
@@ -155,9 +155,9 @@ impl<'a> Run<'a> {
         let Seen { updates, epochs, ref schedulers, changes, .. } = *self.seen;
         let still = !changes && schedulers.iter().all(|it| it.last == 0);
         // A schedule per epoch is not stepped before the first epoch's last update.
-        let is_over = it
-            .length
-            .is_some_and(|length| near(length, updates) || (length <= updates && length * 2 >= updates));
+        let is_over = it.length.is_some_and(|length| {
+            near(length, updates) || (length <= updates && length.saturating_mul(2) >= updates)
+        });
         let is_due = epochs >= 1 || is_over;
         (self.done && still && is_due && updates >= LEAST && !it.is_stepped_by_metrics()).then(|| {
             difference(

@@ -1,0 +1,101 @@
+//! Optimizers of right loops, and wrong ones, each with its cause.
+
+use rstest::rstest;
+
+use super::*;
+use crate::invariants::recorded::testing::*;
+use crate::testing::{breaks, judge};
+
+fn tensor(name: &str, trainable: bool, optimized: bool) -> TensorState {
+    TensorState {
+        name: name.into(),
+        group: "base".into(),
+        shape: vec![2],
+        dtype: "f32".into(),
+        trainable,
+        optimized,
+        digest: "t:1".into(),
+        moments: None,
+        grad_norm: None,
+        sketch: Vec::new(),
+    }
+}
+
+/// A loop whose last state has these tensors: name, trainable, held.
+fn with(tensors: &[(&str, bool, bool)], change: fn(&mut Update)) -> Vec<Event> {
+    let mut events = clean(Shape::default());
+    updates(&mut events).for_each(change);
+    let tensors = tensors.iter().map(|&(name, trains, held)| tensor(name, trains, held)).collect();
+    let state = State {
+        at: Moment::End,
+        step: 9,
+        tensors,
+        buffers: Default::default(),
+        rng: None,
+        schedule_step: None,
+        cursor: None,
+        window: None,
+        window_digest: None,
+        best: None,
+        scaler: None,
+        ema: None,
+    };
+    let end = events.len() - 1;
+    events.insert(end, Event::State(Box::new(state)));
+    events
+}
+
+const HELD: [(&str, bool, bool); 3] =
+    [("a.weight", true, true), ("a.bias", true, true), ("b.weight", false, false)];
+
+#[rstest]
+#[case::all_held(with(&HELD, |_| ()))]
+#[case::a_head_alone(with(&[("a.weight", true, false), ("a.bias", true, false), ("head.weight", true, true)], |_| ()))]
+#[case::frozen_and_held(with(&[("a.weight", false, true), ("head.weight", true, true)], |_| ()))]
+#[case::made_again_once(with(&HELD, |it| since(it).remade = it.step == 4))]
+#[case::made_again_with_a_state(with(&HELD, |it| (since(it).remade, since(it).loaded) = (true, true)))]
+#[case::sharded(with(&HELD, |it| since(it).micro_batches = 0))]
+fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
+    crate::testing::holds(&judge(RULE.name, &events));
+}
+
+#[test]
+fn an_optimizer_per_task_is_no_accusation() {
+    let mut events = with(&HELD, |it| since(it).remade = it.step % 3 == 1);
+    micro_batches(&mut events).for_each(|it| it.loader = Some(it.epoch));
+    crate::testing::holds(&judge(RULE.name, &events));
+}
+
+#[rstest]
+#[case::per_epoch(with(&HELD, |it| since(it).remade = it.step > 1 && it.step % 3 == 1), "moments", "begin anew at update 4")]
+#[case::a_head_added_later(with(&[("a.weight", true, true), ("a.bias", true, true), ("head.weight", true, false)], |_| ()),
+    "optimizer-groups", "head.weight was added")]
+#[case::replaced(with(&HELD, |it| { since(it).micro_batches = 0; (it.micro_batches, it.grad_norm) = (Some(0), None); }),
+    "optimizer-groups", "holds none of the parameters")]
+fn a_wrong_optimizer_breaks(#[case] events: Vec<Event>, #[case] component: &str, #[case] cause: &str) {
+    let found = breaks(judge(RULE.name, &events), component);
+    assert!(found.contains(cause), "{found}");
+}
+
+#[rstest]
+#[case::as_declared(&[("q.weight", false, false), ("q.lora_a", true, true)], None)]
+#[case::base_trains(&[("q.weight", true, true), ("q.lora_a", true, true)], Some("does not match"))]
+#[case::adapter_frozen(&[("q.weight", false, false), ("q.lora_a", false, false)], Some("the tensor matches"))]
+fn a_declared_pattern_is_held_strictly(#[case] tensors: &[(&str, bool, bool)], #[case] cause: Option<&str>) {
+    let mut events = with(tensors, |_| ());
+    recorded(&mut events).trainable = vec!["lora_*".into()];
+    let broken = judge(RULE.name, &events).broken.map(|it| it.cause);
+    assert_eq!(broken.is_some(), cause.is_some(), "{broken:?}");
+    assert!(broken.unwrap_or_default().contains(cause.unwrap_or_default()));
+}
+
+#[rstest]
+#[case("lora_*", "layers.0.q.lora_a.default.weight", true)]
+#[case("*.bias", "layers.0.bias", true)]
+#[case("layers.?.q", "layers.0.q", true)]
+#[case("q", "layers.0.q", true)]
+#[case("q", "layers.0.qk", false)]
+#[case("a*b*c", "abbcb", false)]
+fn a_pattern_begins_at_any_dot(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
+    assert_eq!(names(pattern, name), expected);
+}
