@@ -43,6 +43,11 @@ class AScript(unittest.TestCase):
         self.assertEqual((done.stdout, done.returncode), ("42\n", 0))
         self.assertIn("traintrue: this process is not recorded: ", done.stderr)
 
+    def test_may_ask_for_torch_before_it_imports_it(self) -> None:
+        code = "import importlib.util; assert importlib.util.find_spec('torch')\nimport torch"
+        self.run_python(code, torch="answer = 42")
+        self.assertIn("torch", [it.name for it in (self.folder / "traces").iterdir()])
+
     def test_that_fails_shows_its_own_traceback(self) -> None:
         done = self.run_python("import torch\nraise RuntimeError('mine')", torch="answer = 42")
         self.assertIn("RuntimeError: mine", done.stderr)

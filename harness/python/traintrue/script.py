@@ -30,13 +30,17 @@ class _AfterTorch(importlib.abc.MetaPathFinder):
     """Finds torch as everybody else does, and attaches the recorder once torch has been executed."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder, self._asks = folder, False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != "torch":
+        if name != "torch" or self._asks:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        # Every time: a library may only ask whether torch is there, long before somebody imports it.
+        self._asks = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asks = False
         loader = getattr(spec, "loader", None)
         if loader is None:
             return spec
@@ -44,6 +48,7 @@ class _AfterTorch(importlib.abc.MetaPathFinder):
 
         def executed(module: Any) -> None:
             execute(module)
+            sys.meta_path.remove(self)
             try:
                 _attach(self._folder)
             except Exception as error:  # noqa: BLE001: the script must go on, whatever went wrong here
