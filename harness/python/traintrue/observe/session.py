@@ -67,6 +67,7 @@ class Session:
         self._index = self._micro_batches = 0
         # Whether the next micro-batch has begun, and the random state at its beginning; only where a run is cut.
         self._begun = False
+        self._first: Optional[Dict[str, Any]] = None
         self._random: Optional[str] = None
         self._evaluation: Optional[Dict[str, Any]] = None
         self._around = Around(self._fingerprint)
@@ -126,6 +127,10 @@ class Session:
         if self._cut is None or self._begun:
             return
         self._begun = True
+        if self._first is None and self._writer is None:
+            # Before the first forward: a batch norm's buffers change in it.
+            self._know([parameter for it in self._alive() for parameter in it.parameters()])
+            self._first = self._fields_of_state("start")
         if self._cut.is_here(self._micro_batches):
             self.settle()
             self._cut.end()
@@ -394,7 +399,7 @@ class Session:
         held = [parameter for it in alive for parameter in it.parameters()]
         every = _Groups(self._windows)
         if self.models.hold(held) or self._parameters is None:
-            self._parameters = Parameters(_Named(*names(held, self._tensors, self._models_given)), every, self._tensors, _group)
+            self._know(held)
         if self._writer is not None:
             return
         self._writer = Writer(self._opens())
@@ -416,7 +421,12 @@ class Session:
             recorded=facts,
             contract=self._contract,
         )
-        self._state("start")
+        self._write("state", **(self._first or self._fields_of_state("start")))
+
+    def _know(self, held: List[Any]) -> None:
+        """Names the parameters of all optimizers."""
+        named = _Named(*names(held, self._tensors, self._models_given))
+        self._parameters = Parameters(named, _Groups(self._windows), self._tensors, _group)
 
     def close(self, error: Optional[BaseException] = None) -> None:
         """Writes what is still open, and the end."""
@@ -448,6 +458,9 @@ class Session:
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
+        self._write("state", **self._fields_of_state(at, checksums))
+
+    def _fields_of_state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
         tensors = self._parameters.state({}, checksums)
         buffers = None
         if self._cut is not None:
@@ -455,7 +468,7 @@ class Session:
             tensors = [{**it, "moments": moments.get(it["name"])} for it in tensors]
             tensors = [{name: value for name, value in it.items() if value is not None} for it in tensors]
             buffers = {name: self._tensors.checksum(it) for name, it in self._parameters.buffers().items()}
-        self._write("state", at=at, step=self.step, tensors=tensors, buffers=buffers)
+        return {"at": at, "step": self.step, "tensors": tensors, "buffers": buffers}
 
     def _moments(self) -> Dict[str, str]:
         """A digest of the optimizer's state per parameter."""
