@@ -10,8 +10,8 @@
 //! 3. What is left is resumed: for each operation as it is before it; for each write also with half of its bytes arrived
 //!    (torn); after each rename and at the end of each save also with everything lost that was not synced (the model of power
 //!    loss is described in `crash/unsynced.rs`). States that a program cannot tell apart are resumed once.
-//! 4. The files below `{out}` at the end are compared with the fault-free end, byte for byte. Files that also differ when the
-//!    run is killed between two saves are not compared: a log with repeated lines is no damage of the crash.
+//! 4. The files below `{out}` at the end are compared with the fault-free end, byte for byte. Files that are also made
+//!    differently when the run is killed between two saves are not compared: a log with repeated lines is no damage of a save.
 //!
 //! **Why ptrace.** Python's audit hooks do not see the C++ writer of torch or the Rust writer of safetensors, and a library that
 //! is preloaded misses static programs. ptrace sees each system call of any program, needs no privileges for one's own child
@@ -195,15 +195,19 @@ fn between(steps: &[Step], saves: &[Save]) -> Vec<Point> {
 /// The files of the fault-free end that every run leaves alike, and the others, each with the reason.
 fn comparable(end: &Tree, again: &Tree, resumed: &[&Tried]) -> (Tree, Vec<LeftOut>) {
     let unsteady: BTreeSet<PathBuf> = end.differing(again).into_iter().collect();
-    let changed: Vec<BTreeSet<PathBuf>> =
-        resumed.iter().map(|it| end.differing(&it.outcome.end).into_iter().collect()).collect();
-    let always_changed =
-        |path: &Path| !changed.is_empty() && changed.iter().all(|changed| changed.contains(path));
+    let made_differently = |path: &Path| {
+        let is_whole = |tree: &Tree| tree.content(path) == end.content(path);
+        // A file that was whole when the run was killed says nothing of how a resume makes it.
+        let mut made = resumed.iter().filter(|it| !is_whole(&it.point.tree)).peekable();
+        made.peek().is_some() && made.all(|it| !is_whole(&it.outcome.end))
+    };
     let (mut compared, mut left_out) = (Tree::default(), Vec::new());
     for (path, node) in end.0.iter().filter(|(_, node)| !matches!(node, Node::Folder(_))) {
         let why = match unsteady.contains(path) {
             true => "differs between two fault-free runs",
-            false if always_changed(path) => "differs after every kill between two saves: see traintrue cut",
+            false if made_differently(path) => {
+                "every resume after a kill between two saves makes it differently: see traintrue cut"
+            }
             false => {
                 compared.0.insert(path.clone(), node.clone());
                 continue;
