@@ -17,7 +17,8 @@
 //! is preloaded misses static programs. ptrace sees each system call of any program, needs no privileges for one's own child
 //! processes and no installed tool, and stops all threads for free: a thread cannot begin a system call while another is
 //! looked at. strace injects a signal at the n-th call of a thread, counted per thread and not per file, and cannot tear a
-//! write. The price is two stops per system call: about 15 % of the wall time of a script that imports torch and trains briefly.
+//! write. The price is two stops per system call: a script that imports torch and transformers makes about 115 000 of
+//! them.
 //!
 //! **Why copies and not kills.** A run that is killed anew for each point must repeat its operations exactly, and costs a whole
 //! run per point. A copy at the moment of the operation has the same bytes, of the same run. What the script keeps elsewhere
