@@ -24,16 +24,17 @@ use crate::output::{ListFormat, write};
 ///
 /// The verdict on a point: exact; lost work (the resume goes on from an older checkpoint although a newer one was complete; the
 /// work since the last complete checkpoint does not count); refuses to start; silently different (exit status 0, and files
-/// below {out} are not those of the fault-free end); nothing to resume yet (no save was complete, and the resume also
-/// fails in an empty folder). Files that remain beyond those of the fault-free end are not judged.
+/// below {out} are not those of the fault-free end); leaves a damaged file (the same, but the only differing files are still as
+/// the crash left them); nothing to resume yet (no save was complete, and the resume also fails in an empty folder). Files that
+/// remain beyond those of the fault-free end are not judged.
 ///
 /// Unsynced: names are kept in order, also those in folders that were not synced; data is kept up to the last fsync of its file.
 /// A file that was not synced since it was made is empty. What earlier saves wrote has reached the disk.
 ///
 /// Not covered: what the script keeps outside of {out}, the death of one process while others go on, writes through io_uring.
 ///
-/// Exit status: 0 all points are exact; 1 a point is silently different, refuses to start or loses work; 2 a command cannot be
-/// run, or does not resume at all; 3 nothing could be compared, or the script saves only once.
+/// Exit status: 0 all points are exact; 1 a point has one of the verdicts between exact and nothing to resume yet; 2 a command
+/// cannot be run, or does not resume at all; 3 nothing could be compared, or the script saves only once.
 ///
 ///     traintrue crash --resume 'python train.py --out {out} --resume' -- python train.py --out {out}
 #[derive(Args, Debug)]

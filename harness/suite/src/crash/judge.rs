@@ -23,6 +23,8 @@ pub enum Verdict {
     Refuses,
     /// The end is the same, and more than the save that was interrupted was done again.
     LostWork,
+    /// The rest of the end is the same, and a file that the crash damaged is still there under its name.
+    Damaged,
     /// The resume ends, and there is no file to compare.
     NotCompared,
     /// The resume fails as it does on an empty folder, and no save was complete.
@@ -33,8 +35,15 @@ pub enum Verdict {
 
 impl Verdict {
     /// All, the worst first.
-    pub const ALL: [Self; 6] =
-        [Self::Different, Self::Refuses, Self::LostWork, Self::NotCompared, Self::NothingYet, Self::Exact];
+    pub const ALL: [Self; 7] = [
+        Self::Different,
+        Self::Refuses,
+        Self::LostWork,
+        Self::Damaged,
+        Self::NotCompared,
+        Self::NothingYet,
+        Self::Exact,
+    ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -42,6 +51,7 @@ impl Verdict {
             Self::Different => "silently different",
             Self::Refuses => "refuses to start",
             Self::LostWork => "lost work",
+            Self::Damaged => "leaves a damaged file",
             Self::NotCompared => "not compared",
             Self::NothingYet => "nothing to resume yet",
             Self::Exact => "exact",
@@ -51,7 +61,7 @@ impl Verdict {
     /// Lost work is broken, too: an interrupted save costs what was trained since the last complete one. What is lost beyond
     /// that, the trainer had saved.
     pub fn is_broken(self) -> bool {
-        self <= Self::LostWork
+        self <= Self::Damaged
     }
 }
 
@@ -86,12 +96,19 @@ impl Judge<'_> {
             return (verdict, format!("{}: {}", shown(outcome.status), outcome.said));
         }
         let differing = self.end.differing(&outcome.end);
-        if !differing.is_empty() {
-            let names: Vec<_> = differing.iter().map(|path| path.display().to_string()).collect();
-            return (Verdict::Different, format!("not as at the fault-free end: {}", names.join(", ")));
+        // Left as the crash left it: the resume did not touch it.
+        let untouched = |path: &PathBuf| {
+            let left = point.tree.content(path);
+            left.is_some() && left == outcome.end.content(path)
+        };
+        if !differing.iter().all(untouched) {
+            return (Verdict::Different, format!("not as at the fault-free end: {}", list(&differing)));
         }
         if let Some(lost) = self.lost_work(point, outcome, complete) {
             return (Verdict::LostWork, lost);
+        }
+        if !differing.is_empty() {
+            return (Verdict::Damaged, format!("still as the crash left it: {}", list(&differing)));
         }
         match self.end.0.is_empty() {
             true => (Verdict::NotCompared, String::new()),
@@ -134,8 +151,8 @@ impl Judge<'_> {
         if from >= complete {
             return None;
         }
-        let read: Vec<_> = outcome.resumed.read.iter().map(|path| path.display().to_string()).collect();
-        let read = if read.is_empty() { "no file".to_owned() } else { read.join(", ") };
+        let read = &outcome.resumed.read;
+        let read = if read.is_empty() { "no file".to_owned() } else { list(read) };
         let from = if from == 0 { "the beginning".to_owned() } else { format!("save {from}") };
         Some(format!("goes on from {from} although save {complete} was complete; it read {read}"))
     }
@@ -161,6 +178,10 @@ impl Judge<'_> {
         }
         origins
     }
+}
+
+fn list<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> String {
+    paths.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The general name that the fault-free run makes most often, of those that resumed runs read.

@@ -108,8 +108,8 @@ impl CrashReport {
         self.points.iter().filter(|it| it.verdict == verdict).count()
     }
 
-    /// Broken: a point is silently different, refuses to start or loses work. Not judged: nothing could be compared, or there
-    /// was one save only, and so no checkpoint to go back to.
+    /// Broken: a point is silently different, refuses to start, loses work or leaves a damaged file. Not judged: nothing could
+    /// be compared, or there was one save only, and so no checkpoint to go back to.
     pub fn exit(&self) -> Exit {
         if self.worst().is_some() {
             Exit::Broken
@@ -144,13 +144,27 @@ impl CrashReport {
         }
         for verdict in Verdict::ALL.into_iter().filter(|it| it.is_broken() && self.count(*it) > 0) {
             let _ = writeln!(text, "\n{}", verdict.name());
-            for point in self.points.iter().filter(|it| it.verdict == verdict) {
-                let PointReport { operation, before, left, .. } = point;
-                let said = point.line();
-                let _ = writeln!(text, "  {operation:4} {:17}{before}\n       {said}", left.name());
+            for (evidence, points) in self.by_evidence(verdict) {
+                let _ = writeln!(text, "  {evidence}");
+                for PointReport { operation, before, left, .. } in points {
+                    let _ = writeln!(text, "    {operation:4} {:16} {before}", left.name());
+                }
             }
         }
         text
+    }
+
+    /// The points with a verdict, together where one line shows them all, in the order of the first.
+    fn by_evidence(&self, verdict: Verdict) -> Vec<(String, Vec<&PointReport>)> {
+        let mut groups: Vec<(String, Vec<&PointReport>)> = Vec::new();
+        for point in self.points.iter().filter(|it| it.verdict == verdict) {
+            let line = point.line();
+            match groups.iter_mut().find(|(evidence, _)| *evidence == line) {
+                Some((_, points)) => points.push(point),
+                None => groups.push((line, vec![point])),
+            }
+        }
+        groups
     }
 
     /// What is left out, by reason.

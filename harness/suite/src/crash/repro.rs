@@ -89,6 +89,7 @@ fn issue(report: &CrashReport, worst: &PointReport) -> String {
          ```\n{}\n```\n\nVersions: (name the framework, its version, the file system)\n",
         match worst.verdict {
             super::Verdict::Different => "ends with other results and exit status 0",
+            super::Verdict::Damaged => "leaves a damaged file under its final name",
             super::Verdict::LostWork => "does not use the newest complete checkpoint",
             _ => "fails",
         },

@@ -109,8 +109,10 @@ impl Rig {
         })
     }
 
+    /// The last lines of the command. `{out}` is named as the user names it.
     fn said(&self) -> io::Result<String> {
-        let log = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
+        let log =
+            String::from_utf8_lossy(&fs::read(&self.log)?).replace(&*self.root.to_string_lossy(), PLACE);
         let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
     }
