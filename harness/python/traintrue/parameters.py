@@ -11,11 +11,20 @@ from .trace import number
 About = Callable[[str, Any], Dict[str, Any]]
 
 
+# Whether a parameter trains.
+Trains = Callable[[Any], bool]
+
+
+def _requires_grad(parameter: Any) -> bool:
+    return bool(parameter.requires_grad)
+
+
 class Parameters:
     """All parameters of a model by name. Says which of them train, and which of them the optimizer holds."""
 
-    def __init__(self, model: Any, optimizer: Any, tensors: Any, about: About) -> None:
+    def __init__(self, model: Any, optimizer: Any, tensors: Any, about: About, trains: Trains = _requires_grad) -> None:
         self._model, self._optimizer, self._tensors, self._about = model, optimizer, tensors, about
+        self._trains = trains
         self.named: Dict[str, Any] = dict(model.named_parameters())
         # Fixed at the start. PEFT's `disable_adapter` freezes the adapters for a while; a digest over the parameters that
         # require gradients *now* would then change although no parameter did.
@@ -46,10 +55,10 @@ class Parameters:
             **self._about(name, it),
             "shape": [int(extent) for extent in it.shape],
             "dtype": self._tensors.dtype(it),
-            "trainable": bool(it.requires_grad),
+            "trainable": self._trains(it),
             # torch's optimizers skip a parameter without a gradient: a frozen one in a group is not optimized. A frozen one
             # whose gradient is still there is: the next step moves it.
-            "optimized": held and (bool(it.requires_grad) or it.grad is not None),
+            "optimized": held and (self._trains(it) or it.grad is not None),
             "digest": checksum,
             "sketch": [number(value) for value in self._tensors.sketch(it)],
         }

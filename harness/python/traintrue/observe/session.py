@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from .. import batches, scalers
 from ..declared import checked, contract_of, recorded_facts
@@ -72,6 +72,8 @@ class Session:
         self._evaluation: Optional[Dict[str, Any]] = None
         self._around = Around(self._fingerprint)
         self._marks: List[Any] = []
+        # The identities of parameters that required gradients at a backward pass.
+        self._trained: Set[int] = set()
         # The GradScaler that scaled the next backward pass's loss, and the scale of the last one.
         self.scaler: Optional[Any] = None
         self._scale = 1.0
@@ -171,6 +173,7 @@ class Session:
         self._forwarded = self._matched = False
         for it in alive:
             it.settle()
+        self._trained.update(id(it) for window in alive for it in window.parameters() if it.requires_grad)
         self._marks = [(it, it.marks()) for it in alive]
         scaler, self.scaler = self.scaler, None
         scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
@@ -426,7 +429,14 @@ class Session:
     def _know(self, held: List[Any]) -> None:
         """Names the parameters of all optimizers."""
         named = _Named(*names(held, self._tensors, self._models_given))
-        self._parameters = Parameters(named, _Groups(self._windows), self._tensors, _group)
+        self._parameters = Parameters(named, _Groups(self._windows), self._tensors, self._group, self._trains)
+
+    def _trains(self, parameter: Any) -> bool:
+        # A GAN may freeze its discriminator for the generator's half of each step.
+        return bool(parameter.requires_grad) or id(parameter) in self._trained
+
+    def _group(self, _name: str, parameter: Any) -> Dict[str, str]:
+        return {"group": "base" if self._trains(parameter) else "frozen"}
 
     def close(self, error: Optional[BaseException] = None) -> None:
         """Writes what is still open, and the end."""
@@ -524,10 +534,6 @@ class _Named:
 
     def named_buffers(self) -> Any:
         return self._buffers.items()
-
-
-def _group(_name: str, parameter: Any) -> Dict[str, str]:
-    return {"group": "base" if parameter.requires_grad else "frozen"}
 
 
 def _loss(value: float, weight: float) -> Dict[str, Any]:

@@ -234,6 +234,8 @@ mod tests {
     #[case::by_metrics(scheduled(Given { name: "ReduceLROnPlateau", length: None, steps: |_, _| 0, rate: constant }))]
     #[case::a_short_warm_up(scheduled(Given { name: "LinearLR", length: Some(3), rate: |steps, _| PEAK * (1 + steps.min(3)) as f64,
         ..COSINE }))]
+    #[case::a_warm_up_longer_than_the_run(scheduled(Given { name: "LambdaLR", length: Some(3),
+        rate: |steps, _| PEAK * (1 + steps) as f64, ..COSINE }))]
     #[case::interrupted(interrupted(scheduled(Given { length: Some(30), ..COSINE })))]
     #[case::longer_for_another_reason(scheduled(Given { length: Some(100), ..COSINE }))]
     #[case::one_epoch_of_a_schedule_per_epoch(of(Shape { epochs: 1, ..Shape::default() },

@@ -35,6 +35,8 @@ pub(super) struct Followed {
     pub(super) zeros: Sightings,
     /// Updates after the end whose rate is above that of the update before.
     pub(super) rises: Sightings,
+    /// Whether the rate has fallen at some update.
+    fell: bool,
 }
 
 impl Followed {
@@ -49,6 +51,7 @@ impl Followed {
             per_update: Counted::default(),
             zeros: Sightings::default(),
             rises: Sightings::default(),
+            fell: false,
         }
     }
 
@@ -60,7 +63,9 @@ impl Followed {
         if it.steps >= length && rate == 0.0 {
             self.zeros.add(line);
         }
-        if it.steps > length && rate > before {
+        self.fell |= rate < before;
+        // A warm-up that is longer than the run only rises.
+        if it.steps > length && rate > before && self.fell {
             self.rises.add(line);
         }
     }
