@@ -60,7 +60,13 @@ def _optimizers(session: Session, patches: Patches, module: Any) -> None:
 
     patches.hook(module.register_optimizer_step_pre_hook(before))
     patches.hook(module.register_optimizer_step_post_hook(after))
-    patches.wrap(module.Optimizer, "load_state_dict", _after(session, lambda *_: session.loaded()))
+
+    def loaded(_result: Any, _optimizer: Any, state: Any = None, *_: Any) -> None:
+        # accelerate loads the empty state of a new optimizer into it, to move it to a device.
+        if state is None or state.get("state"):
+            session.loaded()
+
+    patches.wrap(module.Optimizer, "load_state_dict", _after(session, loaded))
 
 
 def _backward(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
