@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import os
+import warnings
 from typing import Any, Callable
 
 from .draws import Iteration
@@ -19,6 +20,8 @@ def attach(session: Session) -> Patches:
     import torch
 
     patches = Patches()
+    # The script prints what it prints alone. The warning is about our hooks, which let a compiled module's second call through.
+    warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
     session.models.watch(patches, importlib.import_module("torch.nn.modules.module"))
     session.losses.watch(patches, torch.nn.functional)
     session.schedules.watch(patches, importlib.import_module("torch.optim.lr_scheduler"))
