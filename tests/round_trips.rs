@@ -121,6 +121,7 @@ fn state() -> impl Strategy<Value = Event> {
                 at,
                 step,
                 tensors,
+                buffers: Default::default(),
                 window_digest: rng.clone(),
                 rng,
                 schedule_step: Some(step),
