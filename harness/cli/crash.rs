@@ -14,27 +14,29 @@ use crate::output::{ListFormat, write};
 
 /// Kills a training script at each file operation of its saves, resumes it, and compares the end with the fault-free end.
 ///
-/// Both commands name the folder of the run as {out}; it is a fresh folder for every run. The script runs to its end twice. In
-/// the second run, each operation on files below {out} is observed by ptrace: in all threads and child processes, in any
-/// language. What SIGKILL of the whole process group would leave is resumed: before each operation; for each write, also with
-/// half of its bytes written; after each rename and at the end of each save, also with everything lost that was not synced.
+/// Both commands name the folder of the run as {out}; it is a fresh folder for every run. The script runs to its end
+/// twice. In the second run, each operation on files below {out} is observed by ptrace: in all threads and child
+/// processes, in any language. What SIGKILL of the whole process group would leave is resumed: before each operation;
+/// for each write, also with half of its bytes written; after each rename and at the end of each save, also with
+/// everything lost that was not synced.
 ///
 /// Let the script be small and save two or three times: it is resumed once for each different state. It must be
 /// deterministic: files that differ between two fault-free runs are not compared.
 ///
-/// The verdict on a point: exact; lost work (the resume goes on from an older checkpoint although a newer one was complete; the
-/// work since the last complete checkpoint does not count); refuses to start; silently different (exit status 0, and files
-/// below {out} are not those of the fault-free end); leaves a damaged file (the same, but the only differing files are still as
-/// the crash left them); nothing to resume yet (no save was complete, and the resume also fails in an empty folder). Files that
-/// remain beyond those of the fault-free end are not judged.
+/// The verdict on a point: exact; lost work (the resume goes on from an older checkpoint although a newer one was
+/// complete; the work since the last complete checkpoint does not count); refuses to start; silently different (exit
+/// status 0, and files below {out} are not those of the fault-free end); leaves a damaged file (the same, but the
+/// only differing files are still as the crash left them); nothing to resume yet (no save was complete, and the
+/// resume also fails in an empty folder). Files that remain beyond those of the fault-free end are not judged.
 ///
-/// Unsynced: names are kept in order, also those in folders that were not synced; data is kept up to the last fsync of its file.
-/// A file that was not synced since it was made is empty. What earlier saves wrote has reached the disk.
+/// Unsynced: names are kept in order, also those in folders that were not synced; data is kept up to the last fsync
+/// of its file. A file that was not synced since it was made is empty. What earlier saves wrote has reached the disk.
 ///
-/// Not covered: what the script keeps outside of {out}, the death of one process while others go on, writes through io_uring.
+/// Not covered: what the script keeps outside of {out}, the death of one process while others go on, writes through
+/// io_uring.
 ///
-/// Exit status: 0 all points are exact; 1 a point has one of the verdicts between exact and nothing to resume yet; 2 a command
-/// cannot be run, or does not resume at all; 3 nothing could be compared, or the script saves only once.
+/// Exit status: 0 all points are exact; 1 a point has one of the verdicts between exact and nothing to resume yet; 2
+/// a command cannot be run, or does not resume at all; 3 nothing could be compared, or the script saves only once.
 ///
 ///     traintrue crash --resume 'python train.py --out {out} --resume' -- python train.py --out {out}
 #[derive(Args, Debug)]

@@ -17,12 +17,13 @@ use crate::run::show;
 
 /// Ends a training script at several places, resumes it, and judges it against the same script left alone.
 ///
-/// Both commands name the folder of the run as {out}; each run gets a fresh one. The script is recorded once whole. Then it is
-/// made again for each place, ended exactly after that micro-batch, and resumed by your command. By default the places are:
-/// inside an accumulation window, at a window's edge, at an epoch's edge, and in a later epoch.
+/// Both commands name the folder of the run as {out}; each run gets a fresh one. The script is recorded once whole.
+/// Then it is made again for each place, ended exactly after that micro-batch, and resumed by your command. By
+/// default the places are: inside an accumulation window, at a window's edge, at an epoch's edge, and in a later
+/// epoch.
 ///
-/// A script saves when it saves: the resumed run is compared from the update whose parameters it starts with. Work that is done
-/// again is reported; it is a finding only if a newer complete checkpoint was there.
+/// A script saves when it saves: the resumed run is compared from the update whose parameters it starts with. Work
+/// that is done again is reported; it is a finding only if a newer complete checkpoint was there.
 ///
 ///     traintrue cut --resume 'python train.py --out {out} --resume' -- python train.py --out {out}
 #[derive(Args, Debug)]

@@ -40,7 +40,8 @@
 //! ```
 //!
 //! [`suite`] carries out and judges scenarios, [`kill_matrix`] plants faults, [`check`](check::check) judges recorded
-//! traces, and [`report`] writes the results. On Linux, `crash` kills any script while it saves. `harness/suite/examples` has whole trainers without a framework.
+//! traces, and [`report`] writes the results. On Linux, `crash` kills any script while it saves.
+//! `harness/suite/examples` has whole trainers without a framework.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Runs a training script with the recorder of the Python package attached to it, and finds the traces that it leaves.
 //!
-//! The script is not changed. At its start Python imports `sitecustomize` from `PYTHONPATH`. Ours waits for torch and attaches
-//! the recorder to torch's hooks. The command keeps its standard streams, its terminal and its exit status.
+//! The script is not changed. At its start Python imports `sitecustomize` from `PYTHONPATH`. Ours waits for torch and
+//! attaches the recorder to torch's hooks. The command keeps its standard streams, its terminal and its exit status.
 
 mod process;
 

@@ -142,7 +142,8 @@ impl Judge<'_> {
         made.filter(|path| self.marker.as_ref() == Some(&self.names.general(path))).count()
     }
 
-    /// Two signs: the resume makes saves again that were complete, or reads no file of the newest complete save or a later one.
+    /// Two signs: the resume makes saves again that were complete, or reads no file of the newest complete save or a
+    /// later one.
     fn lost_work(&self, point: &Point, outcome: &Outcome, complete: usize) -> Option<String> {
         let again = self.made(outcome).saturating_sub(self.remaining(complete) + self.habit);
         let origins = self.origins(point.at);

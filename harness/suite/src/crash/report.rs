@@ -108,8 +108,8 @@ impl CrashReport {
         self.points.iter().filter(|it| it.verdict == verdict).count()
     }
 
-    /// Broken: a point is silently different, refuses to start, loses work or leaves a damaged file. Not judged: nothing could
-    /// be compared, or there was one save only, and so no checkpoint to go back to.
+    /// Broken: a point is silently different, refuses to start, loses work or leaves a damaged file. Not judged:
+    /// nothing could be compared, or there was one save only, and so no checkpoint to go back to.
     pub fn exit(&self) -> Exit {
         if self.worst().is_some() {
             Exit::Broken

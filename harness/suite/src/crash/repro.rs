@@ -84,7 +84,8 @@ fn issue(report: &CrashReport, worst: &PointReport) -> String {
     let same = report.count(worst.verdict);
     format!(
         "# After a crash during a save, the resume {}\n\n{}.\n\n- expected: the resume goes on from the newest complete \
-         checkpoint (complete at that moment: {}), or says which file is damaged and which checkpoint is whole\n- found: {}\n\n\
+         checkpoint (complete at that moment: {}), or says which file is damaged and which checkpoint is whole\n\
+         - found: {}\n\n\
          To reproduce: `sh repro.sh`. {same} of {} points in this run come to the same verdict.\n\n```\n{}\n{}\n```\n\n\
          ```\n{}\n```\n\nVersions: (name the framework, its version, the file system)\n",
         match worst.verdict {

@@ -1,11 +1,11 @@
 //! Where one save ends and the next begins.
 //!
-//! Nothing tells a save from the outside, but saves repeat themselves: `checkpoint-4/` is made as `checkpoint-2/` was. The first
-//! part of a path that differs from its neighbours only in numbers is taken for the number of the save. A save begins where a
-//! name is made again, and it counts only if it makes a file that resumed runs read.
+//! Nothing tells a save from the outside, but saves repeat themselves: `checkpoint-4/` is made as `checkpoint-2/`
+//! was. The first part of a path that differs from its neighbours only in numbers is taken for the number of the
+//! save. A save begins where a name is made again, and it counts only if it makes a file that resumed runs read.
 //!
-//! Not told apart: files side by side that are numbered for another reason, such as shards that are not in a folder per save.
-//! Each of them is taken for a save. That can hide lost work, and does not invent any.
+//! Not told apart: files side by side that are numbered for another reason, such as shards that are not in a folder
+//! per save. Each of them is taken for a save. That can hide lost work, and does not invent any.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Runs a command under ptrace and shows each file operation, before and after, to who watches.
 //!
-//! Every thread stops at the entry and at the exit of every system call, and goes on when this thread lets it. While a watcher
-//! looks at `{out}`, no other thread of the command can begin a system call: `{out}` is what SIGKILL would leave.
+//! Every thread stops at the entry and at the exit of every system call, and goes on when this thread lets it. While
+//! a watcher looks at `{out}`, no other thread of the command can begin a system call: `{out}` is what SIGKILL would
+//! leave.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -110,8 +111,8 @@ pub fn run(errand: &Errand, watch: &mut impl Watch) -> io::Result<Status> {
     })
 }
 
-/// The next news of any traced thread: which, and the status as the kernel gives it. nix's own call fails for signals that it
-/// has no name for, and does not say whose they are.
+/// The next news of any traced thread: which, and the status as the kernel gives it. nix's own call fails for signals
+/// that it has no name for, and does not say whose they are.
 fn wait() -> io::Result<(Pid, i32)> {
     // Only of this thread: another thread of ours may trace another command.
     let options = (libc::__WALL | libc::__WNOTHREAD).cast_unsigned();

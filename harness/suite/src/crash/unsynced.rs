@@ -4,13 +4,13 @@
 //!
 //! - Names are kept, in order: each mkdir, create, rename and unlink before the moment has reached the disk, also where the
 //!   folder was not synced. Names that did not reach the disk leave what a kill at an earlier operation leaves.
-//! - Data is kept up to the last fsync, fdatasync or sync of the file, and written through where it was opened with O_SYNC or
-//!   O_DSYNC. A file that was made or emptied since and not synced is empty, under whatever name it has now. A file that was
-//!   changed in place has its old content.
+//! - Data is kept up to the last fsync, fdatasync or sync of the file, and written through where it was opened with
+//!   O_SYNC or O_DSYNC. A file that was made or emptied since and not synced is empty, under whatever name it has
+//!   now. A file that was changed in place has its old content.
 //! - What earlier saves wrote has reached the disk: the kernel writes data back within about 30 s.
 //!
-//! Not modelled: data that is lost in part or reaches the disk in another order, `sync_file_range`, `msync`, and the flush that
-//! ext4 makes by itself when a rename replaces a file (`auto_da_alloc`; XFS has none).
+//! Not modelled: data that is lost in part or reaches the disk in another order, `sync_file_range`, `msync`, and the
+//! flush that ext4 makes by itself when a rename replaces a file (`auto_da_alloc`; XFS has none).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

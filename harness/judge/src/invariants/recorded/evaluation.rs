@@ -65,8 +65,8 @@ impl Evaluations {
             }
             return;
         };
-        // A schedule-free optimizer's train() computes the weights of training anew, up to rounding. To load the best state so
-        // far is meant.
+        // A schedule-free optimizer's train() computes the weights of training anew, up to rounding. To load the best
+        // state so far is meant.
         if self.optimizers.is(number(it), "ScheduleFree")
             || since.loaded
             || (changed && since.swapped == Some(false))

@@ -115,7 +115,8 @@ impl Windows {
         let open = self.open.entry(optimizer).or_default();
         let batches = std::mem::take(&mut open.batches);
         open.updates += 1;
-        // Lightning's closure runs once per step. An LBFGS closure runs as often as the optimizer needs, and clears the gradients.
+        // Lightning's closure runs once per step. An LBFGS closure runs as often as the optimizer needs, and clears
+        // the gradients.
         if since.closure && held != since.micro_batches {
             return sheet
                 .cannot("the windows of steps with a closure: the optimizer runs it as often as it needs");

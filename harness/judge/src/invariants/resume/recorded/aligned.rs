@@ -50,7 +50,8 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
 }
 
 impl Aligned<'_> {
-    /// What else must come back: the optimizer's state of each parameter, and the buffers. `None` is a comparison that holds.
+    /// What else must come back: the optimizer's state of each parameter, and the buffers. `None` is a comparison
+    /// that holds.
     pub fn restored(&self, start: &Line) -> Vec<Option<Difference>> {
         let Some(loaded) = state(start) else { return Vec::new() };
         vec![self.moments(loaded), self.buffers(loaded)]

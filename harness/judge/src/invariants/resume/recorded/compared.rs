@@ -56,8 +56,8 @@ pub(super) fn from_there(
     length(resumed, &rest[offset..], whole.ended, segment, sheet);
 }
 
-/// How many micro-batches of the whole run's open window the resumed run does not repeat: a script that saves inside a window
-/// saves the window's gradients too. Nothing where the resumed run's first samples are not in that window.
+/// How many micro-batches of the whole run's open window the resumed run does not repeat: a script that saves inside
+/// a window saves the window's gradients too. Nothing where the resumed run's first samples are not in that window.
 fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
     let Some(Event::MicroBatch(first)) = resumed.steps.first().map(|line| &line.event) else {
         return Some(0);
