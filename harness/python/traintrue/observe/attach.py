@@ -81,11 +81,12 @@ def _backward(session: Session, original: Callable[..., Any]) -> Callable[..., A
         if depth or not session.here():
             return original(tensors, *args, **named)
         session.guard(session.backward_begins, tensors)
-        depth = 1
+        depth, session.models.paused = 1, True
         try:
             result = original(tensors, *args, **named)
         finally:
-            depth = 0
+            depth, session.models.paused = 0, False
+            session.models.outside()
         session.guard(session.backward_ends)
         return result
 

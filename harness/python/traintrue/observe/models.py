@@ -36,6 +36,8 @@ class Models:
     def __init__(self, tensors: Any, guard: Callable[..., Any], begins: Callable[..., None], ends: Callable[..., None]) -> None:
         self._tensors, self._guard, self._begins, self._ends = tensors, guard, begins, ends
         self._depth = 0
+        # While a backward pass runs: checkpointing of activations repeats forwards in it.
+        self.paused = False
         self._held: Set[int] = set()
         # By identity; the reference tells whether the identity is still that module's.
         self._owners: Dict[int, Tuple[Any, Optional[Owner]]] = {}
@@ -45,7 +47,7 @@ class Models:
         patches.hook(module.register_module_forward_pre_hook(self._enter))
         # With keywords: transformers' models are called with nothing else. Older versions of torch hide them.
         keywords = "with_kwargs" in inspect.signature(module.register_module_forward_hook).parameters
-        leave = self._leave if keywords else lambda it, args, output: self._leave(it, args, {}, output)
+        leave = self._leave
         how = {"with_kwargs": True, "always_call": True} if keywords else {}
         patches.hook(module.register_module_forward_hook(leave, **how))
 
@@ -66,16 +68,18 @@ class Models:
         if self._tensors.is_compiling():
             return
         self._depth += 1
-        if self._depth == 1:
+        if self._depth == 1 and not self.paused:
             owner = self._guard(self._owner, module)
             if owner is not None:
                 self._guard(self._begins, owner)
 
-    def _leave(self, module: Any, args: Any, named: Any, output: Any) -> None:
+    def _leave(self, module: Any, args: Any, *rest: Any) -> None:
         if self._tensors.is_compiling():
             return
         self._depth = max(0, self._depth - 1)
-        if self._depth == 0:
+        # With keywords: the keywords and the output. After an exception torch leaves the keywords out, and there is no output.
+        named, output = rest if len(rest) == 2 else ({}, rest[0] if rest else None)
+        if self._depth == 0 and output is not None and not self.paused:
             owner = self._guard(self._owner, module)
             if owner is not None:
                 self._guard(self._ends, owner, [args, named], output)

@@ -60,6 +60,9 @@ struct Batches {
     first: Option<(Option<u64>, u64, u64)>,
     last: Option<(Option<u64>, u64, u64)>,
     trained: u64,
+    samples: Vec<u64>,
+    /// Whether two micro-batches in a row are of one batch.
+    repeats: bool,
 }
 
 impl Batches {
@@ -69,6 +72,10 @@ impl Batches {
         if self.last != Some(place) {
             self.trained += 1;
         }
+        let samples = it.samples.as_deref().unwrap_or_default();
+        let same_draw = it.loader.is_some() && self.last == Some(place);
+        self.repeats |= same_draw || (!samples.is_empty() && samples == self.samples);
+        self.samples = samples.to_vec();
         self.first.get_or_insert(place);
         self.last = Some(place);
     }
@@ -122,7 +129,12 @@ impl Windows {
                 .cannot("the windows of steps with a closure: the optimizer runs it as often as it needs");
         }
         let is_first = open.updates == 1;
-        open.cleared.add(held, since, is_first, line);
+        // Sharpness-aware minimisation reads the first gradient of a batch, clears it, and steps with the second.
+        if batches.repeats && since.unused > 0 {
+            sheet.cannot("gradients cleared before a step: the loop goes over one batch several times");
+        } else {
+            open.cleared.add(held, since, is_first, line);
+        }
         if held == 0 {
             return;
         }

@@ -56,6 +56,11 @@ fn shorter(it: &mut Update) {
 }
 
 #[rstest]
+#[case::sharpness_aware({
+        let mut events = in_each(|it| { since(it).unused = 1; it.micro_batches = Some(1); });
+        micro_batches(&mut events).for_each(|it| it.index /= 4);
+        events
+    })]
 #[case::closure(in_each(|it| { since(it).closure = true; since(it).unused = 3; it.micro_batches = Some(1); }))]
 #[case::tokens_per_update(in_each(|it| holding(it, 2 + it.step % 4)))]
 #[case::growing(at(&[1, 2], |it| holding(it, it.step)))]
