@@ -1,18 +1,21 @@
-//! A training script, killed at every file operation of its saves and resumed: does it end as if nothing had happened?
+//! A training script, killed at every file operation of its saves and resumed: does it end as if nothing had
+//! happened?
 //!
 //! The script is any command on Linux, in any language. Both commands name the folder of the run as `{out}`.
 //!
 //! 1. The script runs to its end twice, each time in an empty `{out}`. What differs between the two ends is not
-//! compared. 2. During the second run each operation on files below `{out}` is observed, in all threads and child
-//! processes: mkdir, open    for writing, write, truncate, fsync, rename, link, unlink, rmdir. Before each of them
-//! `{out}` is copied, while the script    stands still: this is what SIGKILL of the whole process group would leave
-//! at that moment. Writes to one file with nothing    else between them count as one operation. 3. What is left is
-//! resumed: for each operation as it is before it; for each write also with half of its bytes arrived    (torn);
-//! after each rename and at the end of each save also with everything lost that was not synced (the model of power
-//! loss is described in `crash/unsynced.rs`). States that a program cannot tell apart are resumed once. 4. The files
-//! below `{out}` at the end are compared with the fault-free end, byte for byte. Files that are also made
-//! differently when the run is killed between two saves are not compared: a log with repeated lines is no damage of a
-//! save.
+//!    compared.
+//! 2. During the second run each operation on files below `{out}` is observed, in all threads and child processes:
+//!    mkdir, open for writing, write, truncate, fsync, rename, link, unlink, rmdir. Before each of them `{out}` is
+//!    copied, while the script stands still: this is what SIGKILL of the whole process group would leave at that
+//!    moment. Writes to one file with nothing else between them count as one operation.
+//! 3. What is left is resumed: for each operation as it is before it; for each write also with half of its bytes
+//!    arrived (torn); after each rename and at the end of each save also with everything lost that was not synced
+//!    (the model of power loss is described in `crash/unsynced.rs`). States that a program cannot tell apart are
+//!    resumed once.
+//! 4. The files below `{out}` at the end are compared with the fault-free end, byte for byte. Files that are also
+//!    made differently when the run is killed between two saves are not compared: a log with repeated lines is no
+//!    damage of a save.
 //!
 //! **Why ptrace.** Python's audit hooks do not see the C++ writer of torch or the Rust writer of safetensors, and a
 //! library that is preloaded misses static programs. ptrace sees each system call of any program, needs no privileges
