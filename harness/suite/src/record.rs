@@ -240,7 +240,8 @@ fn traces(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(traces)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

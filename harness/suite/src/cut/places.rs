@@ -98,7 +98,7 @@ mod tests {
 
     /// Epochs of so many micro-batches, in windows of `window`; the tail is flushed.
     fn run(epochs: u64, length: u64, window: u64) -> Vec<Step> {
-        let closes = |index: u64| (index + 1) % window == 0 || index + 1 == length;
+        let closes = |index: u64| (index + 1).is_multiple_of(window) || index + 1 == length;
         (0..epochs)
             .flat_map(|epoch| (0..length).map(move |index| Step { epoch, closes: closes(index) }))
             .collect()

@@ -58,7 +58,7 @@ fn shorter(it: &mut Update) {
 #[rstest]
 #[case::sharpness_aware({
         let mut events = in_each(|it| { since(it).unused = 1; it.micro_batches = Some(1); });
-        micro_batches(&mut events).for_each(|it| it.index /= 4);
+        crate::invariants::recorded::testing::micro_batches(&mut events).for_each(|it| it.index /= 4);
         events
     })]
 #[case::closure(in_each(|it| { since(it).closure = true; since(it).unused = 3; it.micro_batches = Some(1); }))]
