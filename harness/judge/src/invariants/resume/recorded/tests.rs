@@ -91,7 +91,7 @@ fn update(step: u64, of: u64) -> Event {
 fn trained(from: u64, to: u64, done: u64) -> Vec<Event> {
     (from..to)
         .flat_map(|at| {
-            let of = (at + 1) / 2;
+            let of = at.div_ceil(2);
             let closes = at % 2 == 1;
             let window = closes.then(|| [update(of - done, of), state(Moment::Update, of - done, of)]);
             std::iter::once(micro_batch(at)).chain(window.into_iter().flatten())
