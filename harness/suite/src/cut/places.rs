@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::windows_and_epochs(run(2, 10, 4), &[5, 8, 10, 15])]
+    #[case::windows_and_epochs(run(2, 10, 4), &[5, 10, 14, 15])]
     #[case::no_windows(run(3, 4, 1), &[4, 6, 9])]
     #[case::one_epoch(run(1, 12, 3), &[4, 6])]
     #[case::two_micro_batches(run(1, 2, 1), &[1])]
