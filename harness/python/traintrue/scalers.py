@@ -1,31 +1,9 @@
-"""Watches a GradScaler: a step that the scaler skips never reaches the optimizer's hooks.
-
-The scaler's `__class__` is set to a subclass of its own class while it is watched, as a loader's is (see loaders.py).
-"""
+"""What a GradScaler tells an optimizer that unscales its gradients itself."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
-
-
-def watch(scaler: Any, optimizer: Any, steps: Callable[[], int], skipped: Callable[[], None]) -> Callable[[], None]:
-    """Calls `skipped` after each `scaler.step(optimizer)` that left the count `steps` unchanged. Returns the release."""
-    kind = type(scaler)
-
-    def step(it: Any, stepped: Any, *args: Any, **more: Any) -> Any:
-        before = steps()
-        result = kind.step(it, stepped, *args, **more)
-        if stepped is optimizer and steps() == before:
-            skipped()
-        return result
-
-    scaler.__class__ = type(kind.__name__, (kind,), {"step": step})
-
-    def release() -> None:
-        scaler.__class__ = kind
-
-    return release
+from typing import Any
 
 
 def unscaled(norm: float, scale: float) -> float:

@@ -207,7 +207,7 @@ class Torch:
         return self._torch.view_as_real(held) if held.is_complex() else held
 
     def _tensors(self) -> Iterator[Any]:
-        kinds = _with_subclasses(self._torch.Tensor)
+        kinds = with_subclasses(self._torch.Tensor)
         things = gc.get_objects()
         # By type, not by isinstance: `__class__` of a lazy proxy is a property that may import a whole library. And without
         # a Python loop: a process has hundreds of thousands of objects.
@@ -219,5 +219,6 @@ class Torch:
             yield tensor
 
 
-def _with_subclasses(kind: type) -> set:
-    return {kind}.union(*(_with_subclasses(below) for below in type.__subclasses__(kind)))
+def with_subclasses(kind: type) -> set:
+    """A class and all classes below it."""
+    return {kind}.union(*(with_subclasses(below) for below in type.__subclasses__(kind)))

@@ -22,7 +22,7 @@ class Listener(Protocol):
 
 
 class Updates:
-    """The updates of one optimizer. The recorder and the adapters share it, so that both measure the same."""
+    """The updates of one optimizer. All adapters share it, so that they measure the same."""
 
     def __init__(
         self,
@@ -33,24 +33,21 @@ class Updates:
         listener: Listener,
         *,
         digest_every: int = 1,
-        scaler: Optional[Any] = None,
     ) -> None:
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
         self._writer, self._listener = writer, listener
-        self._digest_every, self._scaler = digest_every, scaler
+        self._digest_every = digest_every
         self.gradients = Gradients(parameters.named, optimizer, tensors)
         self._releases: List[Callable[[], None]] = [self.gradients.release]
         self.step = 0
         self.norms: Dict[str, float] = {}
 
     def watch(self) -> None:
-        """Listens to the optimizer, and to the GradScaler where there is one, until `release`."""
+        """Listens to the optimizer, until `release`."""
         before = self._optimizer.register_step_pre_hook(lambda _optimizer, *given: self._step_begins(*given))
         self._releases.append(before.remove)
         after = self._optimizer.register_step_post_hook(lambda _optimizer, *given: self._step_ends(*given))
         self._releases.append(after.remove)
-        if self._scaler is not None:
-            self._releases.append(scalers.watch(self._scaler, self._optimizer, lambda: self.step, self._skipped))
 
     def release(self) -> None:
         """Takes all hooks off."""
@@ -61,28 +58,21 @@ class Updates:
     # closure they are read before the step, because a fused optimizer unscales them in place.
 
     def _step_begins(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
-        if not _has_closure(args, named):
+        if not has_closure(args, named):
             self._measure()
 
     def _step_ends(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
-        if _has_closure(args, named):
+        if has_closure(args, named):
             self._measure()
         self._write(applied=not self._overflowed)
-
-    def _skipped(self) -> None:
-        """The GradScaler found an infinite gradient and did not call the optimizer: an update that was not applied."""
-        self._measure()
-        self._write(applied=False)
 
     def _measure(self) -> None:
         self._fields = self._listener.update_begins()
         # A framework may step before it reports its last micro-batch: that micro-batch's gradients are in this update.
         self.gradients.next_micro_batch()
-        # Backward hooks have seen scaled gradients. By now the loop has unscaled them, in order to clip; only a fused
-        # optimizer unscales them in its step, and is told the scale.
-        scale = float(self._scaler.get_scale()) if self._scaler is not None else 1.0
-        self.norms = {name: scalers.unscaled(norm, scale) for name, norm in self.gradients.norms().items()}
+        self.norms = self.gradients.norms()
         there = [it.grad for it in self._parameters.named.values() if it.grad is not None]
+        # Only a fused optimizer unscales its gradients in its step, and is told the scale.
         left = scalers.left_scaled(self._optimizer, self._tensors)
         self._clipped = scalers.unscaled(self._tensors.total_norm(there), left)
         self._overflowed = scalers.overflowed(self._optimizer, self._tensors)
@@ -107,6 +97,7 @@ class Updates:
         self._listener.update_ends(applied, checksums)
 
 
-def _has_closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+def has_closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    """Whether an optimizer's `step` was given a closure."""
     # The first argument is the optimizer itself.
     return callable(args[1] if len(args) > 1 else named.get("closure"))

@@ -6,6 +6,8 @@ import gc
 import sys
 from typing import Any, Callable, Dict, List, Tuple
 
+from ..tensors import with_subclasses
+
 # Facts by name, from a settings object.
 Facts = Dict[str, Any]
 
@@ -56,9 +58,5 @@ SOURCES: List[Tuple[str, str, Callable[[Any], Facts]]] = [
 
 
 def _instances(kind: type) -> List[Any]:
-    kinds = {kind, *_below(kind)}
+    kinds = with_subclasses(kind)
     return [it for it in gc.get_objects() if type(it) in kinds]
-
-
-def _below(kind: type) -> List[type]:
-    return [it for below in kind.__subclasses__() for it in (below, *_below(below))]

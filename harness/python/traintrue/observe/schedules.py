@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from ..tensors import with_subclasses
 from .patches import Patches
 
 # The argument of each of torch's schedulers that says after how many steps the schedule ends.
@@ -42,7 +43,7 @@ class Schedules:
         """Wraps the schedulers of `torch.optim.lr_scheduler`: the base class and each class with a `step` of its own."""
         base = getattr(module, "LRScheduler", None) or module._LRScheduler
         patches.wrap(base, "__init__", self._making)
-        for kind in [base, *_below(base)]:
+        for kind in with_subclasses(base):
             patches.wrap(kind, "step", self._stepping)
             if kind is not base and kind.__name__ in ("SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"):
                 # These do not call the constructor of the base class.
@@ -109,7 +110,3 @@ def _length(scheduler: Any) -> Tuple[Optional[int], Optional[str], Optional[int]
 
 def _whole(value: Any) -> Optional[int]:
     return int(value) if isinstance(value, (int, float)) and value == value and abs(value) < 2**53 else None
-
-
-def _below(kind: type) -> List[type]:
-    return [it for below in kind.__subclasses__() for it in (below, *_below(below))]

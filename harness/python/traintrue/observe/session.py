@@ -12,6 +12,7 @@ from ..memory import Memory
 from ..parameters import Parameters
 from ..tensors import Torch
 from ..trace import SCHEMA, Writer, failure, number
+from ..updates import has_closure
 from . import frameworks
 from .around import Around
 from .cut import Cut
@@ -50,7 +51,6 @@ class Session:
         self.losses = Losses(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
         self._windows: List[Window] = []
-        self._dropped: List[Window] = []
         self._writer: Optional[Writer] = None
         self._parameters: Optional[Parameters] = None
         self._memory: Optional[Memory] = None
@@ -95,7 +95,7 @@ class Session:
         earlier = [it for it in self._windows if it.stepped and it.kind == window.kind]
         window.remade = bool(same) and any(it.held == same for it in earlier)
         self._windows.append(window)
-        self.models.hold([parameter for it in self._alive() for parameter in it.parameters()])
+        self.models.hold(self._held())
 
     def model_given(self, model: Any) -> None:
         """The user names a model: its parameters are in the trace, whether an optimizer holds one of them or not."""
@@ -106,6 +106,10 @@ class Session:
 
     def _alive(self) -> List[Window]:
         return [it for it in self._windows if it.optimizer() is not None]
+
+    def _held(self) -> List[Any]:
+        """The parameters of all optimizers."""
+        return [parameter for it in self._alive() for parameter in it.parameters()]
 
     # Forwards.
 
@@ -131,7 +135,7 @@ class Session:
         self._begun = True
         if self._first is None and self._writer is None:
             # Before the first forward: a batch norm's buffers change in it.
-            self._know([parameter for it in self._alive() for parameter in it.parameters()])
+            self._know(self._held())
             self._first = self._fields_of_state("start")
         if self._cut.is_here(self._micro_batches):
             self.settle()
@@ -154,7 +158,6 @@ class Session:
         self.losses.output(output)
         self._forwarded = True
 
-
     # Backward passes.
 
     def backward_begins(self, roots: Any) -> None:
@@ -164,7 +167,7 @@ class Session:
         alive = self._alive()
         if not alive:
             return
-        self._start(alive)
+        self._start()
         if self._open is None or self._forwarded or not self._sees_forwards:
             self.settle()
             self._before_micro_batch()
@@ -263,7 +266,7 @@ class Session:
         if len(self._stepping) == 1:
             self.optimizer_made(optimizer)
             self.settle()
-            if not _has_closure(args, named):
+            if not has_closure(args, named):
                 self._measure(optimizer)
 
     def step_ends(self, optimizer: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
@@ -273,7 +276,7 @@ class Session:
             self._stepping.remove(optimizer)
         if not outer:
             return
-        closure = _has_closure(args, named)
+        closure = has_closure(args, named)
         if closure:
             self.settle()
             self._measure(optimizer)
@@ -301,7 +304,7 @@ class Session:
 
     def _update(self, optimizer: Any, *, applied: bool, closure: bool) -> None:
         window = self._window(optimizer)
-        self._start(self._alive())
+        self._start()
         self.step += 1
         checksums = self._parameters.checksums() if self.step % self._digest_every == 0 else None
         held = len(window.members)
@@ -397,9 +400,9 @@ class Session:
 
     # The trace.
 
-    def _start(self, alive: List[Window]) -> None:
+    def _start(self) -> None:
         """Opens the trace, with the first line and the state before training; and takes note of new parameters."""
-        held = [parameter for it in alive for parameter in it.parameters()]
+        held = self._held()
         every = _Groups(self._windows)
         if self.models.hold(held) or self._parameters is None:
             self._know(held)
@@ -492,8 +495,7 @@ class Session:
             self._writer.event(event, **fields)
 
     def _fingerprint(self) -> str:
-        held = [parameter for it in self._alive() for parameter in it.parameters()]
-        return self._tensors.fingerprint(held)
+        return self._tensors.fingerprint(self._held())
 
 
 class Epoch:
@@ -538,8 +540,3 @@ class _Named:
 
 def _loss(value: float, weight: float) -> Dict[str, Any]:
     return {"name": "loss", "sum": number(value), "weight": weight}
-
-
-def _has_closure(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    # The first argument is the optimizer itself.
-    return callable(args[1] if len(args) > 1 else named.get("closure"))
