@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use traintrue::check::check;
 use traintrue::config::Config;
-use traintrue::record::{Declared, Recording, Request, record as run};
+use traintrue::record::{Declared, Recording, Request, Schedule, record as run};
 use traintrue::report::json;
 use traintrue::scenario::Catalogue;
 use traintrue::waivers::{self, Waiving};
@@ -39,6 +39,10 @@ pub struct RecordArgs {
     /// Passes over the training samples.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
     epochs: Option<u64>,
+    /// The learning-rate schedule: a form, as cosine(updates=600, warmup=100, minimum=0.1), or FILE.py:FUNCTION, which gives the
+    /// rate of an update, counted from 0. The forms are constant, linear, polynomial, cosine, inverse_sqrt and wsd.
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<Schedule>,
     /// Only parameters whose names match train: lora_*, or model.head.*; may be given several times.
     #[arg(long, value_name = "PATTERN")]
     trainable: Vec<String>,
@@ -61,6 +65,7 @@ pub fn record(args: &RecordArgs) -> Result<u8, Box<dyn std::error::Error>> {
         accumulation: args.accumulation,
         clip: args.clip,
         epochs: args.epochs,
+        schedule: args.schedule.clone(),
         trainable: args.trainable.clone(),
         digest_every: args.digest_every,
         cut: None,

@@ -28,6 +28,7 @@ pub static RULES: &[&Rule] = &[
     &recorded::clip::RULE,
     &recorded::loss_scale::RULE,
     &recorded::schedule::RULE,
+    &recorded::rate::RULE,
     &probes::cache::RULE,
     &probes::neighbours::ROWS,
     &probes::neighbours::WIDTH,

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 COMMAND = os.environ.get("TRAINTRUE", "traintrue")
 SEEDS = int(os.environ.get("SEEDS", "2"))
@@ -89,11 +89,24 @@ BUGS: Dict[str, List[Bug]] = {
     ],
 }  # fmt: skip
 
+RATES = "cosine(updates=24, warmup=4, rising=(u+1)/(W+1), minimum=0.1)"
+# Schedules that are declared of the characters' loop, whose rates are set by hand: a change of the script, the schedule, and
+# a part of the cause; none where the loop is held.
+DECLARED: List[Tuple[str, str, str, str]] = [
+    ("", "", RATES, ""),
+    ("", "", "{script}:rate", ""),
+    ("rate(step)\n", "rate(step + 1)\n", RATES, "one step ahead"),
+    ("rate(step)\n", "rate(step) / 2\n", RATES, "0.5000 times"),
+    ("rate(step)\n", "rate(step * ACCUMULATION)\n", RATES, "at every micro-batch"),
+    ("rate(step)\n", "PEAK\n", RATES, "never changes"),
+    ("", "", "linear(updates=24, warmup=4)", "neither"),
+]
 
-def recorded(script: Path, *arguments: str) -> Dict[str, Any]:
+
+def recorded(script: Path, *arguments: str, options: Sequence[str] = ()) -> Dict[str, Any]:
     """The outcome of a recorded script. The script is run from a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", "--", sys.executable, str(script), *arguments]
+        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", *options, "--", sys.executable, str(script), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     # The script's own output comes first.
@@ -125,6 +138,22 @@ class AScript(unittest.TestCase):
                     first = findings[0] if findings else {"invariant": "held", "cause": ""}
                     self.assertEqual(first["invariant"], invariant)
                     self.assertIn(cause, first["cause"])
+
+    def test_is_held_to_a_declared_schedule_rate_by_rate(self) -> None:
+        original = SCRIPTS / "characters.py"
+        # The rate alone: a declared file is imported, and must not train.
+        text = original.read_text(encoding="utf-8")
+        alone = Path(tempfile.mkdtemp()) / "rates.py"
+        alone.write_text("import math\nSTEPS, WARMUP, PEAK, LOWEST = 24, 4, 1e-2, 1e-3\n" + text[text.index("def rate") : text.index("@torch")])
+        for old, new, schedule, cause in DECLARED:
+            with self.subTest(new=new, schedule=schedule):
+                path = Path(tempfile.mkdtemp()) / "characters.py"
+                path.write_text(text.replace(old, new, 1), encoding="utf-8")
+                options = ["--schedule", schedule.replace("{script}", str(alone))]
+                findings = recorded(path, options=options)["findings"]
+                first = findings[0] if findings else {"invariant": "", "cause": ""}
+                self.assertEqual(first["invariant"], "loop/rate" if cause else "")
+                self.assertIn(cause, first["cause"])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
         train(model, optimizer, loader)  # your loop, unchanged
 """
 
+from . import schedules
 from .recorder import Recorder, record
 
 __version__ = "0.1.0"
-__all__ = ["Recorder", "record", "__version__"]
+__all__ = ["Recorder", "record", "schedules", "__version__"]

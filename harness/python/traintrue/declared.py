@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Iterable, Mapping, Optional
 
+from . import schedules
+
 # PyTorch's usual conventions; a user's `contract` says where a loop has others.
 CONTRACT = {
     "tail": "flush",
@@ -43,8 +45,10 @@ def checked(declared: Mapping[str, Any]) -> Dict[str, Any]:
         if name in given and not math.isfinite(float(given[name])):
             raise ValueError(f"{name}: {given[name]}, expected a finite number; leave {name} out if the loop has none")
     warmup, updates = given.pop("warmup", 0), given.pop("updates", None)
-    if "schedule" in given:
+    if isinstance(given.get("schedule"), str):
         given["schedule"] = {"name": given["schedule"], "warmup": warmup, "updates": updates}
+    elif "schedule" in given:
+        given["rates"] = schedules.declared(given.pop("schedule"))
     return given
 
 

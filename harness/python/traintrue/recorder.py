@@ -90,8 +90,10 @@ def record(
     """Records what a loop does with `model` and `optimizer`, to the file `path`, for the length of a `with` block.
 
     Declared facts are held strictly, and what is not declared is held for consistency: `epochs`, `accumulation`, `clip`,
-    `schedule` ("constant", "linear" or "cosine") with `warmup`, `updates` (the schedule's length; by default it follows from
-    the epochs) and `lr` (the peak; by default the optimizer's own), `trainable` (patterns of parameter names, as `lora_*`).
+    `trainable` (patterns of parameter names, as `lora_*`), and `schedule`: a form of `traintrue.schedules`, a function that
+    gives the rate of an update, counted from 0, a list of rates, or a scheduler of torch that is stepped once per update. Or
+    "constant", "linear" or "cosine" with `warmup`, `updates` (the schedule's length; by default it follows from the epochs)
+    and `lr` (the peak; by default the optimizer's own).
     `loader` is needed only if it is no DataLoader; without it a micro-batch is what a training forward consumes. `criterion`
     is the module that computes the loss, if it is not one of torch's. `contract` names conventions other than PyTorch's usual
     ones (see declared.py). Parameters are checksummed every `digest_every` updates (default 10).

@@ -4,6 +4,7 @@
 //! attaches the recorder to torch's hooks. The command keeps its standard streams, its terminal and its exit status.
 
 mod process;
+mod schedule;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,6 +15,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use include_dir::{Dir, DirEntry, include_dir};
 use serde::Serialize;
 use tempfile::TempDir;
+
+pub use self::schedule::{Form, Rising, Schedule};
 
 static PACKAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/python");
 const PACKAGE_NAME: &str = "traintrue";
@@ -51,6 +54,9 @@ pub struct Declared {
     /// Passes over the samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
+    /// The learning-rate schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// Patterns of the names of the parameters that should train.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trainable: Vec<String>,

@@ -8,6 +8,7 @@ pub mod evaluation;
 pub mod loss_scale;
 pub mod mode;
 pub mod optimizer;
+pub mod rate;
 pub mod samples;
 pub mod schedule;
 mod seen;

@@ -46,6 +46,9 @@ pub struct Recorded {
     /// The learning-rate schedule.
     #[serde(default)]
     pub schedule: Option<Schedule>,
+    /// The declared schedule in words, where each update's `since` has the rates that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<String>,
     /// Added to the root of the second moment, where the optimizer is of Adam's family.
     #[serde(default)]
     pub eps: Option<f64>,
@@ -96,6 +99,8 @@ pub enum Fact {
     AdamFamily,
     /// The peak rate of the only optimizer, the form of its schedule, and the number of updates that the schedule spans.
     Schedule,
+    /// The rates that a declared schedule gives, update by update.
+    Rates,
     /// What only a plan tells: literal samples, probes, adapters, the runs beside this one.
     Plan,
 }
@@ -105,7 +110,7 @@ impl fmt::Display for Fact {
         f.write_str(match self {
             Self::Observed => "what happened between updates (recorded by an older traintrue)",
             Self::AdamFamily => "a single optimizer of Adam's family",
-            Self::Schedule => "a declared schedule for a single optimizer",
+            Self::Schedule | Self::Rates => "a schedule (declare it to hold each rate)",
             Self::Plan => "a plan",
         })
     }
@@ -128,6 +133,7 @@ impl Recorded {
                 let spans = |it: &Schedule| counted || it.updates.is_some();
                 alone && self.lr.is_some() && self.schedule.as_ref().is_some_and(spans)
             }
+            Fact::Rates => self.rates.is_some(),
             Fact::Plan => false,
         }
     }
@@ -212,8 +218,9 @@ impl Recorded {
         let schedule = self.schedule.as_ref();
         let schedule =
             schedule.map(|it| format!("{:?} schedule ({})", it.name, by("schedule")).to_lowercase());
+        let rates = self.rates.as_ref().map(|it| format!("schedule {it} (declared)"));
         let trainable = (!self.trainable.is_empty())
             .then(|| format!("only {} train ({})", self.trainable.join(", "), by("trainable")));
-        [accumulation, clip, epochs, schedule, trainable].into_iter().flatten().collect()
+        [accumulation, clip, epochs, schedule, rates, trainable].into_iter().flatten().collect()
     }
 }

@@ -29,6 +29,10 @@ pub struct Since {
     /// The schedulers on this optimizer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<Scheduled>,
+    /// The rates that the declared schedule gives for this update, one per optimizer group. Absent where no schedule is
+    /// declared, and after the end of a declared list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Number>,
     /// Values that the global random generator was seeded with. A seed that is undone before the next training forward
     /// (`fork_rng`, `set_rng_state`) is not listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

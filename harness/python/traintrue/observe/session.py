@@ -20,6 +20,7 @@ from .draws import Draw, Draws
 from .losses import Losses
 from .models import Models, Owner, names
 from .patches import Guard
+from .rates import Rates
 from .schedules import Schedules
 from .windows import MicroBatch, Window
 
@@ -41,6 +42,7 @@ class Session:
             raise ValueError(f"digest_every: {digest_every}, expected at least 1")
         self._opens, self._declared, self._digest_every = opens, checked(declared), digest_every
         self._contract = contract_of(self._declared.pop("contract", None))
+        self._rates = Rates(self._declared.pop("rates", None))
         self._models_given: List[Any] = []
         self._process = os.getpid()
         self.guard = Guard()
@@ -95,6 +97,7 @@ class Session:
         earlier = [it for it in self._windows if it.stepped and it.kind == window.kind]
         window.remade = bool(same) and any(it.held == same for it in earlier)
         self._windows.append(window)
+        self._rates.optimizer_made(optimizer)
         self.models.hold(self._held())
 
     def model_given(self, model: Any) -> None:
@@ -313,6 +316,7 @@ class Session:
             epoch_over=draw is not None and draw.loader.over(),
             closure=closure,
             schedules=self.schedules.on(optimizer),
+            declared=self._rates.of(optimizer, applied),
             before=self._before,
         )
         groups = [group for group in optimizer.param_groups if group["params"]]
@@ -415,7 +419,7 @@ class Session:
         whose = {name: kind for name, kind in whose.items() if name not in self._declared}
         told = {**read, **self._declared}
         facts = recorded_facts(told, loader, every, self._parameters.named.values(), self._tensors)
-        facts["read"] = whose
+        facts["read"], facts["rates"] = whose, self._rates.words
         facts["optimizers"] = [it.kind for it in self._windows]
         self._write(
             "run",

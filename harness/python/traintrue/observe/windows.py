@@ -132,7 +132,15 @@ class Window:
         told = calls[0]["whole"] and calls[0]["norm_type"] == 2.0 and norm is not None
         return self._tensors.number(norm) if told else None
 
-    def take(self, *, epoch_over: bool, closure: bool, schedules: List[Dict[str, Any]], before: Optional[float]) -> Dict[str, Any]:
+    def take(
+        self,
+        *,
+        epoch_over: bool,
+        closure: bool,
+        schedules: List[Dict[str, Any]],
+        declared: Optional[List[Any]],
+        before: Optional[float],
+    ) -> Dict[str, Any]:
         """The `since` field of an update, and the beginning of the next window. The gradients stay until they are cleared."""
         carried = self._began is not None and self._began < self._micro_batches
         since = {
@@ -144,6 +152,7 @@ class Window:
             "clips": [self._call(it) for it in self.clips],
             "rescaled": self._rescaled(before),
             "schedules": schedules,
+            "declared": declared,
             "seeds": self.seeds,
             "evaluations": self._evaluations,
             "parameters_changed": self.parameters_changed,

@@ -35,8 +35,16 @@ pub(super) fn tell(recorded: &Recorded, judged: &JudgedTrace, tally: &mut Tally)
 /// The facts that a recording does not give, each with the rules that need it.
 fn lacking(recorded: &Recorded) -> Vec<String> {
     let of_traces = RULES.iter().filter(|rule| matches!(rule.kind, Kind::Trace(_)));
-    // A recorded loop has no plan: to say so of each rule would hide what its user can declare.
-    let lacks = |rule: &&&Rule| recorded.lacks(rule.needs).filter(|fact| *fact != Fact::Plan);
+    let held_to_rates = recorded.schedule.is_some() || recorded.rates.is_some();
+    // A recorded loop has no plan: to say so of each rule would hide what its user can declare. One of the two ways to
+    // declare a schedule is enough.
+    let is_told = |fact: &Fact| match fact {
+        Fact::Plan => false,
+        Fact::Rates => !held_to_rates,
+        Fact::Schedule => !held_to_rates || recorded.schedule.is_some(),
+        _ => true,
+    };
+    let lacks = |rule: &&&Rule| recorded.lacks(rule.needs).filter(is_told);
     let mut by_fact: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (rule, fact) in of_traces.filter_map(|rule| Some((rule, lacks(&rule)?))) {
         by_fact.entry(fact.to_string()).or_default().push(rule.name);
