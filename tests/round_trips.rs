@@ -209,10 +209,6 @@ fn small() -> impl Strategy<Value = Event> {
                 Event::Adapted(Adapted { what, reason, from: "8".into(), to: to.into(), accumulation })
             }
         ),
-        of(".*").prop_map(|message| Event::End(End {
-            reason: EndReason::MemoryLimit,
-            message,
-            trouble: Vec::new()
-        })),
+        of(".*").prop_map(|message| Event::End(End::new(EndReason::MemoryLimit, message))),
     ]
 }

@@ -167,7 +167,7 @@ impl Walk {
             self.checkpoint(CheckpointEdge::Saved, end);
         }
         let reason = if to.is_some() { EndReason::Stopped } else { EndReason::Done };
-        self.events.push(Event::End(End { reason, message: None, trouble: Vec::new() }));
+        self.events.push(Event::End(End::new(reason, None)));
         self.events
     }
 

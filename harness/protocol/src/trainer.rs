@@ -119,7 +119,7 @@ pub(crate) fn record_prepared(
         Ok(()) if plan.stop.is_some() => (EndReason::Stopped, None),
         Ok(()) => (EndReason::Done, None),
     };
-    let ended = recorder.write(|| End { reason, message, trouble: Vec::new() });
+    let ended = recorder.write(|| End::new(reason, message));
     // What stopped the trainer comes before what became of its last line.
     ran?;
     Ok(ended.map_err(unwritten)?)

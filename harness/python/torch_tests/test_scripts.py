@@ -55,12 +55,18 @@ BUGS: Dict[str, List[Bug]] = {
     "adversaries": [
         ("        generator.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("        discriminator.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("        of_generator.step()\n", "", "loop/optimizer", "never runs"),
         ("for epoch in range(3):\n", "for epoch in range(3):\n    torch.manual_seed(3)\n", "loop/samples", "seeded anew"),
     ],
     "autoencoder": [
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("    model.train()\n", "", "loop/mode", "evaluation"),
         ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/samples", "seeded anew"),
+    ],
+    "mixed_precision": [
+        (" / len(window)", "", "loop/loss-scale", "not averaged"),
+        ("        scaler.unscale_(optimizer)\n", "", "loop/clip", "unscale_"),
+        ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
     ],
     "transformers_trainer": [
         ("Trainer(model, arguments", "class Frozen(Trainer):\n    def training_step(self, model, *rest):\n        loss = super().training_step(model, *rest)\n        model.eval()\n        model.train = lambda *_: model\n        return loss\n\n\nFrozen(model, arguments", "loop/mode", "model.train()"),

@@ -114,7 +114,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         if let Some(folder) = self.plan.stop.as_ref().and_then(|stop| stop.save.as_deref()) {
             self.save(folder)?;
         }
-        Ok(self.recorder.write(|| End { reason, message: None, trouble: Vec::new() })?)
+        Ok(self.recorder.write(|| End::new(reason, None))?)
     }
 
     fn epochs(&mut self) -> Result<EndReason, TrainError> {

@@ -68,7 +68,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
         }
         write(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: None }))?;
     }
-    write(Event::End(End { reason: EndReason::Done, message: None, trouble: Vec::new() }))?;
+    write(Event::End(End::new(EndReason::Done, None)))?;
     Ok(events)
 }
 

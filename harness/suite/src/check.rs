@@ -271,9 +271,7 @@ mod tests {
         };
         let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
         writer.write(&Event::Run(Box::new(opening))).unwrap();
-        writer
-            .write(&Event::End(End { reason: EndReason::Done, message: None, trouble: Vec::new() }))
-            .unwrap();
+        writer.write(&Event::End(End::new(EndReason::Done, None))).unwrap();
         path
     }
 

@@ -80,9 +80,7 @@ fn trace(name: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let mut writer = TraceWriter::new(&mut text);
     writer.write(&Event::Run(Box::new(run))).unwrap();
-    writer
-        .write(&Event::End(End { reason: EndReason::Stopped, message: None, trouble: Vec::new() }))
-        .unwrap();
+    writer.write(&Event::End(End::new(EndReason::Stopped, None))).unwrap();
     text
 }
 

@@ -335,6 +335,17 @@ pub struct End {
     /// What a recorder could not observe because of an error of its own, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trouble: Vec<String>,
+    /// The numbers of optimizers that never stepped, though backward left gradients in parameters that only they hold. Set by
+    /// a recorder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<u64>,
+}
+
+impl End {
+    /// An end of which no more is known.
+    pub fn new(reason: EndReason, message: Option<String>) -> Self {
+        Self { reason, message, trouble: Vec::new(), idle: Vec::new() }
+    }
 }
 
 /// Why a run ended.

@@ -198,7 +198,7 @@ class Session:
                 self._place(self._open)
                 it.add(self._open)
                 if self.step < EARLY:
-                    it.after_backward = self._tensors.total_norm(it.gradients())
+                    it.after_backward = scalers.unscaled(self._tensors.total_norm(it.gradients()), self._scale)
 
     def _place(self, micro_batch: MicroBatch) -> None:
         """Decides epoch and index of a micro-batch, and writes the edges of epochs that come before it."""
@@ -266,8 +266,9 @@ class Session:
         if optimizer in self._stepping:
             self._stepping.clear()
         self._stepping.append(optimizer)
+        self.optimizer_made(optimizer)
+        self._window(optimizer).called = True
         if len(self._stepping) == 1:
-            self.optimizer_made(optimizer)
             self.settle()
             if not has_closure(args, named):
                 self._measure(optimizer)
@@ -288,6 +289,7 @@ class Session:
     def skipped(self, optimizer: Any) -> None:
         """The GradScaler found a gradient that is not finite and did not call the optimizer."""
         self.settle()
+        self._window(optimizer).called = True
         self._measure(optimizer)
         self._update(optimizer, applied=False, closure=False)
 
@@ -419,8 +421,9 @@ class Session:
         whose = {name: kind for name, kind in whose.items() if name not in self._declared}
         told = {**read, **self._declared}
         facts = recorded_facts(told, loader, every, self._parameters.named.values(), self._tensors)
-        facts["read"], facts["rates"] = whose, self._rates.words
-        facts["optimizers"] = [it.kind for it in self._windows]
+        facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
+        if self._rates.words is not None:
+            facts["rates"] = self._rates.words
         self._write(
             "run",
             schema=SCHEMA,
@@ -471,7 +474,8 @@ class Session:
             reason = {"reason": "stopped", "message": "interrupted"}
         else:
             reason = failure(error)
-        self._write("end", **reason, trouble=self.guard.trouble() or None)
+        idle = [it.number for it in self._windows if it.idle(self._windows)]
+        self._write("end", **reason, trouble=self.guard.trouble() or None, idle=idle or None)
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:

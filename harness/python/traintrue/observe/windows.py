@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from ..trace import number
 
 # The gradient of a parameter before a backward pass: its identity, and how often its values were changed in place.
 Mark = Optional[Tuple[int, int]]
+
+
+# After so many micro-batches an optimizer that has not stepped is looked at.
+ENOUGH = 3
 
 
 class MicroBatch:
@@ -44,6 +48,9 @@ class Window:
         self.held = {id(it) for it in self.parameters()}
         self.members: List[MicroBatch] = []
         self.stepped = False
+        # Whether `step` was called, also from inside of another optimizer's; and whether the first micro-batches left
+        # gradients.
+        self.called = self._received = False
         self.remade = False
         self._begin()
 
@@ -102,6 +109,12 @@ class Window:
         self.held = {id(it) for it in self.parameters()}
         if self._began is not None:
             self._began += 1
+        if not self.called and self._micro_batches == ENOUGH:
+            self._received = not all(map(self._tensors.is_clear, self.gradients()))
+
+    def idle(self, others: Iterable["Window"]) -> bool:
+        """Whether the optimizer never stepped, though it has gradients that no other optimizer can have used."""
+        return self._received and not self.called and not any(it.called and it.held & self.held for it in others)
 
     def epoch_begins(self) -> None:
         """The next micro-batch is the first of an epoch."""

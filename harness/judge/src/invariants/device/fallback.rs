@@ -218,7 +218,7 @@ mod tests {
         let mut events = moved();
         events.truncate(4);
         let message = message.map(str::to_owned);
-        events.push(Event::End(End { reason: EndReason::Error, message, trouble: Vec::new() }));
+        events.push(Event::End(End::new(EndReason::Error, message)));
         let sheet = judge_runs(RULE.name, &[events], &[]);
         assert_eq!(sheet.broken.is_some(), broken);
     }

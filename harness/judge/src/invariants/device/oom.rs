@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn error(message: Option<&str>) -> Event {
-        Event::End(End { reason: EndReason::Error, message: message.map(str::to_owned), trouble: Vec::new() })
+        Event::End(End::new(EndReason::Error, message.map(str::to_owned)))
     }
 
     /// A run whose end is `last`, on a device of 5,000 B.

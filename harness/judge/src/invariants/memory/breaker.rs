@@ -286,11 +286,7 @@ mod tests {
                     let Event::Checkpoint(saved) = checkpoint.clone() else { panic!("a checkpoint") };
                     events.push(Event::Checkpoint(Checkpoint { step, ..saved }));
                 }
-                GivesUp => events.push(Event::End(End {
-                    reason: EndReason::MemoryLimit,
-                    message: None,
-                    trouble: Vec::new(),
-                })),
+                GivesUp => events.push(Event::End(End::new(EndReason::MemoryLimit, None))),
             }
         }
         events.push(batch);

@@ -232,7 +232,7 @@ mod tests {
     #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
     #[case::error(|events: &mut Vec<Event>| {
         events.pop();
-        events.push(Event::End(End { reason: EndReason::Error, message: Some("out of paper".into()), trouble: Vec::new() }));
+        events.push(Event::End(End::new(EndReason::Error, Some("out of paper".into()))));
     }, "protocol", "ended for another reason")]
     #[case::goes_on(|events: &mut Vec<Event>| events.push(memory("rss_bytes", 1)), "protocol", "writes events after")]
     #[case::epoch_twice(|events: &mut Vec<Event>| {

@@ -7,7 +7,7 @@ use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::{Component, Moment};
 
-use super::seen::{Optimizers, Sightings, number};
+use super::seen::{Optimizers, Sightings, is_done, number};
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
@@ -19,7 +19,7 @@ pub(crate) static RULE: Rule = Rule {
     says: "the optimizers hold the tensors that train, receive their gradients, and are made once",
     verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all are. With a \
                declared pattern, exactly the matching tensors train. No optimizer is made again and again over the same \
-               parameters. The only optimizer receives gradients.",
+               parameters. The only optimizer receives gradients. Each optimizer whose parameters have gradients makes a step.",
     does_not_verify: "That held tensors change (state/optimized-moves). Models of which most is trainable and left out \
                       of the optimizer on purpose.",
     kind: Kind::Trace(|opening| Box::new(Held::new(opening))),
@@ -126,6 +126,22 @@ impl Held {
         }
     }
 
+    /// An optimizer that steps is judged by its updates.
+    fn steps(&self, last: &Line, sheet: &mut Sheet) {
+        let Event::End(end) = &last.event else { return };
+        for &optimizer in end.idle.iter().filter(|_| is_done(last)) {
+            let which = self.optimizers.named(optimizer);
+            sheet.check(false, last, || Difference {
+                expected: format!("steps of {which}: backward() left gradients in its parameters"),
+                actual: "none in the whole run".into(),
+                component: Component::OptimizerGroups,
+                cause: format!(
+                    "step() of {which} never runs: the parameters that only it holds never change"
+                ),
+            });
+        }
+    }
+
     fn tensors(&self, sheet: &mut Sheet) {
         let Some(line) = &self.state else { return sheet.missing("state after the first update") };
         let Event::State(state) = &line.event else { return };
@@ -219,8 +235,9 @@ impl TraceRule for Held {
         }
     }
 
-    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+    fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
         self.receives(sheet);
+        self.steps(last, sheet);
         self.tensors(sheet);
         self.declared(sheet);
         self.made_again(sheet);

@@ -33,13 +33,18 @@ impl Optimizers {
         self.class(number).is_some_and(|class| class.contains(word))
     }
 
+    /// `optimizer 1 (AdamW)`.
+    pub(super) fn named(&self, number: u64) -> String {
+        match self.class(number) {
+            Some(class) => format!("optimizer {number} ({class})"),
+            None => format!("optimizer {number}"),
+        }
+    }
+
     /// ` of optimizer 1 (AdamW)`, or nothing where there is only one.
     pub(super) fn suffix(&self, number: u64) -> String {
-        match self.class(number) {
-            _ if self.0.len() < 2 && number == 0 => String::new(),
-            Some(class) => format!(" of optimizer {number} ({class})"),
-            None => format!(" of optimizer {number}"),
-        }
+        let is_only = self.0.len() < 2 && number == 0;
+        if is_only { String::new() } else { format!(" of {}", self.named(number)) }
     }
 
     fn class(&self, number: u64) -> Option<&String> {

@@ -57,7 +57,7 @@ pub(super) fn run(recorded: Recorded) -> Event {
 }
 
 pub(super) fn end(reason: EndReason) -> Event {
-    Event::End(End { reason, message: None, trouble: Vec::new() })
+    Event::End(End::new(reason, None))
 }
 
 /// The clean trace of the shape, to be changed.

@@ -2,6 +2,8 @@
 
 use rstest::rstest;
 
+use traintrue_protocol::trace::event::{End, EndReason};
+
 use super::*;
 use crate::invariants::recorded::testing::*;
 use crate::testing::{breaks, judge};
@@ -98,4 +100,16 @@ fn a_declared_pattern_is_held_strictly(#[case] tensors: &[(&str, bool, bool)], #
 #[case("a*b*c", "abbcb", false)]
 fn a_pattern_begins_at_any_dot(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
     assert_eq!(names(pattern, name), expected);
+}
+
+#[rstest]
+#[case::in_a_run_that_came_to_its_end(EndReason::Done, Some("step() of optimizer 1 (Adam) never runs"))]
+#[case::in_an_interrupted_run(EndReason::Stopped, None)]
+fn an_optimizer_that_never_steps_is_named(#[case] reason: EndReason, #[case] cause: Option<&str>) {
+    let mut events = with(&HELD, |_| ());
+    recorded(&mut events).optimizers = vec!["AdamW".into(), "Adam".into()];
+    *events.last_mut().unwrap() = Event::End(End { idle: vec![1], ..End::new(reason, None) });
+    let broken = judge(RULE.name, &events).broken.map(|it| it.cause);
+    assert_eq!(broken.is_some(), cause.is_some(), "{broken:?}");
+    assert!(broken.unwrap_or_default().contains(cause.unwrap_or_default()));
 }

@@ -112,7 +112,7 @@ fn saved(step: u64) -> Event {
 }
 
 fn end() -> Event {
-    Event::End(End { reason: EndReason::Done, message: None, trouble: Vec::new() })
+    Event::End(End::new(EndReason::Done, None))
 }
 
 /// The process that is cut after five micro-batches, inside the third window; it has saved update 2.
