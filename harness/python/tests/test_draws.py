@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import unittest
 from typing import Any, Iterator, List, Tuple
 
@@ -145,6 +146,15 @@ class ASampler(unittest.TestCase):
             with self.subTest(type(sampler).__name__):
                 self.assertEqual(order(sampler), expected)
         self.assertEqual(order(type("SequentialSampler", (), {})()), "sequential")
+
+    def test_is_pickled_as_it_is_without_a_recorder(self) -> None:
+        loader = Loader()
+        draws = Draws(Tensors(), Guard())
+        draws.begins(loader)
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            made = pickle.loads(pickle.dumps(loader.batch_sampler, protocol))
+            self.assertIs(type(made), BatchSampler)
+            self.assertEqual(list(made), list(loader.batch_sampler))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ BUGS: Dict[str, List[Bug]] = {
         ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/samples", "seeded anew"),
     ],
     "mixed_precision": [
-        (" / len(window)", "", "loop/loss-scale", "not averaged"),
+        ("            loss /= len(window)\n", "", "loop/loss-scale", "not averaged"),
         ("        scaler.unscale_(optimizer)\n", "", "loop/clip", "unscale_"),
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
     ],

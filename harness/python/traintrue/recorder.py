@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Optional, Type, Union
 
 from .observe.attach import attach
+from .observe.losses import copied
 from .observe.session import Session
 
 Path = Union[str, "os.PathLike[str]"]
@@ -38,7 +39,7 @@ class Recorder:
         """The mean loss of the micro-batch, for a loop whose loss is neither in the model's output nor a loss of torch."""
         if getattr(value, "numel", lambda: 1)() != 1:
             raise ValueError(f"loss: shape {tuple(value.shape)}, expected one number, the mean of the micro-batch")
-        self._session.losses.told(value.detach() if hasattr(value, "detach") else value)
+        self._session.losses.told(copied(value) if hasattr(value, "detach") else value)
 
     def checkpoint(self, edge: str, path: Path) -> None:
         """The loop has `saved`, `loaded` or `deleted` a checkpoint."""

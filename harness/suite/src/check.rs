@@ -118,7 +118,10 @@ impl<'a> Recorded<'a> {
         answers::judge(&mut readable, None, None);
         tally.add(&answers::RULE, &self.run.run, self.path, &readable);
         for (rule, sheet) in &self.judged.sheets {
-            tally.add(rule, &self.run.run, self.path, sheet);
+            match recorded::doubt(rule, sheet, self.judged.end.as_ref()) {
+                Some(doubt) => tally.cannot_judge(doubt),
+                None => tally.add(rule, &self.run.run, self.path, sheet),
+            }
         }
         if let Some(recording) = &self.run.recorded {
             recorded::tell(recording, &self.judged, &mut tally);

@@ -7,6 +7,7 @@ tensors were copied to another device, to the oldest batch that was not trained 
 
 from __future__ import annotations
 
+import copyreg
 import weakref
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
@@ -278,10 +279,13 @@ class Iteration:
 
 
 def _as_before(kind: type) -> Callable[..., Any]:
-    # A worker process that is spawned gets a copy of the sampler: of its own class, which it can import.
+    # A checkpoint may hold the loader, and a spawned worker gets a copy: of its own class, which they can import.
     def reduce(it: Any, protocol: int) -> Any:
         function, arguments, *rest = kind.__reduce_ex__(it, protocol)
-        swapped = tuple(kind if given is type(it) else given for given in arguments)
-        return (function, swapped, *rest)
+        arguments = tuple(kind if given is type(it) else given for given in arguments)
+        if function is copyreg.__newobj__ and len(arguments) == 1:
+            # pickle refuses another class than the object's here; this is how it makes objects in its first protocol.
+            function, arguments = copyreg._reconstructor, (kind, object, None)
+        return (function, arguments, *rest)
 
     return reduce

@@ -78,14 +78,14 @@ class Losses:
             return
         if not self._tensors.grad_enabled():
             if signature.bind(*args, **named).arguments.get("reduction", "mean") == "mean":
-                self._evaluated.append(result.detach())
+                self._evaluated.append(copied(result))
             return
         given = signature.bind(*args, **named)
         given.apply_defaults()
         how: Dict[str, Any] = given.arguments
         weight = 1.0 if how.get("reduction", "mean") != "sum" else self._targets(how)
         # A long evaluation with gradients must not pile up losses.
-        self._found = [*self._found[-15:], (result.detach(), weight)]
+        self._found = [*self._found[-15:], (copied(result), weight)]
 
     def _targets(self, how: Mapping[str, Any]) -> float:
         target, ignored = how.get("target"), how.get("ignore_index")
@@ -103,5 +103,9 @@ def loss_of(output: Any, tensors: Any) -> Optional[Any]:
         found = output
     if not tensors.is_tensor(found) or found.numel() != 1:
         return None
-    # Without its graph: otherwise the recorder would keep the activations of the step alive.
-    return found.detach()
+    return copied(found)
+
+
+def copied(value: Any) -> Any:
+    """One number as it is now: `loss /= accumulation` changes it in place. Without its graph, which holds the step's activations."""
+    return value.detach().clone()

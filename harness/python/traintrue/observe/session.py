@@ -17,7 +17,7 @@ from . import frameworks
 from .around import Around
 from .cut import Cut
 from .draws import Draw, Draws
-from .losses import Losses
+from .losses import Losses, copied
 from .models import Models, Owner, names
 from .patches import Guard
 from .rates import Rates
@@ -170,6 +170,11 @@ class Session:
         alive = self._alive()
         if not alive:
             return
+        held = [roots] if self._tensors.is_tensor(roots) else list(roots)
+        if any(it.is_meta for it in held if self._tensors.is_tensor(it)):
+            # Tensors without values, as for counting operations: nothing trains.
+            self.losses.take()
+            return
         self._start()
         if self._open is None or self._forwarded or not self._sees_forwards:
             self.settle()
@@ -183,9 +188,8 @@ class Session:
         self._marks = [(it, it.marks()) for it in alive]
         scaler, self.scaler = self.scaler, None
         scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
-        root = roots if self._tensors.is_tensor(roots) else roots[0] if len(roots) == 1 else None
-        if root is not None and self._tensors.is_tensor(root) and root.numel() == 1:
-            self._open.roots.append((root.detach(), scale))
+        if len(held) == 1 and self._tensors.is_tensor(held[0]) and held[0].numel() == 1:
+            self._open.roots.append((copied(held[0]), scale))
 
     def backward_ends(self) -> None:
         """The backward pass is done."""

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use traintrue_judge::finding::Sheet;
 use traintrue_judge::pass::JudgedTrace;
 use traintrue_judge::rule::{Kind, Rule};
 use traintrue_judge::rules::RULES;
 use traintrue_judge::tally::Tally;
+use traintrue_protocol::trace::event::End;
 use traintrue_protocol::trace::recorded::{Fact, Recorded};
 
 /// Tells the reader of a recorded loop's verdict how much of the loop was judged.
@@ -30,6 +32,14 @@ pub(super) fn tell(recorded: &Recorded, judged: &JudgedTrace, tally: &mut Tally)
     let observed = judged.sheets.iter().flat_map(|(_, sheet)| &sheet.observed);
     recorded.words().into_iter().for_each(|said| tally.observe(said));
     observed.for_each(|what| tally.observe(format!("{what} (observed)")));
+}
+
+/// Why a finding is no verdict: the recorder itself failed, and what it missed may look like a fault of the loop.
+pub(super) fn doubt(rule: &Rule, sheet: &Sheet, end: Option<&End>) -> Option<String> {
+    let is_of_recorder = rule.needs.contains(&Fact::Observed);
+    let trouble = end.filter(|_| is_of_recorder)?.trouble.first()?;
+    let broken = sheet.broken.as_ref()?;
+    Some(format!("{} may only seem broken, for the recorder failed ({trouble}): {}", rule.name, broken.cause))
 }
 
 /// The facts that a recording does not give, each with the rules that need it.

@@ -389,6 +389,11 @@ mod tests {
         it.index /= 2;
         it.samples = Some(vec![2 * it.index, 2 * it.index + 1]);
     }))]
+    // Cross-validation: each fold has a new model, and begins with the seed of the one before.
+    #[case::folds(changed(|it| {
+        it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20]);
+        it.optimizers = vec![it.epoch];
+    }))]
     #[case::a_sequential_loader(with(changed(|it| it.samples = Some(vec![2 * it.index, 2 * it.index + 1])),
         |it| it.order = Some(Order::Sequential)))]
     #[case::a_sampler_with_weights(with(changed(|it| it.samples = Some(vec![it.index / 2, it.epoch])), |it| {

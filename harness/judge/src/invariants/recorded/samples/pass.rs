@@ -33,12 +33,15 @@ pub(super) struct Pass {
     ascends: bool,
     last_sample: Option<u64>,
     pub(super) largest: u64,
+    /// The first optimizer that it trains with.
+    trains: Option<u64>,
 }
 
 /// The order of a whole pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) epoch: u64,
+    trains: Option<u64>,
     hash: u64,
 }
 
@@ -59,6 +62,7 @@ impl Pass {
             ascends: true,
             last_sample: None,
             largest: 0,
+            trains: None,
         }
     }
 
@@ -68,6 +72,7 @@ impl Pass {
             return;
         }
         self.last_index = Some(it.index);
+        self.trains = self.trains.or(it.optimizers.first().copied());
         self.batches += 1;
         match &self.first {
             None => self.first = Some((samples.to_vec(), line.clone())),
@@ -102,11 +107,13 @@ impl Pass {
 
     /// The order of the samples, unless it is the dataset's.
     pub(super) fn order(&self) -> Option<Order> {
-        (!self.ascends).then(|| Order { epoch: self.epoch, hash: self.order.finish() })
+        let hash = self.order.finish();
+        (!self.ascends).then_some(Order { epoch: self.epoch, trains: self.trains, hash })
     }
 
+    /// Whether both train one model in one order. Cross-validation seeds each fold's new model and loader alike, and means it.
     pub(super) fn has_order_of(&self, other: Order) -> bool {
-        self.order().is_some_and(|order| order.hash == other.hash)
+        self.order().is_some_and(|order| (order.hash, order.trains) == (other.hash, other.trains))
     }
 
     /// How often every sample was drawn, where that is one number or multiples of it.
