@@ -9,8 +9,8 @@ use proptest::sample::select;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Boundary, Plan};
 use traintrue_protocol::trace::event::{
-    Adapted, Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory,
-    MicroBatch, Oom, Probe, ProbeGradient, ProbeRow, Run, State, TensorState, Update,
+    Adapted, Checkpoint, CheckpointEdge, Cursor, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch,
+    Oom, Probe, ProbeGradient, ProbeRow, Run, State, TensorState, Update,
 };
 use traintrue_protocol::trace::{Event, TraceWriter};
 use traintrue_protocol::vocabulary::{Adaptation, Moment};
@@ -201,7 +201,7 @@ fn small() -> impl Strategy<Value = Event> {
             step,
             lanes
         })),
-        any::<u64>().prop_map(|epoch| Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: None })),
+        any::<u64>().prop_map(|epoch| Event::Epoch(Epoch::begin(epoch))),
         (".*", any::<u64>())
             .prop_map(|(device, requested_bytes)| Event::Oom(Oom { device, requested_bytes })),
         (select(Adaptation::ALL), ".*", any::<u32>(), of(any::<u64>())).prop_map(

@@ -17,6 +17,7 @@ mod estimate;
 mod explain;
 mod faults;
 mod gate;
+mod init;
 mod list;
 #[cfg(target_os = "linux")]
 mod live;
@@ -76,6 +77,7 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// Estimates what training a model will need, part by part, against what it may use.
     Estimate(estimate::EstimateArgs),
+    Init(init::InitArgs),
     /// Rewrites the golden files that you name (schemas, matrix, memory), or all, after you have looked at them.
     Accept(accept::AcceptArgs),
 }
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         Verb::List(args) => list::list(&args).map(Exit::code),
         Verb::Explain(args) => explain::explain(&args).map(Exit::code),
         Verb::Estimate(args) => estimate::estimate(&args).map(Exit::code),
+        Verb::Init(args) => init::init(&args).map(Exit::code),
         Verb::Accept(args) => accept::accept(&args).map(Exit::code),
     };
     ExitCode::from(code.unwrap_or_else(|error| {

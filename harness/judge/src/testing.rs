@@ -10,7 +10,7 @@ use traintrue_protocol::contract::{Asked, Contract};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::*;
 use traintrue_protocol::trace::event::{
-    Checkpoint, CheckpointEdge, Cursor, Edge, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch,
+    Checkpoint, CheckpointEdge, Cursor, End, EndReason, Epoch, Evaluation, Loss, Memory, MicroBatch,
     ProbeGradient, ProbeRow, Run, State, TensorState, Update,
 };
 use traintrue_protocol::trace::{Event, Line, TraceWriter};
@@ -156,7 +156,7 @@ impl Walk {
         let mut here = start;
         while here < end {
             if here.micro_batches == 0 {
-                self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::Begin, loader: None }));
+                self.events.push(Event::Epoch(Epoch::begin(here.epoch)));
             }
             here = self.step(here);
         }
@@ -187,7 +187,7 @@ impl Walk {
             }
         }
         if next.micro_batches == 0 {
-            self.events.push(Event::Epoch(Epoch { epoch: here.epoch, edge: Edge::End, loader: None }));
+            self.events.push(Event::Epoch(Epoch::end(here.epoch)));
         }
         next
     }

@@ -5,9 +5,7 @@ use std::path::Path;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::{Boundary, SCHEMA, example};
 use traintrue_protocol::trace::TraceWriter;
-use traintrue_protocol::trace::event::{
-    Checkpoint, CheckpointEdge, Edge, Epoch, Evaluation, Event, Memory, Run,
-};
+use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge, Epoch, Evaluation, Event, Memory, Run};
 
 /// A run of three epochs of 40 updates, with an evaluation after each twentieth and a checkpoint after each fortieth:
 /// the lanes hold what `held` says.
@@ -33,7 +31,7 @@ pub fn sampled(to: &Path, held: impl Fn(u64) -> Vec<(&'static str, Option<u64>)>
                 operations: None,
                 damaged: Vec::new(),
             }));
-            events.push(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: None }));
+            events.push(Event::Epoch(Epoch::end(epoch)));
         }
     }
     let mut writer = TraceWriter::new(std::fs::File::create(to).expect("a trace file"));

@@ -11,7 +11,7 @@
 //! In Rust a trainer is one method. This one counts steps and learns nothing, and its trace says exactly that:
 //!
 //! ```
-//! use traintrue_protocol::trace::event::{Edge, Epoch, MicroBatch, Update};
+//! use traintrue_protocol::trace::event::{Epoch, MicroBatch, Update};
 //! use traintrue_protocol::trainer::record;
 //! use traintrue_protocol::{Plan, Recorder, Trainer, TrainerError};
 //!
@@ -23,7 +23,7 @@
 //!         let batches: Vec<&[u64]> = samples.chunks(plan.data.batch as usize).collect();
 //!         let mut step = 0;
 //!         for epoch in 0..plan.data.epochs {
-//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
+//!             recorder.write(|| Epoch::begin(epoch))?;
 //!             let mut index = 0;
 //!             for window in batches.chunks(plan.train.accumulation as usize) {
 //!                 for batch in window {
@@ -35,7 +35,7 @@
 //!                 let micro_batches = Some(window.len() as u64);
 //!                 recorder.write(|| Update { step, micro_batches, ..Default::default() })?;
 //!             }
-//!             recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
+//!             recorder.write(|| Epoch::end(epoch))?;
 //!         }
 //!         Ok(())
 //!     }

@@ -118,7 +118,7 @@ impl<'a> Recorder<'a> {
 mod tests {
     use super::*;
     use crate::plan::example;
-    use crate::trace::event::{Edge, Epoch, Update};
+    use crate::trace::event::{Epoch, Update};
 
     fn lines(trace: &[u8]) -> Vec<serde_json::Value> {
         str::from_utf8(trace).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -130,7 +130,7 @@ mod tests {
         let mut trace = Vec::new();
         let mut recorder = Recorder::new(&mut trace, &plan);
         recorder.write(|| Update { step: 3, ..Default::default() }).unwrap();
-        recorder.write(|| Epoch { epoch: 0, edge: Edge::End, loader: None }).unwrap();
+        recorder.write(|| Epoch::end(0)).unwrap();
         drop(recorder);
         let lines = lines(&trace);
         let names: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
@@ -145,7 +145,7 @@ mod tests {
         let mut recorder = Recorder::new(&mut trace, &plan);
         recorder.sample_on_request(|_| Lanes::from([("device_in_use_bytes".to_owned(), Some(7))]));
         recorder.write(|| Update { step: 3, ..Default::default() }).unwrap();
-        recorder.write(|| Epoch { epoch: 0, edge: Edge::End, loader: None }).unwrap();
+        recorder.write(|| Epoch::end(0)).unwrap();
         recorder.memory(Boundary::Update).unwrap();
         recorder.memory_at(Boundary::Update, 5).unwrap();
         recorder.memory(Boundary::Epoch).unwrap();

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use traintrue_protocol::{Plan, Recorder, Trainer, TrainerError};
-//! use traintrue_protocol::trace::event::{Edge, Epoch};
+//! use traintrue_protocol::trace::event::{Epoch};
 //!
 //! #[derive(Default)]
 //! struct MyTrainer;
@@ -12,9 +12,9 @@
 //! impl Trainer for MyTrainer {
 //!     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
 //!         for epoch in 0..plan.data.epochs {
-//!             recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
+//!             recorder.write(|| Epoch::begin(epoch))?;
 //!             // … each micro-batch and each update of the epoch, when it is done …
-//!             recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
+//!             recorder.write(|| Epoch::end(epoch))?;
 //!         }
 //!         Ok(())
 //!     }
@@ -131,7 +131,7 @@ mod tests {
     use crate::contract::{Asked, Tail};
     use crate::plan::{Stop, example};
     use crate::trace::event::Epoch;
-    use crate::trace::event::{Edge, MicroBatch};
+    use crate::trace::event::MicroBatch;
     use rstest::rstest;
 
     struct Scripted {
@@ -153,7 +153,7 @@ mod tests {
 
     impl Trainer for Scripted {
         fn run(&mut self, _: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
-            recorder.write(|| Epoch { epoch: 0, edge: Edge::Begin, loader: None })?;
+            recorder.write(|| Epoch::begin(0))?;
             recorder.write(MicroBatch::default)?;
             if self.fails { Err("out of luck".into()) } else { Ok(()) }
         }

@@ -50,6 +50,16 @@ class Torch:
         """Whether `value` is a dense tensor."""
         return isinstance(value, self._torch.Tensor) and value.layout is self._torch.strided
 
+    def scalar(self, roots: Sequence[Any], factors: Any) -> Optional[Any]:
+        """What a backward pass begins at, as a copy: one number times its factor. None where it is not one, or hooks may change it."""
+        factors = [factors] if self.is_tensor(factors) else factors or [None]
+        if len(roots) != 1 or len(factors) != 1:
+            return None
+        (root,), (factor,) = roots, factors
+        if not self.is_tensor(root) or root.numel() != 1 or getattr(root, "_backward_hooks", None):
+            return None
+        return root.detach().clone() if factor is None else root.detach() * factor.detach()
+
     def is_integer(self, tensor: Any) -> bool:
         return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is self._torch.bool)
 

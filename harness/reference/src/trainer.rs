@@ -240,7 +240,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
 
     fn epoch_edge(&mut self, edge: Edge) -> Result<(), TrainError> {
         let epoch = self.state.cursor.epoch;
-        self.recorder.write(|| Epoch { epoch, edge, loader: None })?;
+        self.recorder.write(|| Epoch { epoch, edge, loader: None, order: None })?;
         Ok(self.recorder.memory_at(Boundary::Epoch, self.state.step)?)
     }
 

@@ -10,7 +10,7 @@ use traintrue_judge::rules::RULES;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Plan, SCHEMA};
-use traintrue_protocol::trace::event::{Edge, End, EndReason, Epoch, Loss, MicroBatch, Run, Update};
+use traintrue_protocol::trace::event::{End, EndReason, Epoch, Loss, MicroBatch, Run, Update};
 use traintrue_protocol::trace::{Event, TraceWriter};
 
 const SAMPLES: u64 = 4_000;
@@ -56,7 +56,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
     })))?;
     let (mut step, mut window) = (0, 0);
     for epoch in 0..EPOCHS {
-        write(Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: None }))?;
+        write(Event::Epoch(Epoch::begin(epoch)))?;
         for index in 0..SAMPLES / BATCH {
             let batch = micro_batch(&plan, epoch, index);
             window += batch.targets.unwrap_or(0);
@@ -66,7 +66,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
                 write(Event::Update(update(step, std::mem::take(&mut window), rates.at(step))))?;
             }
         }
-        write(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: None }))?;
+        write(Event::Epoch(Epoch::end(epoch)))?;
     }
     write(Event::End(End::new(EndReason::Done, None)))?;
     Ok(events)

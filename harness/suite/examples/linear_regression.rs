@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use traintrue::digest::Digest;
 use traintrue::plan::{ScheduleName, Train};
-use traintrue::trace::event::{Edge, Epoch, Loss, MicroBatch, Update};
+use traintrue::trace::event::{Epoch, Loss, MicroBatch, Update};
 use traintrue::{Plan, Recorder, Trainer, TrainerError};
 
 /// The trainer, and the hash that puts the samples of an epoch in order.
@@ -23,7 +23,7 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
         let updates = samples.div_ceil(batch).div_ceil(window) as u64 * plan.data.epochs;
         let ([mut slope, mut intercept], mut step) = ([0.0; 2], 0);
         for epoch in 0..plan.data.epochs {
-            recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
+            recorder.write(|| Epoch::begin(epoch))?;
             let mut order: Vec<u64> = (0..samples as u64).collect();
             if plan.data.shuffle {
                 order.sort_by_cached_key(|id| self.0.hash_one((plan.seed, epoch, id)));
@@ -64,7 +64,7 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
                     ..Default::default()
                 })?;
             }
-            recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
+            recorder.write(|| Epoch::end(epoch))?;
         }
         Ok(())
     }

@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 use traintrue::contract::{FirstLr, Tail};
 use traintrue::digest::{Digest, norm};
 use traintrue::plan::{ScheduleName, Train};
-use traintrue::trace::event::{
-    Checkpoint, CheckpointEdge, Edge, Epoch, Evaluation, Loss, MicroBatch, Update,
-};
+use traintrue::trace::event::{Checkpoint, CheckpointEdge, Epoch, Evaluation, Loss, MicroBatch, Update};
 use traintrue::vocabulary::Capability;
 use traintrue::{Plan, Recorder, Trainer, TrainerError};
 
@@ -69,7 +67,7 @@ impl Trainer for Resumable {
 
         while state.epoch < plan.data.epochs && Some((state.epoch, state.done)) != stop {
             if state.done == 0 {
-                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::Begin, loader: None })?;
+                recorder.write(|| Epoch::begin(state.epoch))?;
             }
             let samples = batches.get(state.done as usize).map_or(&[][..], Vec::as_slice);
             let micro_batch = state.micro_batch(plan, samples);
@@ -85,7 +83,7 @@ impl Trainer for Resumable {
                 recorder.write(|| update)?;
             }
             if last {
-                recorder.write(|| Epoch { epoch: state.epoch, edge: Edge::End, loader: None })?;
+                recorder.write(|| Epoch::end(state.epoch))?;
                 (state.epoch, state.done) = (state.epoch + 1, 0);
                 batches = self::batches(plan, state.epoch);
                 if contract.tail == Tail::Drop {

@@ -50,6 +50,7 @@ pub mod config;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod crash;
 pub mod cut;
+pub mod init;
 pub mod kill_matrix;
 pub mod program;
 pub mod record;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
 use crate::plan::Boundary;
+use crate::trace::recorded::Order;
 use crate::trace::since::Modes;
 use crate::vocabulary::{Adaptation, Moment};
 pub use run::Run;
@@ -212,6 +213,21 @@ pub struct Epoch {
     /// The number of the loader, where a recorder saw several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<u64>,
+    /// The order in which its loader gives samples, where a recorder knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+}
+
+impl Epoch {
+    /// The beginning of an epoch.
+    pub fn begin(epoch: u64) -> Self {
+        Self { epoch, edge: Edge::Begin, loader: None, order: None }
+    }
+
+    /// The end of an epoch.
+    pub fn end(epoch: u64) -> Self {
+        Self { epoch, edge: Edge::End, loader: None, order: None }
+    }
 }
 
 /// Begin or end.

@@ -75,15 +75,15 @@ def _optimizers(session: Session, patches: Patches, module: Any) -> None:
 def _backward(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
     depth = 0
 
-    def backward(tensors: Any, *args: Any, **named: Any) -> Any:
+    def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **named: Any) -> Any:
         nonlocal depth
         # Reentrant checkpointing runs a backward pass inside a backward pass: the outer one counts.
         if depth or not session.here():
-            return original(tensors, *args, **named)
-        session.guard(session.backward_begins, tensors)
+            return original(tensors, grad_tensors, *args, **named)
+        session.guard(session.backward_begins, tensors, grad_tensors)
         depth, session.models.paused = 1, True
         try:
-            result = original(tensors, *args, **named)
+            result = original(tensors, grad_tensors, *args, **named)
         finally:
             depth, session.models.paused = 0, False
             session.models.outside()

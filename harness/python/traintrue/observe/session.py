@@ -17,7 +17,7 @@ from . import frameworks
 from .around import Around
 from .cut import Cut
 from .draws import Draw, Draws
-from .losses import Losses, copied
+from .losses import Losses
 from .models import Models, Owner, names
 from .patches import Guard
 from .rates import Rates
@@ -94,7 +94,8 @@ class Session:
             return
         window = Window(len(self._windows), optimizer, self._tensors)
         same = {id(it) for it in window.parameters()}
-        earlier = [it for it in self._windows if it.stepped and it.kind == window.kind]
+        # Without a state, as SGD's without momentum, nothing begins anew.
+        earlier = [it for it in self._windows if it.has_state and it.kind == window.kind]
         window.remade = bool(same) and any(it.held == same for it in earlier)
         self._windows.append(window)
         self._rates.optimizer_made(optimizer)
@@ -163,8 +164,8 @@ class Session:
 
     # Backward passes.
 
-    def backward_begins(self, roots: Any) -> None:
-        """`torch.autograd.backward` is called on these tensors."""
+    def backward_begins(self, roots: Any, factors: Any) -> None:
+        """`torch.autograd.backward` is called on these tensors, each with a factor or none."""
         self.models.outside()
         self.end_evaluation()
         alive = self._alive()
@@ -188,8 +189,9 @@ class Session:
         self._marks = [(it, it.marks()) for it in alive]
         scaler, self.scaler = self.scaler, None
         scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
-        if len(held) == 1 and self._tensors.is_tensor(held[0]) and held[0].numel() == 1:
-            self._open.roots.append((copied(held[0]), scale))
+        root = self._tensors.scalar(held, factors)
+        if root is not None:
+            self._open.roots.append((root, scale))
 
     def backward_ends(self) -> None:
         """The backward pass is done."""
@@ -201,7 +203,7 @@ class Session:
                 # The micro-batch belongs to its epoch before it belongs to the window.
                 self._place(self._open)
                 it.add(self._open)
-                if self.step < EARLY:
+                if self.step < EARLY and not it.has_hooks():
                     it.after_backward = scalers.unscaled(self._tensors.total_norm(it.gradients()), self._scale)
 
     def _place(self, micro_batch: MicroBatch) -> None:
@@ -215,7 +217,8 @@ class Session:
             self._end_epoch(loader)
             # The first epoch that trains is epoch 0, even if the script has looked at a batch before.
             now = self._epochs[loader] = Epoch(0 if now is None else now.number + 1, draw)
-            self._write("epoch", epoch=now.number, edge="begin", loader=loader)
+            order = None if draw is None else draw.loader.facts.get("order")
+            self._write("epoch", epoch=now.number, edge="begin", loader=loader, order=order)
             for it in self._alive():
                 it.epoch_begins()
         if draw is None:

@@ -51,6 +51,8 @@ class Window:
         # Whether `step` was called, also from inside of another optimizer's; and whether the first micro-batches left
         # gradients.
         self.called = self._received = False
+        # Whether a step left a state, such as moments.
+        self.has_state = False
         self.remade = False
         self._begin()
 
@@ -76,6 +78,16 @@ class Window:
     def gradients(self) -> List[Any]:
         """The gradients that the optimizer's next step uses."""
         return [it.grad for it in self.parameters() if it.grad is not None]
+
+    def has_hooks(self) -> bool:
+        """Whether hooks may change the gradients between a backward pass and its end."""
+        hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
+        return any(getattr(it, name, None) for it in self.parameters() for name in hooks)
+
+    def _keeps_state(self) -> bool:
+        optimizer = self._optimizer()
+        # Without momentum, SGD has an entry without a value for each parameter.
+        return optimizer is not None and any(value is not None for held in optimizer.state.values() for value in held.values())
 
     def marks(self) -> List[Mark]:
         """What `reached` compares with."""
@@ -177,6 +189,7 @@ class Window:
         for it in self.members:
             it.used = True
         self.stepped = True
+        self.has_state = self.has_state or self._keeps_state()
         self._begin()
         return {name: value for name, value in since.items() if value is not None}
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use traintrue_protocol::plan::ScheduleName;
-use traintrue_protocol::trace::event::{Edge, Epoch, Loss, MicroBatch, Update};
+use traintrue_protocol::trace::event::{Epoch, Loss, MicroBatch, Update};
 use traintrue_protocol::{Plan, Recorder, Trainer, TrainerError};
 
 use model::{Training, targets};
@@ -95,7 +95,7 @@ fn windows(plan: &Plan) -> Chunks<'_, Vec<u32>> {
 fn train(training: &mut Training, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
     recorder.write(|| seen::state("start", training))?;
     for epoch in 0..plan.data.epochs {
-        recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
+        recorder.write(|| Epoch::begin(epoch))?;
         let mut indices = 0..;
         for window in windows(plan) {
             let losses = training.step(window);
@@ -119,7 +119,7 @@ fn train(training: &mut Training, plan: &Plan, recorder: &mut Recorder) -> Resul
             })?;
             recorder.write(|| seen::state("update", training))?;
         }
-        recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
+        recorder.write(|| Epoch::end(epoch))?;
     }
     Ok(recorder.write(|| seen::state("end", training))?)
 }

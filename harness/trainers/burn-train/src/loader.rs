@@ -8,7 +8,7 @@ use burn::data::dataloader::{DataLoader, DataLoaderBuilder, DataLoaderIterator, 
 use burn::data::dataset::InMemDataset;
 use burn::tensor::backend::Backend;
 use traintrue_protocol::Plan;
-use traintrue_protocol::trace::event::{Edge, Epoch};
+use traintrue_protocol::trace::event::Epoch;
 
 use crate::journal::Journal;
 
@@ -84,7 +84,7 @@ impl<B: Backend> DataLoader<B, MicroBatch> for Observed<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         if self.pass == Pass::Training {
-            self.journal.note(Epoch { epoch, edge: Edge::Begin, loader: None });
+            self.journal.note(Epoch::begin(epoch));
         }
         let (journal, pass) = (self.journal.clone(), self.pass);
         Box::new(Walk { inner: self.inner.iter(), journal, pass, epoch, index: 0, taken: Vec::new() })
@@ -118,7 +118,7 @@ impl Walk<'_> {
     fn end(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         match self.pass {
-            Pass::Training => self.journal.note(Epoch { epoch: self.epoch, edge: Edge::End, loader: None }),
+            Pass::Training => self.journal.note(Epoch::end(self.epoch)),
             Pass::Evaluation if !taken.is_empty() => self.journal.evaluation_done(taken),
             Pass::Evaluation => {}
         }

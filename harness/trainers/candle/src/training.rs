@@ -5,7 +5,7 @@ use std::path::Path;
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::plan::ProbeAt;
 use traintrue_protocol::trace::event::{
-    Checkpoint, CheckpointEdge, Edge, Epoch, Evaluation, Loss, MicroBatch, Update,
+    Checkpoint, CheckpointEdge, Epoch, Evaluation, Loss, MicroBatch, Update,
 };
 use traintrue_protocol::{Plan, Recorder, TrainerError};
 
@@ -70,7 +70,7 @@ impl<'a> Training<'a> {
         while self.place.epoch < plan.data.epochs && Some((self.place.epoch, self.place.done)) != stop {
             let epoch = self.place.epoch;
             if self.place.done == 0 {
-                recorder.write(|| Epoch { epoch, edge: Edge::Begin, loader: None })?;
+                recorder.write(|| Epoch::begin(epoch))?;
             }
             if let Some(samples) = batches.get(self.place.done as usize) {
                 self.micro_batch(samples, recorder)?;
@@ -84,7 +84,7 @@ impl<'a> Training<'a> {
                 self.update(rate(plan, &self.contract, updates, self.place.step), recorder)?;
             }
             if last {
-                recorder.write(|| Epoch { epoch, edge: Edge::End, loader: None })?;
+                recorder.write(|| Epoch::end(epoch))?;
                 (self.place.epoch, self.place.done) = (epoch + 1, 0);
                 batches = order(plan, self.place.epoch);
                 if self.contract.tail == Tail::Drop {

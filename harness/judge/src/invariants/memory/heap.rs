@@ -182,7 +182,7 @@ mod tests {
             events.push(Event::Memory(Memory { at, step, lanes }));
         };
         for epoch in 0..4 {
-            events.push(Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: None }));
+            events.push(Event::Epoch(Epoch::begin(epoch)));
             add(&mut events, Boundary::Epoch, epoch, 5 * epoch);
             for step in 5 * epoch + 1..=5 * epoch + 5 {
                 add(&mut events, Boundary::Update, epoch, step);

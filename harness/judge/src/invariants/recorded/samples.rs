@@ -119,7 +119,9 @@ impl Samples {
     fn edge(&mut self, it: Epoch, line: &Line, sheet: &mut Sheet) {
         let Some(loader) = it.loader else { return };
         if it.edge == Edge::Begin {
-            self.open.insert(loader, Pass::new(it.epoch, true, self.last));
+            // Without its own word, the order is the one that the first line tells of the first loader.
+            let order = it.order.or(self.recorded.order.filter(|_| loader == 0));
+            self.open.insert(loader, Pass { kind: order, ..Pass::new(it.epoch, true, self.last) });
             return;
         }
         let Some(pass) = self.open.remove(&loader).filter(|pass| pass.whole && pass.batches > 0) else {
@@ -135,14 +137,14 @@ impl Samples {
             return;
         }
         // The facts are those of the first loader.
-        let (order, workers, stream) = match loader {
-            0 => (self.recorded.order, self.recorded.workers, self.recorded.stream == Some(true)),
-            _ => (None, None, false),
+        let (workers, stream) = match loader {
+            0 => (self.recorded.workers, self.recorded.stream == Some(true)),
+            _ => (None, false),
         };
         if pass.drawn.is_none() {
             return sheet.cannot("the samples of an epoch: there are too many to count each");
         }
-        match order {
+        match pass.kind.filter(|_| loader == 0) {
             _ if stream => of_workers(workers.unwrap_or(0), pass, line, sheet),
             // Hashes of the samples' values are large, and two samples may have the same values.
             Some(_) if self.recorded.samples.is_some_and(|samples| pass.largest >= samples) => {
@@ -154,7 +156,7 @@ impl Samples {
             }
             None => sheet.cannot("whether samples come once per epoch: the order of the loader is unknown"),
         }
-        let is_shuffled = order == Some(Order::Shuffled) || loader > 0;
+        let is_shuffled = pass.kind == Some(Order::Shuffled);
         if let Some(before) = pass.before.filter(|_| is_shuffled && pass.distinct() >= DISTINCT_LEAST) {
             sheet.check(!pass.has_order_of(before), line, || Difference {
                 expected: format!("epoch {} in another order than epoch {}", pass.epoch, before.epoch),
@@ -373,6 +375,22 @@ mod tests {
         events
     }
 
+    /// A second loader trains epochs 1 and 2 in one order.
+    fn in_stages(order: Order) -> Vec<Event> {
+        let mut events = clean(Shape::default());
+        for event in &mut events {
+            match event {
+                Event::Epoch(it) if it.epoch > 0 => (it.loader, it.order) = (Some(1), Some(order)),
+                Event::MicroBatch(it) if it.epoch > 0 => {
+                    it.loader = Some(1);
+                    it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20]);
+                }
+                _ => {}
+            }
+        }
+        events
+    }
+
     /// Three workers that give the same batches, of two distinct samples each.
     fn repeated_by_workers() -> Vec<Event> {
         let stream = |it: &mut Recorded| (it.order, it.stream, it.workers) = (None, Some(true), Some(3));
@@ -394,6 +412,7 @@ mod tests {
         it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20]);
         it.optimizers = vec![it.epoch];
     }))]
+    #[case::a_fixed_order_after_a_shuffled_one(in_stages(Order::Other))]
     #[case::a_sequential_loader(with(changed(|it| it.samples = Some(vec![2 * it.index, 2 * it.index + 1])),
         |it| it.order = Some(Order::Sequential)))]
     #[case::a_sampler_with_weights(with(changed(|it| it.samples = Some(vec![it.index / 2, it.epoch])), |it| {
@@ -408,6 +427,7 @@ mod tests {
     }
 
     #[rstest]
+    #[case::same_order_in_a_later_stage(in_stages(Order::Shuffled), "order", "seeded anew for each epoch")]
     #[case::same_order(changed(|it| it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20])), "order",
         "seeded anew for each epoch")]
     #[case::workers(repeated_by_workers(), "loader", "get_worker_info()")]

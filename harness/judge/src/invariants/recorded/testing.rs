@@ -3,9 +3,7 @@
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
-use traintrue_protocol::trace::event::{
-    Edge, End, EndReason, Epoch, Evaluation, Loss, MicroBatch, Run, Update,
-};
+use traintrue_protocol::trace::event::{End, EndReason, Epoch, Evaluation, Loss, MicroBatch, Run, Update};
 use traintrue_protocol::trace::recorded::{Order, Recorded};
 use traintrue_protocol::trace::since::{Modes, Since};
 
@@ -67,7 +65,7 @@ pub(crate) fn clean(shape: Shape) -> Vec<Event> {
     // Micro-batches in the gradients.
     let mut held = 0;
     for epoch in 0..shape.epochs {
-        events.push(Event::Epoch(Epoch { epoch, edge: Edge::Begin, loader: Some(0) }));
+        events.push(Event::Epoch(Epoch { loader: Some(0), ..Epoch::begin(epoch) }));
         for index in 0..shape.batches {
             events.push(micro_batch(shape, epoch, index));
             (held, since.micro_batches) = (held + 1, since.micro_batches + 1);
@@ -84,7 +82,7 @@ pub(crate) fn clean(shape: Shape) -> Vec<Event> {
             since.unused += held;
             held = 0;
         }
-        events.push(Event::Epoch(Epoch { epoch, edge: Edge::End, loader: Some(0) }));
+        events.push(Event::Epoch(Epoch { loader: Some(0), ..Epoch::end(epoch) }));
     }
     events.push(end(EndReason::Done));
     events

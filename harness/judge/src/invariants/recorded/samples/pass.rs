@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use traintrue_protocol::trace::Line;
 use traintrue_protocol::trace::event::MicroBatch;
+use traintrue_protocol::trace::recorded::Order as Kind;
 
 /// Passes over more distinct samples are not followed: the judge keeps a count for each.
 const DISTINCT_MOST: usize = 1 << 22;
@@ -15,6 +16,8 @@ pub(super) struct Pass {
     pub(super) epoch: u64,
     /// Whether the trace has it from its beginning.
     pub(super) whole: bool,
+    /// The order that its loader asks for.
+    pub(super) kind: Option<Kind>,
     /// The last pass of the trace that had ended when this one began.
     pub(super) before: Option<Order>,
     /// How often each sample was drawn; none where there are too many.
@@ -50,6 +53,7 @@ impl Pass {
         Self {
             epoch,
             whole,
+            kind: None,
             before,
             drawn: Some(HashMap::new()),
             batches: 0,
