@@ -95,6 +95,19 @@ BUGS: Dict[str, List[Bug]] = {
     ],
 }  # fmt: skip
 
+# Other right ways to write the classifier: the texts that are replaced, and those in their places.
+DIVIDED = " / ACCUMULATION\n        loss.backward()"
+VARIANTS: List[Dict[str, str]] = [
+    {DIVIDED: "\n        loss.backward(torch.tensor(1 / ACCUMULATION))"},
+    {DIVIDED: "\n        torch.autograd.backward([loss], [torch.tensor(1 / ACCUMULATION)])"},
+    {DIVIDED: "\n        loss.register_hook(lambda it: it / ACCUMULATION)\n        loss.backward()"},
+    {DIVIDED: "\n        loss.backward()", "criterion =": "for it in model.parameters():\n    it.register_hook(lambda gradient: gradient / ACCUMULATION)\ncriterion ="},
+    # SGD without momentum has no state that could begin anew.
+    {"AdamW": "SGD", "    model.train()\n": "    model.train()\n    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)\n", "            scheduler.step()\n": ""},
+    # A curriculum: the later epochs in an order that was chosen.
+    {"    model.train()\n": "    model.train()\n    if epoch == 1:\n        loader = DataLoader(train, batch_size=4, sampler=list(range(77, -1, -1)))\n"},
+]  # fmt: skip
+
 RATES = "cosine(updates=24, warmup=4, rising=(u+1)/(W+1), minimum=0.1)"
 # Schedules that are declared of the characters' loop, whose rates are set by hand: a change of the script, the schedule, and
 # a part of the cause; none where the loop is held.
@@ -131,6 +144,19 @@ class AScript(unittest.TestCase):
                 with self.subTest(name, seed=seed):
                     outcome = recorded(SCRIPTS / f"{name}.py", str(seed))
                     self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
+
+    def test_that_is_right_in_another_way_is_held(self) -> None:
+        original = (SCRIPTS / "classify.py").read_text(encoding="utf-8")
+        for changes in VARIANTS:
+            with self.subTest(changes=changes):
+                text = original
+                for old, new in changes.items():
+                    self.assertIn(old, text)
+                    text = text.replace(old, new)
+                path = Path(tempfile.mkdtemp()) / "classify.py"
+                path.write_text(text, encoding="utf-8")
+                outcome = recorded(path)
+                self.assertEqual((outcome["verdict"], outcome["findings"]), ("held", []))
 
     def test_with_a_planted_bug_is_broken_by_its_cause(self) -> None:
         for name, bugs in BUGS.items():
