@@ -1,0 +1,117 @@
+"""pytest: the marker `traintrue_memory`, and findings as JUnit properties and GitHub annotations. torch is not imported here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from typing import Any, Iterator, Optional
+
+import pytest
+
+from .command import CommandError, Finding, NotHeld, nothing
+from .growth import growth
+from .testing import Trial, tell
+
+MARKER = "traintrue_memory"
+HELP = f'{MARKER}(max_slope, lanes=None): memory grows by at most max_slope per optimizer step, such as "64KiB/step"'
+# The properties of a test in JUnit XML; one pair per finding.
+RULE, CAUSE = "traintrue_rule", "traintrue_cause"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", HELP)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """A marker with wrong arguments is an error of the file that has it."""
+    report = yield
+    for it in report.result or []:
+        try:
+            _limit(it)
+        except (TypeError, ValueError) as error:
+            report.outcome, report.result = "failed", []
+            report.longrepr = f"{it.nodeid}: {MARKER}: {error}"
+            break
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    """Records the test function, and holds its memory."""
+    trial = _limit(item)
+    if trial is None:
+        return (yield)
+    if importlib.util.find_spec("torch") is None:
+        # The test may skip itself.
+        yield
+        error = nothing("memory", "torch is not installed")
+        raise _failed(error) from error
+    with _failing():
+        trial.begin()
+    try:
+        result = yield
+    except BaseException as error:
+        trial.give_up(error)
+        raise
+    with _failing():
+        tell(trial.judge(), item.warn)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """The findings of `held` and of the marker, as properties: they come from pytest-xdist's workers with the report."""
+    report = yield
+    error = None if call.excinfo is None else call.excinfo.value
+    if isinstance(error, pytest.fail.Exception):
+        error = error.__cause__
+    if isinstance(error, NotHeld):
+        report.user_properties.extend(pair for rule, cause in error.findings for pair in ((RULE, rule), (CAUSE, cause)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints the annotations for GitHub."""
+    if not os.environ.get("GITHUB_ACTIONS"):
+        return
+    for report in terminalreporter.getreports("failed"):
+        file, line, _ = report.location
+        file = os.path.relpath(config.rootpath / file, os.environ.get("GITHUB_WORKSPACE") or os.getcwd())
+        for rule, cause in _findings(report):
+            place = f"file={_property(file)},line={(line or 0) + 1},title={_property(rule)}"
+            terminalreporter.ensure_newline()
+            terminalreporter.write_line(f"::error {place}::{_escaped(cause)}")
+
+
+def _limit(item: Any) -> Optional[Trial]:
+    """What the marker of a test asks for."""
+    marker = item.get_closest_marker(MARKER) if isinstance(item, pytest.Item) else None
+    return None if marker is None else growth(*marker.args, **marker.kwargs)
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except (NotHeld, CommandError) as error:
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> pytest.fail.Exception:
+    # pytest prints the message alone: no line of the test is to blame.
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+def _findings(report: pytest.TestReport) -> Iterator[Finding]:
+    told = [value for name, value in report.user_properties if name in (RULE, CAUSE)]
+    return zip(told[::2], told[1::2])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
