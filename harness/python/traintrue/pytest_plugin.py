@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import os
 from typing import Any, Iterator, Optional
 
@@ -13,14 +14,14 @@ from .command import CommandError, Finding, NotHeld, nothing
 from .growth import growth
 from .testing import Trial, tell
 
-MARKER = "traintrue_memory"
-HELP = f'{MARKER}(max_slope, lanes=None): memory grows by at most max_slope per optimizer step, such as "64KiB/step"'
+MARKER, ARGUMENTS = "traintrue_memory", inspect.signature(growth)
+USE = f"{MARKER}(max_slope, lanes=None)"
 # The properties of a test in JUnit XML; one pair per finding.
 RULE, CAUSE = "traintrue_rule", "traintrue_cause"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", HELP)
+    config.addinivalue_line("markers", f'{USE}: memory grows by at most max_slope per optimizer step, such as "64KiB/step"')
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,8 +47,8 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     if importlib.util.find_spec("torch") is None:
         # The test may skip itself.
         yield
-        error = nothing("memory", "torch is not installed")
-        raise _failed(error) from error
+        with _failing():
+            raise nothing("memory", "torch is not installed")
     with _failing():
         trial.begin()
     try:
@@ -66,7 +67,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     error = None if call.excinfo is None else call.excinfo.value
     if isinstance(error, pytest.fail.Exception):
-        error = error.__cause__
+        error = error.__context__
     if isinstance(error, NotHeld):
         report.user_properties.extend(pair for rule, cause in error.findings for pair in ((RULE, rule), (CAUSE, cause)))
     return report
@@ -88,7 +89,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _limit(item: Any) -> Optional[Trial]:
     """What the marker of a test asks for."""
     marker = item.get_closest_marker(MARKER) if isinstance(item, pytest.Item) else None
-    return None if marker is None else growth(*marker.args, **marker.kwargs)
+    if marker is None:
+        return None
+    try:
+        ARGUMENTS.bind(*marker.args, **marker.kwargs)
+    except TypeError as error:
+        raise TypeError(f"{error}; expected {USE}") from None
+    return growth(*marker.args, **marker.kwargs)
 
 
 @contextlib.contextmanager
@@ -96,12 +103,8 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except (NotHeld, CommandError) as error:
-        raise _failed(error) from error
-
-
-def _failed(error: Exception) -> pytest.fail.Exception:
-    # pytest prints the message alone: no line of the test is to blame.
-    return pytest.fail.Exception(str(error), pytrace=False)
+        # pytest prints the message alone: no line of the test is to blame.
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _findings(report: pytest.TestReport) -> Iterator[Finding]:

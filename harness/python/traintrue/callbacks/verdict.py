@@ -55,9 +55,9 @@ class Verdict:
             if trace is None:
                 raise command.nothing("the training", "no optimizer of torch.optim made a step in this process")
             verdict = command.check(trace)
-            print(f"\n{verdict.text}")
             if self._strict:
                 verdict.hold("the training")
+            print(f"\n{verdict.text}")
         except (command.CommandError, command.NotHeld) as error:
             if self._strict:
                 raise
