@@ -10,7 +10,7 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from .command import CommandError, Finding, NotHeld, nothing
+from .command import CommandError, NotHeld, nothing
 from .growth import growth
 from .testing import Trial, tell
 
@@ -69,7 +69,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if isinstance(error, pytest.fail.Exception):
         error = error.__context__
     if isinstance(error, NotHeld):
-        report.user_properties.extend(pair for rule, cause in error.findings for pair in ((RULE, rule), (CAUSE, cause)))
+        # Of the item too: JUnit XML takes the properties from the report of the teardown.
+        item.user_properties.extend(pair for rule, cause in error.findings for pair in ((RULE, rule), (CAUSE, cause)))
+        report.user_properties = list(item.user_properties)
     return report
 
 
@@ -77,13 +79,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Prints the annotations for GitHub."""
     if not os.environ.get("GITHUB_ACTIONS"):
         return
-    for report in terminalreporter.getreports("failed"):
-        file, line, _ = report.location
-        file = os.path.relpath(config.rootpath / file, os.environ.get("GITHUB_WORKSPACE") or os.getcwd())
-        for rule, cause in _findings(report):
-            place = f"file={_property(file)},line={(line or 0) + 1},title={_property(rule)}"
-            terminalreporter.ensure_newline()
-            terminalreporter.write_line(f"::error {place}::{_escaped(cause)}")
+    reports = [report for outcome in ("failed", "error") for report in terminalreporter.getreports(outcome)]
+    lines = (line for report in reports if isinstance(report, pytest.TestReport) for line in _annotations(report, config))
+    # A test that fails again in its teardown has the same findings twice.
+    for line in dict.fromkeys(lines):
+        terminalreporter.ensure_newline()
+        terminalreporter.write_line(line)
 
 
 def _limit(item: Any) -> Optional[Trial]:
@@ -107,9 +108,12 @@ def _failing() -> Iterator[None]:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
-def _findings(report: pytest.TestReport) -> Iterator[Finding]:
+def _annotations(report: pytest.TestReport, config: pytest.Config) -> Iterator[str]:
     told = [value for name, value in report.user_properties if name in (RULE, CAUSE)]
-    return zip(told[::2], told[1::2])
+    file, line, _ = report.location
+    file = os.path.relpath(config.rootpath / file, os.environ.get("GITHUB_WORKSPACE") or os.getcwd())
+    for rule, cause in zip(told[::2], told[1::2]):
+        yield f"::error file={_property(file)},line={(line or 0) + 1},title={_property(rule)}::{_escaped(cause)}"
 
 
 def _escaped(text: str) -> str:
