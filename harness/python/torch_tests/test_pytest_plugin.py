@@ -68,6 +68,10 @@ def test_trains_nothing(parts):
         pass
 """
 
+# The line on which the test begins.
+LINE = (TRAINING + HELD).split("def test_never_cleared")[0].count("\n") + 1
+ANNOTATION = f"::error file=test_mine.py,line={LINE},title=loop/window::"
+
 MEMORY = """
 @pytest.mark.traintrue_memory(max_slope="64KiB/step", lanes=["tracked_bytes"])
 class TestMemory:
@@ -135,7 +139,7 @@ class InPytest(unittest.TestCase):
         self.assertEqual(ran.properties["test_clean"], [])
         rule, cause = ran.properties["test_never_cleared"]
         self.assertEqual(rule, "loop/window")
-        self.assertIn(f"\n::error file=test_mine.py,line=38,title=loop/window::{cause}\n", ran.printed)
+        self.assertIn(f"\n{ANNOTATION}{cause}\n", ran.printed)
 
     def test_memory_is_flat_or_fails_with_its_slope(self) -> None:
         ran = run(TRAINING, MEMORY)
@@ -172,7 +176,7 @@ class InPytest(unittest.TestCase):
         ran = run(TRAINING, HELD, options="-p xdist -n 2", GITHUB_ACTIONS="true")
         self.assertEqual(sorted(ran.failures), ["test_never_cleared", "test_raises", "test_trains_nothing"], ran.printed)
         self.assertEqual(ran.properties["test_never_cleared"][0], "loop/window")
-        self.assertIn("\n::error file=test_mine.py,line=38,title=loop/window::", ran.printed)
+        self.assertIn(f"\n{ANNOTATION}", ran.printed)
 
 
 if __name__ == "__main__":
