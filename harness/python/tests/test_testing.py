@@ -80,7 +80,7 @@ class TheCommand(WithACommand):
         self.assertEqual(self.found(None, beside=True, on_path=True), "beside/traintrue")
 
     def test_that_is_nowhere_is_an_error_that_says_what_to_install(self) -> None:
-        with self.assertRaisesRegex(traintrue.CommandError, r"neither in .*beside nor on the PATH: .*cargo build --release.*TRAINTRUE"):
+        with self.assertRaisesRegex(traintrue.CommandError, r"neither in .*beside nor on the PATH: .*pip install \..*TRAINTRUE"):
             self.found(None, beside=False, on_path=False)
 
     def test_that_the_variable_names_and_is_not_there_is_an_error(self) -> None:

@@ -10,10 +10,7 @@ import sys
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 VARIABLE, NAME = "TRAINTRUE", "traintrue"
-INSTALL = (
-    f"build the command in a checkout of traintrue with `cargo build --release`, and set {VARIABLE} to target/release/{NAME} "
-    f"or put {NAME} on the PATH"
-)
+INSTALL = f"install it with `pip install .` in a checkout of traintrue, or set {VARIABLE} to the path of the command"
 # The exit statuses with a verdict: held, broken, not judged.
 JUDGED = (0, 1, 3)
 
