@@ -16,8 +16,8 @@ SHARE, ALWAYS = 1 / 200, 4
 class Memory:
     """The memory of one run. The recorder and the adapters share it, so that their lanes are the same."""
 
-    def __init__(self, writer: Writer, tensors: Any) -> None:
-        self._writer, self._tensors = writer, tensors
+    def __init__(self, writer: Writer, tensors: Any, always: int = ALWAYS) -> None:
+        self._writer, self._tensors, self._always = writer, tensors, always
         self._started, self._spent, self._counts = time.process_time(), 0.0, 0
 
     def write(self, at: str, step: int, *, count: bool = False, **measured: int) -> None:
@@ -30,7 +30,7 @@ class Memory:
     def _tensor_lanes(self) -> Dict[str, int]:
         """Live tensors and their bytes; empty while another count would exceed the share of processor time."""
         now = time.process_time()
-        if self._counts >= ALWAYS and self._spent > SHARE * (now - self._started):
+        if self._counts >= self._always and self._spent > SHARE * (now - self._started):
             return {}
         count, held = self._tensors.alive()
         self._counts += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from types import TracebackType
-from typing import Any, Optional, Type, Union
+from typing import Any, Callable, Mapping, Optional, Type, Union
 
 from .observe.attach import attach
 from .observe.losses import copied
@@ -14,23 +14,59 @@ from .observe.session import Session
 Path = Union[str, "os.PathLike[str]"]
 
 
-class Recorder:
+class Recording:
+    """Observes whatever trains in this process, until `close` or the end of the process."""
+
+    def __init__(self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10, counts: int = 0) -> None:
+        """`opens` is called when training begins. Live tensors are counted at the first `counts` updates."""
+        self._session = Session(opens, declared, digest_every, counts=counts)
+        self._patches = attach(self._session)
+        atexit.register(self.close)
+
+    def made(self, optimizer: Any, scheduler: Any = None) -> None:
+        """The optimizer, and perhaps its scheduler, were made before the recording began."""
+        # accelerate wraps both; torch's hooks run on what is inside.
+        self._session.optimizer_made(getattr(optimizer, "optimizer", optimizer))
+        if scheduler is not None:
+            self._session.schedules.made(getattr(scheduler, "scheduler", scheduler))
+
+    def loaded(self) -> None:
+        """The state of a checkpoint was loaded before the recording began."""
+        self._session.loaded()
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps so far."""
+        return self._session.step
+
+    def close(self, error: Optional[BaseException] = None) -> None:
+        """Ends the recording; the loop can go on."""
+        atexit.unregister(self.close)
+        try:
+            self._session.close(error)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._patches.release()
+        self._session.draws.release()
+
+
+class Recorder(Recording):
     """The context manager that `record` returns: it records until its `with` block, or the process, ends."""
 
     def __init__(self, path: Path, model: Any, optimizer: Any, loader: Any, criterion: Any, digest_every: int, **declared: Any) -> None:
-        self._session = Session(lambda: open(path, "w", encoding="utf-8"), declared, digest_every)
-        self._patches = attach(self._session)
+        super().__init__(lambda: open(path, "w", encoding="utf-8"), declared, digest_every)
         try:
             self._session.model_given(model)
-            # accelerate wraps the optimizer; torch's hooks run on the optimizer inside.
-            self._session.optimizer_made(getattr(optimizer, "optimizer", optimizer))
+            self.made(optimizer)
             if loader is not None:
                 self._loader(loader)
             if criterion is not None:
                 self._patches.hook(criterion.register_forward_hook(self._criterion))
         except BaseException:
             # The user may go on without a recording, or call `record` again.
-            self._release()
+            self.close()
             raise
 
     # Calls from the user's loop, for what no hook sees.
@@ -44,14 +80,6 @@ class Recorder:
     def checkpoint(self, edge: str, path: Path) -> None:
         """The loop has `saved`, `loaded` or `deleted` a checkpoint."""
         self._session.checkpoint(edge, os.fspath(path))
-
-    def close(self, error: Optional[BaseException] = None) -> None:
-        """Ends the recording; the loop can go on."""
-        atexit.unregister(self.close)
-        try:
-            self._session.close(error)
-        finally:
-            self._release()
 
     # The `with` block.
 
@@ -72,10 +100,6 @@ class Recorder:
             return
         if not hasattr(loader, "__iter__"):
             raise TypeError(f"loader: a {type(loader).__name__}, expected an object that has __iter__")
-
-    def _release(self) -> None:
-        self._patches.release()
-        self._session.draws.release()
 
 
 def record(
@@ -99,6 +123,4 @@ def record(
     is the module that computes the loss, if it is not one of torch's. `contract` names conventions other than PyTorch's usual
     ones (see declared.py). Parameters are checksummed every `digest_every` updates (default 10).
     """
-    recorder = Recorder(path, model, optimizer, loader, criterion, digest_every, **declared)
-    atexit.register(recorder.close)
-    return recorder
+    return Recorder(path, model, optimizer, loader, criterion, digest_every, **declared)

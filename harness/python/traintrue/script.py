@@ -66,7 +66,7 @@ def _attach(folder: str) -> None:
     declared: Dict[str, Any] = json.loads(os.environ.get(DECLARED) or "{}")
     every, cut = declared.pop("digest_every", 10), declared.pop("cut", None)
     _reached(folder, "torch")
-    session = Session(lambda: _open(folder), declared, every, None if cut is None else Cut(**cut))
+    session = Session(lambda: new_trace(folder), declared, every, None if cut is None else Cut(**cut))
     attach(session)
     failed: List[BaseException] = []
     _remember(failed)
@@ -91,7 +91,7 @@ def _remember(failed: List[BaseException]) -> None:
     sys.excepthook = hook
 
 
-def _open(folder: str) -> IO[str]:
+def new_trace(folder: str) -> IO[str]:
     """A new file in the folder: one per process that trains, named by its rank if it has one."""
     rank: Optional[str] = os.environ.get("RANK")
     name = "run" if rank is None else f"rank-{rank}"

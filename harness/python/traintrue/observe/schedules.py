@@ -57,6 +57,11 @@ class Schedules:
         mine = [it for it in alive if _optimizer(it.of()) is optimizer and id(it.of()) not in inner]
         return [told for told in (it.describe() for it in mine) if told is not None]
 
+    def made(self, scheduler: Any) -> None:
+        """A script has made a scheduler."""
+        if not any(it.of() is scheduler for it in self._made):
+            self._made.append(Scheduler(scheduler))
+
     def _making(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def made(it: Any, *args: Any, **named: Any) -> Any:
             # A constructor steps once, or more: those steps set the first rate.
@@ -65,13 +70,9 @@ class Schedules:
                 return original(it, *args, **named)
             finally:
                 self._depth -= 1
-                self._guard(self._add, it)
+                self._guard(self.made, it)
 
         return made
-
-    def _add(self, scheduler: Any) -> None:
-        if not any(it.of() is scheduler for it in self._made):
-            self._made.append(Scheduler(scheduler))
 
     def _stepping(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(it: Any, *args: Any, **named: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from .. import batches, scalers
 from ..declared import checked, contract_of, recorded_facts
-from ..memory import Memory
+from ..memory import ALWAYS, Memory
 from ..parameters import Parameters
 from ..tensors import Torch
 from ..trace import SCHEMA, Writer, failure, number
@@ -36,7 +36,7 @@ class Session:
     """
 
     def __init__(
-        self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10, cut: Optional[Cut] = None
+        self, opens: Callable[[], Any], declared: Mapping[str, Any], digest_every: int = 10, cut: Optional[Cut] = None, counts: int = 0
     ) -> None:
         if digest_every < 1:
             raise ValueError(f"digest_every: {digest_every}, expected at least 1")
@@ -48,6 +48,8 @@ class Session:
         self.guard = Guard()
         self._tensors = Torch()
         self._cut = cut
+        # First updates at which live tensors are counted; later, and by default, where parameters are checksummed.
+        self._counts = counts
         self.draws = Draws(self._tensors, self.guard)
         self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
         self.losses = Losses(self._tensors, self.guard)
@@ -344,7 +346,7 @@ class Session:
             since=since,
         )
         self._around.updated()
-        self._memory.write("update", self.step, count=checksums is not None)
+        self._memory.write("update", self.step, count=checksums is not None or self.step <= self._counts)
         every = self._cut is not None
         if applied and checksums is not None and (every or self.step >= self._next_state):
             # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
@@ -422,7 +424,7 @@ class Session:
         if self._writer is not None:
             return
         self._writer = Writer(self._opens())
-        self._memory = Memory(self._writer, self._tensors)
+        self._memory = Memory(self._writer, self._tensors, max(ALWAYS, self._counts))
         loader = None if self._draw is None else self._draw.loader
         read, whose = frameworks.read()
         whose = {name: kind for name, kind in whose.items() if name not in self._declared}
