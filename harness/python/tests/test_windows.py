@@ -31,7 +31,7 @@ class Parameter:
 
 class Optimizer:
     def __init__(self, *parameters: Parameter) -> None:
-        self.param_groups = [{"params": list(parameters)}]
+        self.param_groups, self.state = [{"params": list(parameters)}], {}
 
 
 class Tensors:
@@ -62,7 +62,7 @@ class Loop:
     def step(self) -> Dict[str, Any]:
         self.window.settle()
         held = len(self.window.members)
-        since = self.window.take(epoch_over=False, closure=False, schedules=[], before=None)
+        since = self.window.take(epoch_over=False, closure=False, schedules=[], declared=None, before=None)
         return {"held": held, **since}
 
     def clear(self, to: Optional[float] = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..trace import number
 
@@ -86,8 +86,9 @@ class Window:
 
     def _keeps_state(self) -> bool:
         optimizer = self._optimizer()
-        # Without momentum, SGD has an entry without a value for each parameter.
-        return optimizer is not None and any(value is not None for held in optimizer.state.values() for value in held.values())
+        kept = [] if optimizer is None else optimizer.state.values()
+        # Without momentum, SGD has an entry without a value for each parameter. Some keep one value for all parameters.
+        return any(value is not None for held in kept for value in (held.values() if isinstance(held, Mapping) else [held]))
 
     def marks(self) -> List[Mark]:
         """What `reached` compares with."""

@@ -15,7 +15,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "loop/evaluation",
     says: "an evaluation leaves parameters and the random stream to training, and runs in evaluation mode",
     verifies: "The first training forward after an evaluation uses the parameters that the last update left. The global \
-               random generator is not set to the same seed again and again. An evaluation of held-out \
+               random generator is not set to the same seed at evaluations, again and again. An evaluation of held-out \
                batches is not in training mode.",
     does_not_verify: "Which samples are evaluated, and the metric. Parameters that the loop changes by itself after an \
                       evaluation. Random numbers that an evaluation draws.",
@@ -53,8 +53,9 @@ impl Evaluations {
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
         self.updates += 1;
         let Some(since) = it.since.as_deref() else { return sheet.missing("since of an update") };
-        // One optimizer tells of all seeds; several would tell of each again.
-        if self.updates > 1 && number(it) == 0 {
+        // One optimizer tells of all seeds; several would tell of each again. Without an evaluation, another training of the
+        // same process begins.
+        if self.updates > 1 && number(it) == 0 && since.evaluations > 0 {
             for &seed in &since.seeds {
                 self.seeds.entry(seed).or_default().add(line);
             }
@@ -192,6 +193,9 @@ mod tests {
     #[case::best_state_put_back(evaluated(|it| (it.parameters_changed, it.loaded) = (Some(true), true)))]
     #[case::pruned_after_it(evaluated(|it| (it.parameters_changed, it.swapped) = (Some(true), Some(false))))]
     #[case::a_seed_per_epoch(of_updates(|it| since(it).seeds = vec![it.step]))]
+    #[case::seeded_where_another_training_begins(of_updates(|it| {
+        (since(it).seeds, since(it).evaluations) = (vec![42], 0)
+    }))]
     #[case::pictures_in_training_mode(without_losses(in_training(evaluated(|_| ()))))]
     fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
         let sheet = judge(RULE.name, &events);

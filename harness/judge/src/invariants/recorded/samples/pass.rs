@@ -49,10 +49,16 @@ pub(super) struct Order {
 }
 
 impl Pass {
-    pub(super) fn new(epoch: u64, whole: bool, before: Option<Order>) -> Self {
+    /// One that begins with the epoch of its loader.
+    pub(super) fn begun(epoch: u64, kind: Option<Kind>, before: Option<Order>) -> Self {
+        Self { whole: true, kind, ..Self::new(epoch, before) }
+    }
+
+    /// One that the trace has from some batch on.
+    pub(super) fn new(epoch: u64, before: Option<Order>) -> Self {
         Self {
             epoch,
-            whole,
+            whole: false,
             kind: None,
             before,
             drawn: Some(HashMap::new()),
