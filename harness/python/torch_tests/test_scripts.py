@@ -187,6 +187,17 @@ class AScript(unittest.TestCase):
                 self.assertEqual(first["invariant"], "loop/rate" if cause else "")
                 self.assertIn(cause, first["cause"])
 
+    def test_sees_the_same_of_itself_as_alone(self) -> None:
+        script = SCRIPTS / "looks_at_itself.py"
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, str(script)]
+            alone, beside = (
+                subprocess.run([*before, *words], cwd=folder, capture_output=True, text=True, check=True)
+                for before in ([], [COMMAND, "record", "--out", f"{folder}/traces", "--"])
+            )
+        self.assertTrue(beside.stdout.startswith(alone.stdout), beside.stdout)
+        self.assertIn("✓ held", beside.stdout)
+
 
 if __name__ == "__main__":
     unittest.main()

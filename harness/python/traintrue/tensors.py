@@ -39,6 +39,8 @@ class Torch:
         import torch
 
         self._torch = torch
+        # Not public: torch says nowhere else that a transform of torch.func runs.
+        self._interpreter = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
         # The same in every process, so that two runs have comparable sketches.
         generator = torch.Generator().manual_seed(0)
         self._signs = torch.randint(0, 2, (SKETCHES, BLOCK), generator=generator).double() * 2 - 1
@@ -66,9 +68,10 @@ class Torch:
     def grad_enabled(self) -> bool:
         return self._torch.is_grad_enabled()
 
-    def is_compiling(self) -> bool:
-        """Whether torch.compile is tracing: then nothing is observed, and the compiled code has no trace of the recorder."""
-        return self._torch.compiler.is_compiling()
+    def is_transformed(self) -> bool:
+        """Whether torch compiles, exports or traces the code that runs, or transforms it as vmap does. Nothing is observed then: the
+        tensors have no values of training, and the result must have no trace of the recorder."""
+        return self._torch.compiler.is_compiling() or self._torch.jit.is_tracing() or self._interpreter() is not None
 
     def places(self, tensors: Sequence[Any]) -> List[Tuple[int, int]]:
         """The range of addresses of each tensor: a slice of a batch overlaps the batch."""

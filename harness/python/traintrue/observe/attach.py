@@ -32,7 +32,17 @@ def attach(session: Session) -> Patches:
     _scalers(session, patches, torch)
     _seeds(session, patches, torch)
     _checkpoints(session, patches, torch)
+    patches.wrap(torch.jit, "script", functools.partial(_scripting, patches))
     return patches
+
+
+def _scripting(patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:
+    # It compiles the source of what a function calls: torch's own, not ours.
+    def script(*args: Any, **named: Any) -> Any:
+        with patches.lifted():
+            return original(*args, **named)
+
+    return script
 
 
 def _after(session: Session, call: Callable[..., None]) -> Callable[..., Any]:

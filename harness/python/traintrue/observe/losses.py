@@ -61,7 +61,7 @@ class Losses:
 
         def function(*args: Any, **named: Any) -> Any:
             # One loss function may call another: only the outer one is the script's.
-            if self._tensors.is_compiling() or self._inside:
+            if self._tensors.is_transformed() or self._inside:
                 return original(*args, **named)
             self._inside = True
             try:

@@ -65,7 +65,7 @@ class Models:
         self._depth = 0
 
     def _enter(self, module: Any, _inputs: Any) -> None:
-        if self._tensors.is_compiling():
+        if self._tensors.is_transformed():
             return
         self._depth += 1
         if self._depth == 1 and not self.paused:
@@ -74,7 +74,7 @@ class Models:
                 self._guard(self._begins, owner)
 
     def _leave(self, module: Any, args: Any, *rest: Any) -> None:
-        if self._tensors.is_compiling():
+        if self._tensors.is_transformed():
             return
         self._depth = max(0, self._depth - 1)
         # With keywords: the keywords and the output. After an exception torch leaves the keywords out, and there is no output.

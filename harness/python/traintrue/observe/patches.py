@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 # From the original function, the one that stands in its place.
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -14,6 +15,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: List[Callable[[], None]] = []
+        self._wrapped: List[Tuple[Any, str, Any, Any]] = []
 
     def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> None:
         """Replaces `owner.name`. An owner of another version of torch may lack the name: nothing is wrapped then."""
@@ -22,13 +24,20 @@ class Patches:
             return
         replacement = functools.wraps(original)(wrapper(original))
         setattr(owner, name, replacement)
+        self._wrapped.append((owner, name, original, replacement))
 
-        def undo() -> None:
-            # Somebody else may have wrapped the function since: it stays, and the released session lets all calls through.
-            if vars(owner).get(name) is replacement:
-                setattr(owner, name, original)
-
-        self._undo.append(undo)
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Gives the functions back for the length of a `with` block, for what reads their source."""
+        # Somebody else may have wrapped a function since: theirs stays, and a released session lets all calls through.
+        mine = [it for it in self._wrapped if vars(it[0]).get(it[1]) is it[3]]
+        for owner, name, original, _ in mine:
+            setattr(owner, name, original)
+        try:
+            yield
+        finally:
+            for owner, name, _, replacement in mine:
+                setattr(owner, name, replacement)
 
     def hook(self, handle: Any) -> None:
         """Keeps a hook's handle, to remove the hook at the end."""
@@ -38,6 +47,10 @@ class Patches:
         """Gives everything back, the last first."""
         while self._undo:
             self._undo.pop()()
+        while self._wrapped:
+            owner, name, original, replacement = self._wrapped.pop()
+            if vars(owner).get(name) is replacement:
+                setattr(owner, name, original)
 
 
 class Guard:
