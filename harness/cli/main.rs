@@ -17,6 +17,7 @@ mod estimate;
 mod explain;
 mod faults;
 mod gate;
+mod keep;
 mod list;
 #[cfg(target_os = "linux")]
 mod live;
