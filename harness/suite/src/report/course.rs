@@ -3,6 +3,7 @@
 //! A trace is read once, line by line. Curves are kept, and the exact values of the few updates that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use traintrue_judge::rule::RunEvidence;
 use traintrue_protocol::number::Number;
@@ -41,6 +42,19 @@ pub(super) struct Values(Vec<(Quantity, f64)>);
 /// A place in one of the traces of a run: the segment, from 0, and the line, from 1.
 pub(super) type Place = (usize, u64);
 
+/// What is wanted of the traces of a run.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// The updates done where the last recording of a script goes on: its trace counts from 1 again.
+    pub(super) resumed_from: Option<u64>,
+    /// A place whose update is looked for.
+    pub(super) place: Option<Place>,
+    /// Updates whose values are wanted exactly.
+    pub(super) asked: BTreeSet<u64>,
+    /// The updates of the curves; all of them if there is no range.
+    pub(super) within: Option<RangeInclusive<u64>>,
+}
+
 /// One run.
 #[derive(Debug, Default)]
 pub(super) struct Course {
@@ -55,14 +69,8 @@ pub(super) struct Course {
 }
 
 impl Course {
-    /// Reads the traces of a run. A trace that breaks off is read up to there. `resumed_from`: the updates done where the
-    /// last recording of a script goes on. Fails if a trace cannot be opened.
-    pub(super) fn read(
-        run: &RunEvidence,
-        resumed_from: Option<u64>,
-        place: Option<Place>,
-        asked: &BTreeSet<u64>,
-    ) -> Result<Self, TraceError> {
+    /// Reads the traces of a run. A trace that breaks off is read up to there. Fails if a trace cannot be opened.
+    pub(super) fn read(run: &RunEvidence, wanted: &Reading) -> Result<Self, TraceError> {
         let mut course = Self::default();
         let (mut done, mut latest) = (0, Values::default());
         for (segment, path) in run.segments.iter().enumerate() {
@@ -70,10 +78,10 @@ impl Course {
             // The place is a micro-batch: it belongs to the update that comes.
             let mut awaits = false;
             for line in TraceReader::open(path)?.map_while(Result::ok) {
-                let is_place = place == Some((segment, line.number));
+                let is_place = wanted.place == Some((segment, line.number));
                 match &line.event {
                     Event::Run(it) if segment > 0 && it.recorded.is_some() => {
-                        counted_before = resumed_from.unwrap_or(done);
+                        counted_before = wanted.resumed_from.unwrap_or(done);
                     }
                     Event::MicroBatch(it) => {
                         window.add(it);
@@ -86,8 +94,9 @@ impl Course {
                             course.seams.push(update.saturating_sub(1));
                         }
                         (done, begun) = (update, true);
-                        latest = course.see(update, it, window.close());
-                        if asked.contains(&update) {
+                        let drawn = wanted.within.as_ref().is_none_or(|within| within.contains(&update));
+                        latest = course.see(update, it, window.close(), drawn);
+                        if wanted.asked.contains(&update) {
                             course.values.insert(update, latest.clone());
                         }
                         if !(is_place || std::mem::take(&mut awaits)) {
@@ -112,12 +121,12 @@ impl Course {
         Ok(course)
     }
 
-    fn see(&mut self, update: u64, it: &Update, loss: Option<f64>) -> Values {
+    fn see(&mut self, update: u64, it: &Update, loss: Option<f64>, drawn: bool) -> Values {
         let optimizer = it.optimizer.unwrap_or(0);
         let rates = it.lr.iter().enumerate().map(|(group, lr)| (Quantity::Rate, group, lr.0));
         let values = loss.map(|loss| (Quantity::Loss, 0, loss)).into_iter().chain(rates);
         let values: Vec<_> = values.chain(it.grad_norm.map(|it| (Quantity::Norm, 0, it.0))).collect();
-        for &(quantity, group, value) in &values {
+        for &(quantity, group, value) in values.iter().filter(|_| drawn) {
             self.curves.entry((quantity, optimizer, group)).or_default().see(update, value);
         }
         Values(values.into_iter().map(|(quantity, _, value)| (quantity, value)).collect())

@@ -4,7 +4,7 @@
 //! one update stays visible, and counts the values that are not finite.
 
 /// Twice as many buckets are merged by two. A panel is about as many pixels wide.
-const BUCKETS: usize = 200;
+const BUCKETS: usize = 120;
 
 /// A value after an update.
 pub(super) type Point = (u64, f64);
@@ -90,6 +90,11 @@ impl Curve {
     /// How many values are not finite.
     pub(super) fn unfinite(&self) -> u64 {
         self.buckets.iter().filter_map(|bucket| bucket.unfinite).map(|(_, count)| count).sum()
+    }
+
+    /// Whether wide lines would hide how it goes up and down.
+    pub(super) fn is_dense(&self) -> bool {
+        self.buckets.len() > BUCKETS / 2
     }
 
     /// The least and the most of the finite values.

@@ -4,16 +4,15 @@
 
 mod parting;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use traintrue_judge::rule::RunEvidence;
-use traintrue_judge::verdict::{Outcome, RunReport};
+use traintrue_judge::verdict::RunReport;
 use traintrue_memory::bytes::BytesPerStep;
 use traintrue_memory::timeline::Timeline;
 
-use super::course::{Course, Quantity};
+use super::course::{Course, Quantity, Reading};
 use super::plot::course::{Drawing, panels};
 use super::plot::style::Role;
 use super::plot::{Plot, PlotError};
@@ -48,7 +47,9 @@ impl Pictures {
         let mut pictures = Self::default();
         for outcome in &report.outcomes {
             pictures.partings.extend(Parting::of(outcome)?);
-            let alone = outcome.traces.par_iter().map(|trace| Alone::of(outcome, trace, &limit));
+            let of_trace =
+                |trace: &PathBuf| Alone::of(&outcome.scenario, trace, paired(report, trace), &limit);
+            let alone = outcome.traces.par_iter().map(of_trace);
             pictures.runs.extend(alone.collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
         }
         Ok(pictures)
@@ -62,20 +63,20 @@ impl Pictures {
 
 impl Alone {
     fn of(
-        outcome: &Outcome,
+        scenario: &str,
         trace: &Path,
+        paired: Option<String>,
         limit: impl Fn(&str) -> Option<BytesPerStep>,
     ) -> Result<Option<Self>, PlotError> {
-        let paired = paired(outcome, trace);
         let stem = || trace.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let (scenario, run) = (outcome.scenario.clone(), paired.clone().unwrap_or_else(stem));
+        let (scenario, run) = (scenario.to_owned(), paired.clone().unwrap_or_else(stem));
         let memory = Plot::draw(&scenario, &run, Timeline::read(trace, limit)?)?;
         let (mut pictures, mut words) = (Vec::new(), Vec::new());
         if paired.is_none() {
             let evidence =
                 RunEvidence { name: run.clone(), segments: vec![trace.to_owned()], repeats: Vec::new() };
-            let course = Course::read(&evidence, None, None, &BTreeSet::new())?;
-            pictures = panels(&[Drawing { name: &run, role: Role::Reference, course: &course }], &[], None)?;
+            let course = Course::read(&evidence, &Reading::default())?;
+            pictures = panels(&[Drawing { name: &run, role: Role::Reference, course: &course }], None)?;
             words = unfinite(&run, &course);
         }
         let nothing = pictures.is_empty() && memory.is_none();
@@ -84,8 +85,9 @@ impl Alone {
 }
 
 /// The name of a trace whose run is compared with another: the run, and the process where there are several.
-fn paired(outcome: &Outcome, trace: &Path) -> Option<String> {
-    let runs = outcome.pairs.iter().flat_map(|pair| [&pair.run, &pair.against]);
+fn paired(report: &RunReport, trace: &Path) -> Option<String> {
+    let pairs = report.outcomes.iter().flat_map(|outcome| &outcome.pairs);
+    let runs = pairs.flat_map(|pair| [&pair.run, &pair.against]);
     let place = |segments: &[PathBuf]| segments.iter().position(|segment| segment == trace);
     let (run, segment) = runs.filter_map(|run| Some((run, place(&run.segments)?))).next()?;
     let alone = run.segments.len() == 1;

@@ -42,12 +42,12 @@ pub enum PlotError {
     Curve { quantity: &'static str, why: String },
 }
 
-const WIDTH: u32 = 960;
+const WIDTH: u32 = 720;
 const PANEL_HEIGHT: u32 = 272;
 /// The numbers under the last panel, and what they count.
 const STEPS_HEIGHT: u32 = 92;
 const LEGEND_ROW_HEIGHT: u32 = 44;
-const LEGEND_COLUMNS: usize = 3;
+const LEGEND_COLUMNS: usize = 2;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -10,8 +10,6 @@ use traintrue_protocol::vocabulary::Moment;
 
 use super::*;
 
-const NOTHING: BTreeSet<u64> = BTreeSet::new();
-
 /// Writes the segments of a run.
 pub(in crate::report) fn written(folder: &Path, name: &str, segments: &[Vec<Event>]) -> RunEvidence {
     let write = |(number, events): (usize, &Vec<Event>)| -> PathBuf {
@@ -26,7 +24,8 @@ pub(in crate::report) fn written(folder: &Path, name: &str, segments: &[Vec<Even
 
 fn read(segments: &[Vec<Event>], place: Option<Place>) -> Course {
     let folder = tempfile::tempdir().unwrap();
-    Course::read(&written(folder.path(), "run", segments), None, place, &NOTHING).unwrap()
+    let wanted = Reading { place, ..Reading::default() };
+    Course::read(&written(folder.path(), "run", segments), &wanted).unwrap()
 }
 
 /// The line of an event, from 1.
@@ -101,7 +100,7 @@ fn a_recording_that_counts_from_1_again_goes_on_from_the_update_that_it_was_resu
     let folder = tempfile::tempdir().unwrap();
     let run = written(folder.path(), "run", &[recorded(whole()), recorded(whole())]);
     let (_, all) = read(&[whole()], None).span().unwrap();
-    let read = |from| Course::read(&run, from, Some((1, 0)), &NOTHING).unwrap();
+    let read = |resumed_from| Course::read(&run, &Reading { resumed_from, ..Reading::default() }).unwrap();
     assert_eq!((read(Some(2)).span(), read(Some(2)).seams), (Some((1, all + 2)), vec![2]));
     assert_eq!((read(None).span(), read(None).seams), (Some((1, 2 * all)), vec![all]));
 }
@@ -112,10 +111,10 @@ fn a_trace_that_breaks_off_is_read_up_to_there() {
     let run = written(folder.path(), "run", &[whole()]);
     let text = std::fs::read_to_string(&run.segments[0]).unwrap();
     std::fs::write(&run.segments[0], &text[..text.len() * 2 / 3]).unwrap();
-    let half = Course::read(&run, None, None, &NOTHING).unwrap().span().unwrap();
+    let half = Course::read(&run, &Reading::default()).unwrap().span().unwrap();
     assert!(half.1 < read(&[whole()], None).span().unwrap().1);
     std::fs::remove_file(&run.segments[0]).unwrap();
-    assert!(Course::read(&run, None, None, &NOTHING).is_err());
+    assert!(Course::read(&run, &Reading::default()).is_err());
 }
 
 #[test]
@@ -138,4 +137,13 @@ fn a_state_is_after_the_updates_that_are_done() {
     let end = line(&events, |it| matches!(it, Event::State(it) if it.at == Moment::End));
     let course = read(&[events], Some((0, end)));
     assert_eq!((course.update, course.at(step, Quantity::Rate).len()), (Some(step), 1));
+}
+
+#[test]
+fn a_range_of_updates_is_read_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = written(folder.path(), "run", &[whole()]);
+    let wanted = Reading { within: Some(2..=3), asked: [1].into(), ..Reading::default() };
+    let course = Course::read(&run, &wanted).unwrap();
+    assert_eq!((course.span(), course.at(1, Quantity::Loss).len()), (Some((2, 3)), 1));
 }

@@ -33,8 +33,8 @@ fn a_short_course_is_drawn_as_it_is(
 }
 
 #[rstest]
-#[case(399)]
-#[case(400)]
+#[case(239)]
+#[case(240)]
 #[case(100_000)]
 fn a_long_course_keeps_every_extreme_and_is_short(#[case] updates: u64) {
     let spike = updates / 3;

@@ -38,8 +38,7 @@ fn parting(it: &Parting, open: bool) -> Markup {
         details.parting open[open] {
             summary { strong { (it.run) } " against " strong { (it.against) } ": " (verdict(it)) }
             @if let Some(first) = &it.first {
-                p { "The first difference is " (first.place) " (" code { (first.invariant) } ")." }
-                dl { dt { "expected" } dd { (first.expected) } dt { "actual" } dd { (first.actual) } }
+                dl { dt { "invariant" } dd { code { (first.invariant) } } dt { "expected" } dd { (first.expected) } dt { "actual" } dd { (first.actual) } }
                 @if let (Some(update), [_, ..]) = (first.update, first.figures.as_slice()) {
                     (figures(it, update, &first.figures))
                 }
@@ -55,6 +54,11 @@ fn parting(it: &Parting, open: bool) -> Markup {
                     }
                     @if !it.unfinite.is_empty() { span { (sample(Role::Unfinite)) "not finite" } }
                 }
+            }
+            @if let Some((updates, near)) = &it.near {
+                p.note { "Updates " (updates.start()) " to " (updates.end()) }
+                (panels(near))
+                p.note { "All updates" }
             }
             (panels(&it.panels))
             ul { @for (invariant, count) in &it.compared {

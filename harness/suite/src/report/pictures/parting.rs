@@ -1,6 +1,7 @@
 //! Where two compared runs part: the first difference that an invariant found, in words, in numbers and in a picture.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -10,10 +11,13 @@ use traintrue_judge::verdict::{Outcome, Pair};
 use traintrue_protocol::number::Number;
 
 use super::unfinite;
-use crate::report::course::{Course, Quantity};
+use crate::report::course::{Course, Quantity, Reading};
 use crate::report::plot::PlotError;
 use crate::report::plot::course::{Drawing, panels};
 use crate::report::plot::style::Role;
+
+/// Updates before and after the first difference that are shown one by one.
+const NEAR: u64 = 20;
 
 /// Two runs beside each other.
 #[derive(Debug)]
@@ -26,7 +30,10 @@ pub(in crate::report) struct Parting {
     pub(in crate::report) first: Option<First>,
     /// The updates done where a later process of the run goes on.
     pub(in crate::report) seams: Vec<u64>,
+    /// A picture per quantity.
     pub(in crate::report) panels: Vec<String>,
+    /// The updates around the first difference of long runs, and their pictures.
+    pub(in crate::report) near: Option<(RangeInclusive<u64>, Vec<String>)>,
     /// What is not finite, in words.
     pub(in crate::report) unfinite: Vec<String>,
 }
@@ -63,12 +70,13 @@ impl Parting {
     /// All pairs of an outcome, in its order.
     pub(super) fn of(outcome: &Outcome) -> Result<Vec<Self>, PlotError> {
         let groups = Group::all(&outcome.pairs);
-        let none = BTreeSet::new();
         let runs = groups.par_iter().map(|group| {
             let pair = group.pairs[0];
             let place = group.first.map(|(_, broken)| (broken.segment, broken.line));
-            let resumed_from = group.pairs.iter().find_map(|pair| pair.resumed_from);
-            Course::read(&pair.run, resumed_from, place, &none)
+            Course::read(
+                &pair.run,
+                &Reading { place, resumed_from: group.resumed_from(), ..Reading::default() },
+            )
         });
         let runs: Vec<Course> = runs.collect::<Result<_, _>>()?;
         // Many runs are held against the same one: its traces are read once.
@@ -78,8 +86,8 @@ impl Parting {
             let (_, updates) = asked.entry(&against.segments).or_insert_with(|| (against, BTreeSet::new()));
             updates.extend(course.update);
         }
-        let others = asked.into_par_iter().map(|(segments, (against, updates))| {
-            Ok((segments, Course::read(against, None, None, &updates)?))
+        let others = asked.into_par_iter().map(|(segments, (against, asked))| {
+            Ok((segments, Course::read(against, &Reading { asked, ..Reading::default() })?))
         });
         let others: BTreeMap<&[PathBuf], Course> = others.collect::<Result<_, PlotError>>()?;
         let drawn = groups.par_iter().zip(&runs).map(|(group, course)| {
@@ -92,16 +100,33 @@ impl Parting {
     fn draw(scenario: &str, group: &Group, course: &Course, other: &Course) -> Result<Self, PlotError> {
         let pair = group.pairs[0];
         let (run, against) = names(pair);
-        let drawings = [
-            Drawing { name: &against, role: Role::Reference, course: other },
-            Drawing { name: &run, role: Role::Judged, course },
-        ];
+        let parted = course.update;
+        let draw = |course: &Course, other: &Course| {
+            let drawings = [
+                Drawing { name: &against, role: Role::Reference, course: other },
+                Drawing { name: &run, role: Role::Judged, course },
+            ];
+            panels(&drawings, parted)
+        };
+        let last = [course, other].iter().filter_map(|it| it.span()).map(|(_, last)| last).max().unwrap_or(0);
+        let near = parted.filter(|_| last > 4 * NEAR).map(|update| {
+            let within = update.saturating_sub(NEAR)..=update.saturating_add(NEAR);
+            let wanted = Reading {
+                within: Some(within.clone()),
+                resumed_from: group.resumed_from(),
+                ..Reading::default()
+            };
+            let (course, other) = (Course::read(&pair.run, &wanted)?, Course::read(&pair.against, &wanted)?);
+            let drawn = draw(&course, &other)?;
+            Ok::<_, PlotError>((within, drawn))
+        });
         Ok(Self {
             scenario: scenario.to_owned(),
             compared: group.pairs.iter().map(|it| (it.invariant.clone(), it.compared)).collect(),
             first: group.first.map(|(pair, broken)| First::of(pair, broken, course, other)),
             seams: course.seams.clone(),
-            panels: panels(&drawings, &course.seams, course.update)?,
+            panels: draw(course, other)?,
+            near: near.transpose()?,
             unfinite: [unfinite(&against, other), unfinite(&run, course)].concat(),
             run,
             against,
@@ -110,6 +135,10 @@ impl Parting {
 }
 
 impl<'a> Group<'a> {
+    fn resumed_from(&self) -> Option<u64> {
+        self.pairs.iter().find_map(|pair| pair.resumed_from)
+    }
+
     fn all(pairs: &'a [Pair]) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         for pair in pairs {
@@ -151,15 +180,13 @@ impl First {
     }
 }
 
-/// The names of the two runs; their files where the runs have one name.
+/// The names of the two runs; their files if the runs have one name.
 fn names(pair: &Pair) -> (String, String) {
     if pair.run.name != pair.against.name {
         return (pair.run.name.clone(), pair.against.name.clone());
     }
-    let file = |run: &RunEvidence| {
-        let last = run.segments.last().and_then(|path| path.file_name());
-        last.map_or_else(|| run.name.clone(), |name| name.to_string_lossy().into_owned())
-    };
+    let file =
+        |run: &RunEvidence| run.segments.last().map_or_else(String::new, |it| it.display().to_string());
     (file(&pair.run), file(&pair.against))
 }
 

@@ -1,5 +1,7 @@
 //! Pairs of runs as pictures, from synthetic traces: what stands where, and what is said.
 
+use std::collections::BTreeSet;
+
 use roxmltree::Document;
 use rstest::rstest;
 use traintrue_judge::case::compare;
@@ -9,6 +11,7 @@ use traintrue_judge::verdict::Pair;
 use traintrue_memory::timeline::usual_limit;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
+use traintrue_protocol::trace::event::Update;
 
 use super::*;
 use crate::report::course::tests::written;
@@ -18,7 +21,11 @@ use crate::report::tests::report;
 /// A report on one run that was held against another.
 pub(in crate::report) fn pictures(run: &[Vec<Event>], against: &[Vec<Event>]) -> Pictures {
     let folder = tempfile::tempdir().unwrap();
-    let (run, against) = (written(folder.path(), "cut-3", run), written(folder.path(), "whole", against));
+    Pictures::of(&judged(folder.path(), run, against), usual_limit).unwrap()
+}
+
+fn judged(folder: &Path, run: &[Vec<Event>], against: &[Vec<Event>]) -> RunReport {
+    let (run, against) = (written(folder, "cut-3", run), written(folder, "whole", against));
     let rule = find("seam/identical").unwrap();
     let sheet = compare(rule, &run, Some(&against));
     let mut report = report();
@@ -32,7 +39,7 @@ pub(in crate::report) fn pictures(run: &[Vec<Event>], against: &[Vec<Event>]) ->
         resumed_from: sheet.resumed_from,
         broken: sheet.broken,
     }];
-    Pictures::of(&report, usual_limit).unwrap()
+    report
 }
 
 fn with_norm(step: u64, norm: f64) -> Vec<Event> {
@@ -105,7 +112,7 @@ fn a_value_that_is_not_finite_is_a_gap_a_mark_and_a_sentence() {
     assert_eq!(it.unfinite, ["The gradient norm of cut-3 is not finite after update 2."]);
     let marks: Vec<usize> = it.panels.iter().map(|panel| lines(panel, Role::Unfinite).len()).collect();
     assert_eq!(marks, [0, 0, 2], "the two strokes of one cross");
-    assert!(it.panels[2].contains("not finite after 1 updates"), "{}", it.panels[2]);
+    assert!(it.panels[2].contains("not finite after 1 update."), "{}", it.panels[2]);
 }
 
 #[test]
@@ -160,4 +167,44 @@ fn a_run_that_is_not_compared_shows_its_curves_alone() {
     let pictures = Pictures::of(&report, usual_limit).unwrap();
     assert!(pictures.partings.is_empty());
     assert_eq!((pictures.runs[0].run.as_str(), pictures.runs[0].panels.len()), ("train.0", 3));
+}
+
+#[test]
+fn a_long_run_is_shown_near_the_first_difference_update_by_update() {
+    let long = |norm: f64| {
+        let mut events = whole();
+        let Some(Event::Update(update)) = events.iter().find(|it| matches!(it, Event::Update(_))).cloned()
+        else {
+            panic!("a run has updates")
+        };
+        events.truncate(1);
+        let grad_norm = |step| Some(Number(if step == 600 { norm } else { 1.0 }));
+        events.extend(
+            (1..=1_000)
+                .map(|step| Event::Update(Update { step, grad_norm: grad_norm(step), ..update.clone() })),
+        );
+        events
+    };
+    let pictures = pictures(&[long(9.0)], &[long(2.0)]);
+    let (updates, near) = pictures.partings[0].near.as_ref().unwrap();
+    assert_eq!((updates.clone(), near.len()), (580..=620, 2));
+    let points: Vec<usize> = near.iter().map(|panel| lines(panel, Role::Judged)[0].len()).collect();
+    assert_eq!(points, [41, 41]);
+    assert_ne!(lines(&near[1], Role::Judged), lines(&near[1], Role::Reference));
+    assert!(lines(&pictures.partings[0].panels[1], Role::Judged)[0].len() <= 480);
+}
+
+#[test]
+fn two_invariants_over_the_same_runs_are_one_picture_of_the_earlier_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut report = judged(folder.path(), &[with_norm(3, 0.75)], &[whole()]);
+    let pairs = &mut report.outcomes[0].pairs;
+    let mut earlier = pairs[0].clone();
+    earlier.invariant = "determinism/repeat".into();
+    earlier.broken.as_mut().unwrap().line -= 4;
+    pairs.push(earlier);
+    let pictures = Pictures::of(&report, usual_limit).unwrap();
+    let [it] = pictures.partings.as_slice() else { panic!("{:?}", pictures.partings) };
+    assert_eq!(it.compared.len(), 2);
+    assert_eq!(it.first.as_ref().unwrap().invariant, "determinism/repeat");
 }

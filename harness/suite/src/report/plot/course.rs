@@ -11,15 +11,18 @@ use super::style::{self, INK, Role, legible, text};
 use super::{Drawn, PlotError};
 use crate::report::course::{Course, Quantity};
 use crate::report::curve::Curve;
+use crate::report::text::many;
 
 const WIDTH: u32 = 720;
 const HEIGHT: u32 = 400;
 const NUMBERS_WIDTH: u32 = 128;
 const STEPS_HEIGHT: u32 = 56;
-const TITLE_HEIGHT: u32 = 56;
-const RIGHT: u32 = 28;
+const TITLE_HEIGHT: u32 = 72;
+const RIGHT: u32 = 40;
 /// Half the size of the mark for a value that is not finite.
 const CROSS: i32 = 8;
+/// The share of a panel's height for these marks.
+const MARKS: f64 = 0.22;
 
 /// A run in a panel.
 pub(in crate::report) struct Drawing<'a> {
@@ -29,17 +32,13 @@ pub(in crate::report) struct Drawing<'a> {
 }
 
 /// A picture for every quantity that a run has.
-pub(in crate::report) fn panels(
-    runs: &[Drawing],
-    seams: &[u64],
-    parted: Option<u64>,
-) -> Result<Vec<String>, PlotError> {
+pub(in crate::report) fn panels(runs: &[Drawing], parted: Option<u64>) -> Result<Vec<String>, PlotError> {
     let spans = runs.iter().filter_map(|run| run.course.span());
     let all = spans.chain(parted.map(|it| (it, it))).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
     let Some((first, last)) = all else { return Ok(Vec::new()) };
     let mut panels = Vec::new();
     for quantity in Quantity::ALL {
-        let panel = Panel { quantity, runs, seams, parted, first, last };
+        let panel = Panel { quantity, runs, parted, first, last };
         if panel.curves().next().is_none() {
             continue;
         }
@@ -55,7 +54,6 @@ pub(in crate::report) fn panels(
 struct Panel<'a> {
     quantity: Quantity,
     runs: &'a [Drawing<'a>],
-    seams: &'a [u64],
     parted: Option<u64>,
     first: u64,
     last: u64,
@@ -69,6 +67,9 @@ impl Panel<'_> {
     fn draw(&self, svg: &mut String) -> Drawn {
         let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
         let scale = self.scale();
+        // Marks for values that are not finite stand below the curves.
+        let gaps = self.curves().any(|(_, curve)| curve.unfinite() > 0);
+        let floor = scale.bottom - if gaps { MARKS * (scale.top - scale.bottom) } else { 0.0 };
         area.draw(&Text::new(self.title(&scale), (20, 10), text(INK)))?;
         // One update alone stands in the middle.
         let (from, to) = match (self.first as f64, self.last as f64) {
@@ -80,7 +81,7 @@ impl Panel<'_> {
             .margin_right(RIGHT)
             .y_label_area_size(NUMBERS_WIDTH)
             .x_label_area_size(STEPS_HEIGHT)
-            .build_cartesian_2d(from..to, scale.bottom..scale.top)?;
+            .build_cartesian_2d(from..to, floor..scale.top)?;
         for (height, number) in scale.ticks() {
             let grid = PathElement::new(vec![(from, height), (to, height)], Role::Grid.colour());
             chart.draw_series([grid])?;
@@ -90,14 +91,25 @@ impl Panel<'_> {
         for update in ticks(self.first as f64, self.last as f64, 1.0).0 {
             let below = text(INK).pos(Pos::new(HPos::Center, VPos::Top));
             let number = Text::new(format!("{update:.0}"), (0, 14), below);
-            chart.draw_series([EmptyElement::at((update, scale.bottom)) + number])?;
+            chart.draw_series([EmptyElement::at((update, floor)) + number])?;
         }
-        for &seam in self.seams {
-            let line = vec![(seam as f64, scale.bottom), (seam as f64, scale.top)];
+        let shown = |seam: &&u64| (self.first..=self.last).contains(*seam);
+        for &seam in self.runs.iter().flat_map(|run| &run.course.seams).filter(shown) {
+            let line = vec![(seam as f64, floor), (seam as f64, scale.top)];
             chart.draw_series([PathElement::new(line, Role::Seam.colour().stroke_width(3))])?;
         }
+        // Below the curves: the values at the first difference are what is looked for.
+        if let Some(update) = self.parted {
+            let line = vec![(update as f64, floor), (update as f64, scale.top)];
+            chart.draw_series([PathElement::new(line, Role::Parted.colour().stroke_width(2))])?;
+        }
         for (run, curve) in self.curves() {
-            let width = if run.role == Role::Reference { 9 } else { 4 };
+            let width = match (run.role, curve.is_dense()) {
+                (Role::Reference, false) => 9,
+                (Role::Reference, true) => 5,
+                (_, false) => 4,
+                (_, true) => 2,
+            };
             let style = run.role.colour().stroke_width(width);
             for line in curve.lines() {
                 let line: Vec<_> = line.iter().map(|&(at, value)| (at as f64, scale.height(value))).collect();
@@ -109,7 +121,7 @@ impl Panel<'_> {
             for update in curve.gaps() {
                 // Each run has a row of its own.
                 let row = if run.role == Role::Reference { -14 } else { -38 };
-                let at = (update as f64, scale.bottom);
+                let at = (update as f64, floor);
                 let stroke = |from: i32, to: i32| {
                     let ends = vec![(-CROSS, row + from), (CROSS, row + to)];
                     PathElement::new(ends, Role::Unfinite.colour().stroke_width(4))
@@ -118,12 +130,8 @@ impl Panel<'_> {
             }
         }
         if let Some(update) = self.parted {
-            let at = update as f64;
-            let line = vec![(at, scale.bottom), (at, scale.top)];
-            chart.draw_series([PathElement::new(line, Role::Parted.colour().stroke_width(3))])?;
-            let head = vec![(-12, -18), (12, -18), (0, 0)];
-            let head = Polygon::new(head, Role::Parted.colour().filled());
-            chart.draw_series([EmptyElement::at((at, scale.top)) + head])?;
+            let head = Polygon::new(vec![(-12, -18), (12, -18), (0, 0)], Role::Parted.colour().filled());
+            chart.draw_series([EmptyElement::at((update as f64, scale.top)) + head])?;
         }
         area.present()?;
         Ok(())
@@ -142,8 +150,8 @@ impl Panel<'_> {
         let many =
             self.runs.iter().map(|run| run.course.of(self.quantity)).find(|(shown, all)| shown.len() < *all);
         let some = many.map(|(shown, all)| format!(", {} of {all} courses", shown.len()));
-        let powers = if scale.logarithmic { ", powers of ten" } else { "" };
-        format!("{}{powers}{}", self.quantity.name(), some.unwrap_or_default())
+        let powers = if scale.logarithmic { ", logarithmic" } else { "" };
+        format!("{} over updates{powers}{}", self.quantity.name(), some.unwrap_or_default())
     }
 
     fn name(&self) -> String {
@@ -167,7 +175,7 @@ impl Panel<'_> {
             };
             match curve.unfinite() {
                 0 => format!("{name}: {finite}."),
-                count => format!("{name}: {finite}; not finite after {count} updates."),
+                count => format!("{name}: {finite}; not finite after {}.", many(count, "update")),
             }
         });
         let parted = self.parted.map(|update| format!("The first difference is at update {update}."));

@@ -3,7 +3,7 @@
 /// Above this ratio of the most to the least, most of a course would be a flat line on a linear scale.
 const RATIO_MOST: f64 = 1e3;
 /// Gaps between numbers beside a panel.
-const GAPS_MOST: f64 = 4.0;
+const GAPS_MOST: f64 = 5.0;
 /// Values beyond this have no finite difference.
 const VALUE_MOST: f64 = 1e300;
 
@@ -45,6 +45,7 @@ impl Scale {
         let at_least = if self.logarithmic { 1.0 } else { 0.0 };
         let (heights, step) = ticks(self.bottom, self.top, at_least);
         let label = |height: f64| match self.logarithmic {
+            true if (-3.0..5.0).contains(&height) => format!("{}", 10_f64.powf(height.round())),
             true => format!("1e{height:.0}"),
             false => number(height, step),
         };
@@ -86,10 +87,10 @@ mod tests {
     #[case::rates(0.0, 5e-5, false, &["0", "2e-5", "4e-5"])]
     #[case::rates_between(1e-5, 3e-5, false, &["1.0e-5", "1.5e-5", "2.0e-5", "2.5e-5", "3.0e-5"])]
     #[case::constant(0.1, 0.1, false, &["0.090", "0.095", "0.100", "0.105", "0.110"])]
-    #[case::zero(0.0, 0.0, true, &["0.0", "0.5", "1.0"])]
+    #[case::zero(0.0, 0.0, true, &["0", "0.2", "0.4", "0.6", "0.8", "1.0"])]
     #[case::negative(-3.0, 2.0, true, &["-2", "0", "2"])]
     #[case::large(2e5, 9e5, false, &["2e5", "4e5", "6e5", "8e5"])]
-    #[case::powers_of_ten(0.5, 2e6, true, &["1e0", "1e2", "1e4", "1e6"])]
+    #[case::powers_of_ten(0.5, 2e6, true, &["1", "100", "10000", "1e6"])]
     #[case::a_rate_has_no_powers_of_ten(1e-9, 1e-3, false, &["0", "5e-4", "1.0e-3"])]
     fn the_numbers_beside_a_panel_are_few_and_round(
         #[case] least: f64,
