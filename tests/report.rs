@@ -37,5 +37,6 @@ fn a_page_shows_what_broke() {
     let page = fs::read_to_string(kept.path().join("report.html")).unwrap();
     assert!(page.contains("✗ 1 broken") && page.contains("is broken in"), "{page}");
     assert!(page.contains(&format!("--fault {fault}")), "the command that shows it again");
+    assert!(page.contains("Where two runs part") && page.contains("✗ first difference"), "{page}");
     assert!(!kept.path().join("plots").exists());
 }

@@ -18,6 +18,8 @@ use traintrue_protocol::contract::{Description, Stated};
 use traintrue_protocol::nearest;
 use traintrue_reference::Device;
 
+use crate::keep::{self, KeepError};
+
 /// How long a trainer may take to describe itself.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -78,22 +80,6 @@ pub enum BenchError {
         name: String,
         /// What may have been meant.
         hint: String,
-    },
-    /// A file that cannot be written.
-    #[error("{path}: cannot write: {source}", path = .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A folder that cannot be made.
-    #[error("{path}: cannot make the folder: {source}", path = .path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
     },
 }
 
@@ -171,7 +157,7 @@ impl BenchArgs {
             corpus,
             catalogue,
             arguments: self.arguments(request),
-            report: self.report.as_deref().map(folder).transpose()?,
+            report: self.report.as_deref().map(keep::folder).transpose()?,
             notes,
             timeout: Duration::from_secs(timeout.into()),
             scratch: tempfile::Builder::new().prefix("traintrue-").tempdir()?,
@@ -231,12 +217,9 @@ impl Bench {
         }
     }
 
-    /// Writes the report's file, where a report is kept.
-    pub fn keep(&self, name: &str, text: impl AsRef<[u8]>) -> Result<(), BenchError> {
-        let Some(folder) = &self.report else { return Ok(()) };
-        let path = folder.join(name);
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| std::fs::write(&path, text)).map_err(|source| BenchError::File { path, source })
+    /// Writes a file of the report, if a report is kept.
+    pub fn keep(&self, name: &str, text: impl AsRef<[u8]>) -> Result<(), KeepError> {
+        self.report.as_deref().map_or(Ok(()), |folder| keep::file(folder, name, text))
     }
 }
 
@@ -259,11 +242,4 @@ fn known_fault(name: &str) -> Result<(), BenchError> {
     }
     let hint = nearest::hint(name, known);
     Err(BenchError::Fault { name: name.to_owned(), hint })
-}
-
-/// The folder, made where it is missing, as an absolute path: processes elsewhere write into it.
-fn folder(path: &Path) -> Result<PathBuf, BenchError> {
-    let failed = |source| BenchError::Folder { path: path.to_owned(), source };
-    std::fs::create_dir_all(path).map_err(failed)?;
-    path.canonicalize().map_err(failed)
 }

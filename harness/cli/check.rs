@@ -11,6 +11,7 @@ use traintrue_judge::verdict::{RunReport, Summary};
 use traintrue_protocol::plan::{COUNT_MOST, ScheduleName};
 
 use crate::Done;
+use crate::keep;
 use crate::output::Format;
 use crate::run::show;
 
@@ -34,6 +35,9 @@ pub struct CheckArgs {
     /// What the repository says of its trainer; by default traintrue.toml, where it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Keep the report in every form in this folder; report.html shows curves, and where two runs part.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// The form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -126,6 +130,9 @@ pub fn check(args: &CheckArgs) -> Done {
     // A few traces do not show that nothing needs a waiver.
     let waiving = Waiving { config: &config, catalogue: None, today: waivers::today(), arguments: &words };
     let report = waiving.apply(report);
+    if let Some(folder) = &args.report {
+        keep::every_form(&keep::folder(folder)?, &report)?;
+    }
     show(&report, args.format)?;
     Ok(report.summary.exit())
 }

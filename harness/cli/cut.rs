@@ -12,6 +12,7 @@ use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::SCHEMA;
 
 use crate::Done;
+use crate::keep;
 use crate::output::Format;
 use crate::run::show;
 
@@ -38,7 +39,7 @@ pub struct CutArgs {
     /// How the script is ended. After SIGTERM it has as long as it needs.
     #[arg(long, value_enum, default_value_t = End::Exit)]
     how: End,
-    /// Keep checkpoints, traces and output in this new folder; by default nothing remains.
+    /// Keep checkpoints, traces, output and report.html in this new folder; by default nothing remains.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// The form of the report.
@@ -98,6 +99,9 @@ pub fn cut(args: &CutArgs) -> Done {
         summary: Summary::of(&outcomes),
         outcomes,
     };
+    if args.keep.is_some() {
+        keep::page(&work, &report)?;
+    }
     show(&report, args.format)?;
     Ok(report.summary.exit())
 }

@@ -18,6 +18,7 @@ mod explain;
 mod faults;
 mod gate;
 mod init;
+mod keep;
 mod list;
 #[cfg(target_os = "linux")]
 mod live;

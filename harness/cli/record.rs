@@ -7,13 +7,13 @@ use clap::Args;
 use traintrue::check::check;
 use traintrue::config::Config;
 use traintrue::record::{Declared, Recording, Request, Schedule, record as run};
-use traintrue::report::json;
 use traintrue::scenario::Catalogue;
 use traintrue::waivers::{self, Waiving};
 use traintrue_judge::verdict::RunReport;
 use traintrue_protocol::exit::Exit;
 use traintrue_protocol::plan::COUNT_MOST;
 
+use crate::keep;
 use crate::output::{self, Format};
 use crate::run::show;
 
@@ -93,7 +93,7 @@ fn judged(
     let report = check(&recording.traces, None, &Catalogue::load(None)?, &again)?;
     let waiving = Waiving { config, catalogue: None, today: waivers::today(), arguments: &again };
     let report: RunReport = waiving.apply(report);
-    std::fs::write(recording.folder.join("report.json"), json::document(&report)?)?;
+    keep::page(&recording.folder, &report)?;
     output::write("\n")?;
     show(&report, format)?;
     Ok(report.summary.exit())

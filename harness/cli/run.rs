@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use traintrue::config::Config;
-use traintrue::report::{html, json, junit, markdown, plot, sarif, text};
+use traintrue::report::{json, junit, sarif, text};
 use traintrue::waivers::{self, Waiving};
 use traintrue_judge::verdict::RunReport;
-use traintrue_memory::timeline::usual_limit;
 
 use crate::Done;
-use crate::bench::{Bench, BenchArgs, Request};
+use crate::bench::{BenchArgs, Request};
+use crate::keep;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -58,23 +58,11 @@ pub fn run(args: &RunArgs) -> Done {
         let reproduce = [&["run".to_owned()], bench.arguments.as_slice()].concat();
         report = Waiving { config, catalogue, today: waivers::today(), arguments: &reproduce }.apply(report);
     }
-    keep(&bench, &report)?;
+    if let Some(folder) = &bench.report {
+        keep::every_form(folder, &report)?;
+    }
     show(&report, args.format)?;
     Ok(report.summary.exit())
-}
-
-/// Writes every form of the report into its folder, where one is kept.
-fn keep(bench: &Bench, report: &RunReport) -> Result<(), Box<dyn std::error::Error>> {
-    let plots = plot::of_report(report, usual_limit)?;
-    for plot in &plots {
-        bench.keep(&format!("plots/{}.svg", plot.name()), &plot.svg)?;
-        bench.keep(&format!("memory/{}.csv", plot.name()), plot.csv()?)?;
-    }
-    bench.keep("report.html", html::run(report, &plots))?;
-    bench.keep("report.json", json::document(report)?)?;
-    bench.keep("results.sarif", json::document(&sarif::run(report))?)?;
-    bench.keep("summary.md", markdown::run(report))?;
-    Ok(bench.keep("junit.xml", junit::run(report)?)?)
 }
 
 /// Writes a report to standard output.

@@ -72,7 +72,9 @@ pub fn judge(case: &Case) -> Outcome {
     }
     for (rule, result) in expectations(case, &read) {
         match result {
-            Ok(asked) => asked.into_iter().for_each(|(run, sheet)| tally.asked(rule, &run.evidence, &sheet)),
+            Ok(asked) => asked.into_iter().for_each(|(run, against, sheet)| {
+                tally.asked(rule, &run.evidence, against, &sheet);
+            }),
             Err(reason) => tally.cannot_judge(reason),
         }
     }
@@ -149,7 +151,8 @@ fn answers(run: &Read, tally: &mut Tally) {
     }
 }
 
-type Asked<'a> = Result<Vec<(&'a RunRecord, Sheet)>, String>;
+/// Each run, the run that it was compared with, and what came of it.
+type Asked<'a> = Result<Vec<(&'a RunRecord, Option<&'a RunEvidence>, Sheet)>, String>;
 
 /// Judges the scenario's expectations, in parallel.
 fn expectations<'a>(case: &Case, read: &[Read<'a>]) -> Vec<(&'static Rule, Asked<'a>)> {
@@ -191,7 +194,8 @@ fn expectation<'a>(
         if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
             return None;
         }
-        Some((run.record, sheet_of(rule, run, against.map(|against| &against.record.evidence))))
+        let against = against.map(|against| &against.record.evidence);
+        Some((run.record, against, sheet_of(rule, run, against)))
     });
     Some((rule, Ok(judged.collect())))
 }

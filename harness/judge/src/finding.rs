@@ -104,10 +104,12 @@ pub struct Sheet {
     pub remarks: Vec<String>,
     /// What most of a recorded loop does, which the rest of the loop is held to: `windows of 4`.
     pub observed: Vec<String>,
+    /// The update of the other run that a resumed recording goes on from. Its own trace counts from 1 again.
+    pub resumed_from: Option<u64>,
 }
 
 /// A failed comparison. The tally adds the run and the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The segment of the run, from 0.
     pub segment: usize,

@@ -157,7 +157,7 @@ pub trait TraceRule {
 }
 
 /// The traces of one run, one per segment: a run that was cut has several.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunEvidence {
     /// The run's name.
     pub name: String,

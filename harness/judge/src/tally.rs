@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::finding::{Finding, Sheet};
 use crate::rule::{Kind, Rank, Rule, RunEvidence};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Pair, Verdict};
 
 /// How findings are labelled.
 #[derive(Clone, Copy)]
@@ -28,14 +28,15 @@ pub struct Tally<'a> {
     unjudged: Vec<String>,
     /// Each with its invariant's rank, by which the outcome sorts them.
     findings: Vec<(Rank, Finding)>,
+    pairs: Vec<Pair>,
 }
 
 impl<'a> Tally<'a> {
     /// An empty tally.
     pub fn new(labels: Labels<'a>) -> Self {
         let (compared, counted, notes) = Default::default();
-        let (lead, observed, unjudged, findings) = Default::default();
-        Self { labels, compared, counted, lead, notes, observed, unjudged, findings }
+        let (lead, observed, unjudged, findings, pairs) = Default::default();
+        Self { labels, compared, counted, lead, notes, observed, unjudged, findings, pairs }
     }
 
     /// Adds the sheet of one trace of one run. Only the first finding per invariant and run is kept.
@@ -67,7 +68,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Adds the sheet of an invariant that the scenario asks for. An invariant that compared nothing has not passed.
-    pub fn asked(&mut self, rule: &Rule, run: &RunEvidence, sheet: &Sheet) {
+    pub fn asked(&mut self, rule: &Rule, run: &RunEvidence, against: Option<&RunEvidence>, sheet: &Sheet) {
         let missing = sheet.missing.as_deref();
         if sheet.broken.is_none() && sheet.compared == 0 {
             let reason = missing.unwrap_or("there was nothing to compare");
@@ -84,6 +85,15 @@ impl<'a> Tally<'a> {
             let nowhere = Path::new("");
             self.add(rule, &run.name, run.segments.get(segment).map_or(nowhere, |path| path), sheet);
         }
+        let against = against.filter(|_| matches!(rule.kind, Kind::Pair(_)));
+        self.pairs.extend(against.map(|against| Pair {
+            invariant: rule.name.to_owned(),
+            run: run.clone(),
+            against: against.clone(),
+            compared: sheet.compared,
+            resumed_from: sheet.resumed_from,
+            broken: sheet.broken.clone(),
+        }));
     }
 
     /// Adds to a count that is shown beside the verdict.
@@ -144,6 +154,7 @@ impl<'a> Tally<'a> {
             findings: self.findings.into_iter().map(|(_, finding)| finding).collect(),
             seconds: 0.0,
             traces: Vec::new(),
+            pairs: self.pairs,
         }
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::exit::Exit;
 
-use crate::finding::Finding;
+use crate::finding::{Broken, Finding};
+use crate::rule::RunEvidence;
 
 /// The result of a scenario, from best to worst: the order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,6 +55,26 @@ pub struct Outcome {
     /// The trace files that were kept.
     #[serde(skip)]
     pub traces: Vec<PathBuf>,
+    /// The runs that were compared with another run, if their traces were kept.
+    #[serde(skip)]
+    pub pairs: Vec<Pair>,
+}
+
+/// Two runs that one invariant compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The invariant, as `family/name`.
+    pub invariant: String,
+    /// The run that was judged.
+    pub run: RunEvidence,
+    /// The run that it was held against.
+    pub against: RunEvidence,
+    /// Comparisons made.
+    pub compared: u64,
+    /// The update of the other run that a resumed recording goes on from. Its own trace counts from 1 again.
+    pub resumed_from: Option<u64>,
+    /// The first comparison that failed.
+    pub broken: Option<Broken>,
 }
 
 impl Verdict {
@@ -82,6 +103,7 @@ impl Outcome {
             findings: Vec::new(),
             seconds: 0.0,
             traces: Vec::new(),
+            pairs: Vec::new(),
         }
     }
 }

@@ -75,7 +75,7 @@ pub fn check(
             if let Some(rule) = find(relation.invariant())
                 && let Some(sheet) = judge(rule, &recorded, &run, Some(&other), true)
             {
-                tell(rule, &run, &sheet, &mut tallies);
+                tell(rule, &run, Some(&other), &sheet, &mut tallies);
             }
         }
         None => by_scenario(&recorded, catalogue, &mut tallies),
@@ -130,7 +130,8 @@ impl<'a> Recorded<'a> {
     }
 
     fn outcome(&self, tally: Tally) -> Outcome {
-        Outcome { seconds: self.seconds, ..tally.outcome(&self.run.scenario) }
+        let traces = vec![self.path.to_owned()];
+        Outcome { seconds: self.seconds, traces, ..tally.outcome(&self.run.scenario) }
     }
 }
 
@@ -201,7 +202,7 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
             });
             let Some(rule) = find(&asked.invariant) else { continue };
             match judge(rule, recorded, run, against, whole) {
-                Some(sheet) => tell(rule, run, &sheet, tallies),
+                Some(sheet) => tell(rule, run, against, &sheet, tallies),
                 None => {
                     if let Some(note) = lacking(rule, asked) {
                         run.members.iter().for_each(|&at| tallies[at].note(&note));
@@ -244,10 +245,11 @@ fn lacking(rule: &Rule, asked: &Expectation) -> Option<String> {
 }
 
 /// Tells what came of it in the outcome of the trace that broke it, or of the run's last.
-fn tell(rule: &Rule, run: &Group, sheet: &Sheet, tallies: &mut [Tally]) {
+fn tell(rule: &Rule, run: &Group, against: Option<&Group>, sheet: &Sheet, tallies: &mut [Tally]) {
     let segment = sheet.broken.as_ref().map_or(run.members.len() - 1, |broken| broken.segment);
     if let Some(&at) = run.members.get(segment) {
-        tallies[at].asked(rule, &run.evidence(), sheet);
+        let against = against.map(Group::evidence);
+        tallies[at].asked(rule, &run.evidence(), against.as_ref(), sheet);
     }
 }
 

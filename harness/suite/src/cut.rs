@@ -82,15 +82,17 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
     let against =
         RunEvidence { name: "whole".into(), segments: vec![one_trace(&recorded)?], repeats: Vec::new() };
     let mut tally = Tally::new(labels);
+    let mut traces = against.segments.clone();
     let places = places::chosen(&against.segments[0], &request.at)?;
     for place in &places {
         tell(&format!("cut after micro-batch {}, {}", place.after, place.what));
         let (evidence, sheet) = at(request, place, &against)?;
-        tally.asked(&SEAM, &evidence, &sheet);
+        tally.asked(&SEAM, &evidence, Some(&against), &sheet);
+        traces.extend_from_slice(&evidence.segments);
         sheet.remarks.iter().for_each(|remark| tally.note(&format!("{}: {remark}", evidence.name)));
     }
     tally.count("cuts", places.len() as u64);
-    Ok(Outcome { seconds: seconds_since(begun), ..tally.outcome("cut") })
+    Ok(Outcome { seconds: seconds_since(begun), traces, ..tally.outcome("cut") })
 }
 
 /// One cut: the script until there, resumed, and compared with the whole run.

@@ -1,5 +1,7 @@
 //! Verdicts for people and for programs. Reporting computes no verdict: it shows what a document holds.
 
+mod course;
+mod curve;
 pub mod explain;
 pub mod html;
 pub mod json;
@@ -7,6 +9,7 @@ pub mod junit;
 pub mod list;
 pub mod markdown;
 mod paint;
+pub mod pictures;
 pub mod plot;
 pub mod sarif;
 pub mod text;

@@ -143,6 +143,8 @@ impl Suite<'_> {
         let paths = evidence.runs.iter().flat_map(|run| &run.evidence.segments);
         if self.report.is_some() {
             outcome.traces = paths.clone().cloned().collect();
+        } else {
+            outcome.pairs.clear();
         }
         let seen = match purpose {
             Purpose::Verdict => BTreeMap::new(),

@@ -64,7 +64,7 @@ impl Judged<'_> {
         if sheet.compared > 0 || sheet.missing.is_some() {
             let evidence =
                 RunEvidence { name: self.run.clone(), segments: vec![file.to_owned()], repeats: Vec::new() };
-            self.tally.asked(rule, &evidence, sheet);
+            self.tally.asked(rule, &evidence, None, sheet);
         }
     }
 }

@@ -2,12 +2,14 @@
 //! desk. Everything that comes from a trainer is text, and is escaped.
 
 mod memory;
+mod pictures;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use traintrue_judge::finding::Finding;
 use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
-use super::plot::Plot;
+use super::pictures::Pictures;
+use super::plot::style::sheet;
 use super::text::{many, proof, stands};
 
 const STYLE: &str = include_str!("html/style.css");
@@ -15,8 +17,8 @@ const STYLE: &str = include_str!("html/style.css");
 /// Nothing is fetched and nothing is run, even where an escape were forgotten.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The page of `run`, with the memory of the runs that were sampled.
-pub fn run(report: &RunReport, plots: &[Plot]) -> String {
+/// The page of a report, with the pictures of its runs.
+pub fn run(report: &RunReport, pictures: &Pictures) -> String {
     let summary = report.summary;
     html! {
         (DOCTYPE)
@@ -26,12 +28,12 @@ pub fn run(report: &RunReport, plots: &[Plot]) -> String {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "traintrue: " (report.trainer) }
-                style { (PreEscaped(STYLE)) }
+                title { "traintrue: " (name(report)) }
+                style { (PreEscaped(STYLE)) (PreEscaped(sheet())) }
             }
             body {
                 header {
-                    h1 { (report.trainer) }
+                    h1 { (name(report)) }
                     p.counts {
                         @for (verdict, count) in [
                             (Verdict::Held, summary.held),
@@ -42,7 +44,9 @@ pub fn run(report: &RunReport, plots: &[Plot]) -> String {
                             @if count > 0 { (chip(verdict, Some(count))) }
                         }
                     }
-                    p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
+                    @if !report.trainer.is_empty() {
+                        p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
+                    }
                     @for note in &report.notes { p.note { (note) } }
                 }
                 main {
@@ -51,15 +55,18 @@ pub fn run(report: &RunReport, plots: &[Plot]) -> String {
                         h2 { "Findings" }
                         @for outcome in &report.outcomes { (findings(outcome)) }
                     }
-                    @if !plots.is_empty() {
-                        h2 { "Memory" }
-                        @for plot in plots { (memory::figure(plot)) }
-                    }
+                    (pictures::section(pictures))
                 }
             }
         }
     }
     .into_string()
+}
+
+/// The trainer; a script that was cut, and files that a run left, name none.
+fn name(report: &RunReport) -> &str {
+    let first = report.outcomes.first().map_or("nothing", |outcome| &outcome.scenario);
+    if report.trainer.is_empty() { first } else { &report.trainer }
 }
 
 fn verdicts(outcomes: &[Outcome]) -> Markup {

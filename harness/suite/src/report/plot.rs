@@ -4,13 +4,13 @@
 //! title. The picture is SVG at twice its size, so that whole pixels are half ones where it is shown.
 
 mod axis;
+pub(super) mod course;
 mod panel;
-mod style;
+mod scale;
+pub(super) mod style;
 
 pub(super) use axis::Unit;
 use plotters::prelude::*;
-use traintrue_judge::verdict::RunReport;
-use traintrue_memory::bytes::BytesPerStep;
 use traintrue_memory::series::write_csv;
 use traintrue_memory::timeline::{Lane, Timeline};
 use traintrue_protocol::trace::TraceError;
@@ -38,34 +38,19 @@ pub enum PlotError {
     Trace(#[from] TraceError),
     #[error("{scenario} {run}: cannot draw the memory: {why}")]
     Draw { scenario: String, run: String, why: String },
+    #[error("cannot draw the {quantity}: {why}")]
+    Curve { quantity: &'static str, why: String },
 }
 
-const WIDTH: u32 = 960;
+const WIDTH: u32 = 720;
 const PANEL_HEIGHT: u32 = 272;
 /// The numbers under the last panel, and what they count.
 const STEPS_HEIGHT: u32 = 92;
 const LEGEND_ROW_HEIGHT: u32 = 44;
-const LEGEND_COLUMNS: usize = 3;
+const LEGEND_COLUMNS: usize = 2;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-/// The memory of every run of the report whose kept trace shows some, in the report's order; `limit` says what the growth of
-/// a lane is held to. Fails where a trace cannot be read, or the drawing library fails.
-pub fn of_report(
-    report: &RunReport,
-    limit: impl Fn(&str) -> Option<BytesPerStep>,
-) -> Result<Vec<Plot>, PlotError> {
-    let mut plots = Vec::new();
-    for outcome in &report.outcomes {
-        for trace in &outcome.traces {
-            let run = trace.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let timeline = Timeline::read(trace, &limit)?;
-            plots.extend(Plot::draw(&outcome.scenario, &run, timeline)?);
-        }
-    }
-    Ok(plots)
-}
 
 impl Plot {
     /// Draws a run's memory; nothing where nothing was sampled twice. Fails where the drawing library does.

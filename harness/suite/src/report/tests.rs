@@ -43,6 +43,7 @@ pub(super) fn report() -> RunReport {
         findings: Vec::new(),
         seconds: 12.34,
         traces: Vec::new(),
+        pairs: Vec::new(),
     };
     let broken = Outcome {
         scenario: "resume".into(),
@@ -225,7 +226,7 @@ fn what_is_waived_is_seen_everywhere_with_its_reason() {
     );
     let json = json::document(&report).unwrap();
     assert!(json.contains("\"verdict\": \"waived\"") && json.contains("\"until\": \"2027-03-31\""));
-    let page = html::run(&report, &[]);
+    let page = html::run(&report, &pictures::Pictures::default());
     assert!(page.contains("~ 1 waived") && page.contains(said), "{page}");
 }
 

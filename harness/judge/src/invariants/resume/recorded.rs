@@ -43,6 +43,7 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
         }
     };
     sheet.compared += 1;
+    sheet.resumed_from = Some(aligned.step);
     if let Some(before) = &before {
         again(aligned.step, before, start, segment, sheet);
     }

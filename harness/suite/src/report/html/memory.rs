@@ -9,13 +9,10 @@ use crate::report::plot::{Plot, Unit};
 
 pub(super) fn figure(plot: &Plot) -> Markup {
     html! {
-        figure {
-            figcaption { strong { (plot.scenario) } " " (plot.run) }
-            div.memory {
-                // The picture is our own, and escapes what it was given.
-                div.picture { (PreEscaped(&plot.svg)) }
-                ul.lanes { @for lane in &plot.lanes { (entry(lane)) } }
-            }
+        div.memory {
+            // The picture is our own, and escapes what it was given.
+            div.picture { (PreEscaped(&plot.svg)) }
+            ul.lanes { @for lane in &plot.lanes { (entry(lane)) } }
         }
     }
 }

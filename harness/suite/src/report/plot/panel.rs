@@ -6,6 +6,7 @@ use traintrue_memory::series::Point;
 use traintrue_memory::timeline::{Lane, Timeline};
 
 use super::axis::{Axis, Unit};
+use super::scale::ticks;
 use super::style::{INK, Role, TEXT_PX, legible, text};
 use super::{Area, Drawn, WIDTH};
 
@@ -74,15 +75,11 @@ pub(super) fn steps(area: &Area, timeline: &Timeline) -> Drawn {
         .margin_bottom(TEXT_PX + 8)
         .x_label_area_size(TEXT_PX + 14)
         .build_cartesian_2d(first..last, 0.0..1.0)?;
-    chart
-        .configure_mesh()
-        .disable_mesh()
-        .disable_y_axis()
-        .axis_style(Role::Grid.colour())
-        .x_labels(5)
-        .x_label_style(text(INK))
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .draw()?;
+    for step in ticks(first, last, 1.0).0 {
+        let below = text(INK).pos(Pos::new(HPos::Center, VPos::Top));
+        let number = Text::new(format!("{step:.0}"), (0, 2), below);
+        chart.draw_series([EmptyElement::at((step, 0.0)) + number])?;
+    }
     let middle = (NUMBERS_WIDTH + WIDTH - RIGHT) as i32 / 2;
     let (_, height) = area.dim_in_pixel();
     let centred = text(INK).pos(Pos::new(HPos::Center, VPos::Bottom));

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use maud::html;
+use maud::{Markup, html};
 use plotters::prelude::*;
 use traintrue_protocol::plan::Boundary;
 
@@ -12,7 +12,7 @@ pub(super) const TEXT_PX: i32 = 28;
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::report) enum Role {
     Ink,
     Grid,
     WarmUp,
@@ -22,12 +22,22 @@ pub(super) enum Role {
     Epoch,
     Evaluation,
     Checkpoint,
+    /// The run that another is held against, or a run alone.
+    Reference,
+    /// The run that is held against the other.
+    Judged,
+    /// Where a resumed process goes on.
+    Seam,
+    /// The first difference of two runs.
+    Parted,
+    /// A value that is not finite.
+    Unfinite,
 }
 
 pub(super) const INK: Role = Role::Ink;
 
 impl Role {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 14] = [
         Self::Ink,
         Self::Grid,
         Self::WarmUp,
@@ -37,7 +47,22 @@ impl Role {
         Self::Epoch,
         Self::Evaluation,
         Self::Checkpoint,
+        Self::Reference,
+        Self::Judged,
+        Self::Seam,
+        Self::Parted,
+        Self::Unfinite,
     ];
+
+    /// How its lines are broken: a colour alone is not seen by everyone.
+    fn dashes(self) -> Option<&'static str> {
+        match self {
+            Self::Limit => Some("16 8"),
+            Self::Judged => Some("12 8"),
+            Self::Seam => Some("3 9"),
+            _ => None,
+        }
+    }
 
     /// On white, and on near black. No two on white are the same, for that is how the dark one is found.
     fn colours(self) -> (RGBColor, &'static str) {
@@ -51,6 +76,11 @@ impl Role {
             Self::Epoch => (RGBColor(0x59, 0x63, 0x6e), "#9198a1"),
             Self::Evaluation => (RGBColor(0x1a, 0x7f, 0x37), "#3fb950"),
             Self::Checkpoint => (RGBColor(0x82, 0x50, 0xdf), "#ab7df8"),
+            Self::Reference => (RGBColor(0x6c, 0xa6, 0xe0), "#2f6db3"),
+            Self::Judged => (RGBColor(0x7a, 0x28, 0x00), "#ffc08a"),
+            Self::Seam => (RGBColor(0x6e, 0x77, 0x81), "#8b949e"),
+            Self::Parted => (RGBColor(0x24, 0x29, 0x2f), "#e6edf3"),
+            Self::Unfinite => (RGBColor(0xb3, 0x1d, 0x28), "#ff7b72"),
         }
     }
 
@@ -80,10 +110,29 @@ pub(super) fn text(role: Role) -> TextStyle<'static> {
     ("sans-serif", f64::from(TEXT_PX) * 1.24).into_font().color(&role.colour())
 }
 
-/// The picture with its name and its style sheet in it. The limit is dashed: a colour alone is not seen by everyone.
+/// The picture with its name and its style sheet in it: a document of its own.
 pub(super) fn dressed(svg: &str, name: &str) -> String {
-    let name = legible(name);
-    let head = html! { title { (name) } }.into_string() + "<style>" + &sheet() + "</style>\n";
+    let head = html! { title { (legible(name)) } }.into_string() + "<style>" + &sheet() + "</style>\n";
+    with_head(svg, &head)
+}
+
+/// The picture with its name and what it shows in words, for a page that has the style sheet.
+pub(super) fn named(svg: &str, name: &str, words: &str) -> String {
+    with_head(svg, &(html! { title { (name) } desc { (words) } }.into_string() + "\n"))
+}
+
+/// A short line that looks as it does in the pictures.
+pub(in crate::report) fn sample(role: Role) -> Markup {
+    let (colour, width) = (written(role), if role == Role::Reference { "9" } else { "4" });
+    html! {
+        svg.plot.sample viewBox="0 0 56 24" aria-hidden="true" {
+            @if role == Role::Unfinite { path d="M20 4 36 20M20 20 36 4" fill="none" stroke=(colour) stroke-width=(width) {} }
+            @else { path d="M0 12 56 12" fill="none" stroke=(colour) stroke-width=(width) {} }
+        }
+    }
+}
+
+fn with_head(svg: &str, head: &str) -> String {
     let opening = svg.find('>').map_or(0, |at| at + 1);
     let (opening, body) = svg.split_at(opening);
     format!(
@@ -93,7 +142,8 @@ pub(super) fn dressed(svg: &str, name: &str) -> String {
     )
 }
 
-fn sheet() -> String {
+/// The colours and the dashes, for the light and for the dark.
+pub(in crate::report) fn sheet() -> String {
     let mut dark = ".plot{background:#0d1117}".to_owned();
     for role in Role::ALL {
         let (from, (_, to)) = (written(role), role.colours());
@@ -102,12 +152,16 @@ fn sheet() -> String {
             let _ = write!(dark, ".plot [{paint}=\"{from}\"]{{{paint}:{to}}}");
         }
     }
-    let dashed = format!(".plot [stroke=\"{}\"]{{stroke-dasharray:16 8}}", written(Role::Limit));
+    let dashed = |role: Role| Some((role, role.dashes()?));
+    let dashed: String =
+        Role::ALL.into_iter().filter_map(dashed).fold(String::new(), |sheet, (role, dashes)| {
+            sheet + &format!(".plot [stroke=\"{}\"]{{stroke-dasharray:{dashes}}}", written(role))
+        });
     format!(".plot{{background:#fff}}{dashed}@media (prefers-color-scheme:dark){{{dark}}}")
 }
 
 /// A colour as the drawing library writes it.
-pub(super) fn written(role: Role) -> String {
+pub(in crate::report) fn written(role: Role) -> String {
     let RGBColor(red, green, blue) = role.colour();
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
