@@ -27,6 +27,7 @@ mod random_plans;
 mod inputs;
 // Verbs, exit codes and documents.
 mod command;
+mod logs;
 mod noise;
 // A trainer in another language: what it does right, and each way in which it goes wrong.
 mod any_program;

@@ -21,6 +21,7 @@ mod init;
 mod list;
 #[cfg(target_os = "linux")]
 mod live;
+mod logs;
 mod output;
 mod progress;
 mod record;
