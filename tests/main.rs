@@ -27,7 +27,6 @@ mod random_plans;
 mod inputs;
 // Verbs, exit codes and documents.
 mod command;
-mod logs;
 mod noise;
 // A trainer in another language: what it does right, and each way in which it goes wrong.
 mod any_program;
@@ -47,6 +46,8 @@ mod watch;
 mod estimate;
 // Memory series against limits.
 mod gate;
+// Logs that libraries wrote, as check and gate read them.
+mod logs;
 // What is refused, and how.
 mod bad_input;
 // What a run has left behind: logs, adapters, weights.

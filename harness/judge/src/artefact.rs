@@ -5,8 +5,8 @@
 //!                  └──> tensors, configuration, log ──> the invariants of `artefact/...`  ─┘
 //! ```
 //!
-//! traintrue-logs reads every kind of log into one form. What a trace can express becomes trace events and is judged by the invariants over traces. Loading a pickle runs
-//! code, so no pickle is ever opened.
+//! traintrue-logs reads every kind of log into one form. What a trace can express becomes trace events and is judged by
+//! the invariants over traces. Loading a pickle runs code, so no pickle is ever opened.
 
 mod check;
 mod files;

@@ -76,6 +76,9 @@ fn chunk(bytes: &[u8], at: usize) -> Result<Option<(u8, &[u8])>, &'static str> {
     let Some((header, rest)) = left.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let [a, b, c, d, low, high, kind] = *header;
     let length = usize::from(u16::from_le_bytes([low, high]));
+    if length > BLOCK_BYTES - at % BLOCK_BYTES - HEADER_BYTES {
+        return Err("the length of the record leads out of its block");
+    }
     let Some(data) = rest.get(..length) else { return Ok(None) };
     let mut digest = CRC.digest();
     digest.update(&[kind]);
