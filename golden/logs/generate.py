@@ -183,7 +183,7 @@ def plain_runs(folder):
 
 def tidy(folder):
     """Keeps what is read, without this machine's name."""
-    for name, run in zip(WANDB, sorted(folder.glob("out/wandb/*/*.wandb"))):
+    for name, run in zip(WANDB, sorted(folder.glob("out/wandb/*/*.wandb"), key=os.path.getmtime)):
         (folder / name).mkdir()
         shutil.move(run, folder / name / "run-1.wandb")
     shutil.rmtree(folder / "out")

@@ -49,7 +49,12 @@ pub(crate) fn judge(state: &Log, given: &Given, sheet: &mut Sheet) {
         (Some(epochs), Some(updates), Some(max_steps)) => {
             total(state, given, epochs, updates, max_steps, sheet)
         }
-        (Some(_), ..) => sheet.cannot("max_steps is not compared with --epochs: the log has no whole epoch"),
+        (Some(_), _, None) => {
+            sheet.cannot("max_steps is not compared with --epochs: the log does not say it")
+        }
+        (Some(_), None, _) => {
+            sheet.cannot("max_steps is not compared with --epochs: the log has no whole epoch")
+        }
         (None, Some(updates), Some(max_steps)) => remark(state, updates, max_steps, sheet),
         (None, ..) => {}
     }
