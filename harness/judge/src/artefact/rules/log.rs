@@ -18,10 +18,11 @@ pub(crate) static RULE: Rule = Rule {
                entry. Every value that a trace cannot express is finite. Learning rates, norms and evaluation losses \
                are judged as a trace (schedule/closed-form, finite/everywhere). In a log that transformers' Trainer did \
                not write: that loss and gradient norm are not NaN or infinite in the last three entries or more.",
-    does_not_verify: "The steps of a log that transformers' Trainer did not write: a script may count what it likes. \
-                      Steps that go back where the epoch does too: that is a resumed run. That the loss was finite at every update: transformers replaces a loss that is not before it \
+    does_not_verify: "That the loss was finite at every update: transformers replaces a loss that is not before it \
                       logs a mean, unless logging_nan_inf_filter is off. Missing entries in a log by epochs. If \
-                      logging_steps changed during the run, entries appear to be missing.",
+                      logging_steps changed during the run, entries appear to be missing. The steps of a log that \
+                      transformers' Trainer did not write: a script may count what it likes. Steps that go back \
+                      where the epoch does too: that is a resumed run.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
