@@ -46,6 +46,8 @@ mod watch;
 mod estimate;
 // Memory series against limits.
 mod gate;
+// Logs that libraries wrote, as check and gate read them.
+mod logs;
 // What is refused, and how.
 mod bad_input;
 // What a run has left behind: logs, adapters, weights.

@@ -84,10 +84,11 @@ fn burn_is_named_by_the_reference_trainer_and_by_burns_own_loop_alone() {
 }
 
 /// What each crate may import of ours: the arrows of `harness/README.md`.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("protocol", &[]),
-    ("memory", &["protocol"]),
-    ("judge", &["memory", "protocol"]),
+    ("logs", &["protocol"]),
+    ("memory", &["logs", "protocol"]),
+    ("judge", &["logs", "memory", "protocol"]),
     ("suite", &["judge", "memory", "protocol"]),
     ("reference", &["memory", "protocol"]),
 ];
@@ -138,6 +139,7 @@ fn modules(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
 
 #[rstest]
 #[case("protocol")]
+#[case("logs")]
 #[case("memory")]
 #[case("judge")]
 #[case("suite")]

@@ -371,7 +371,7 @@ fn a_report_leaves_what_the_gate_reads_and_the_document() {
     let ran = test.run(&["--step", r"step (\d+)", "--report", "out", "--", "awk", "-v", "LEAK=", STEPS]);
     let (samples, document) =
         (test.folder.path().join("out/memory.csv"), test.folder.path().join("out/watch.json"));
-    let series = traintrue_memory::series::record(&samples, &["rss_bytes".to_owned()]).unwrap().series;
+    let series = traintrue_memory::series::read_csv(&samples, &["rss_bytes".to_owned()]).unwrap().series;
     let document: Value = serde_json::from_slice(&fs::read(document).unwrap()).unwrap();
     let span = |points: &[Point]| points.last().unwrap().step - points[0].step;
     assert_eq!(document["series"][0]["steps"].as_f64().unwrap(), span(&series[0].points));

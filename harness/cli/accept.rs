@@ -7,7 +7,7 @@ use traintrue::kill_matrix::accept as write;
 use traintrue::report::text;
 use traintrue::schema;
 use traintrue_memory::gate::{Gate, Held, Limits};
-use traintrue_memory::series::{Recording, record};
+use traintrue_memory::series::{Recording, read_trace};
 use traintrue_protocol::exit::Exit;
 
 use crate::bench::{BenchArgs, BenchError, Request};
@@ -91,7 +91,7 @@ fn baselines(args: &AcceptArgs) -> Done {
         bench.suite(&progress).run(&scenarios)?
     };
     let traces = report.outcomes.iter().flat_map(|outcome| &outcome.traces);
-    let recordings = traces.map(|trace| record(trace, &[])).collect::<Result<Vec<_>, _>>()?;
+    let recordings = traces.map(|trace| read_trace(trace, &[])).collect::<Result<Vec<_>, _>>()?;
     let limited = |it: &Recording| it.run.as_ref().is_some_and(|run| limits.of_run(run).next().is_some());
     let recordings: Vec<_> = recordings.into_iter().filter(limited).collect();
     let gate = Gate::of(&recordings, Held { limits: Some(&limits), ..Held::default() });

@@ -1,4 +1,4 @@
-//! `traintrue check`: judges recorded traces by the scenario they name, or as a free pair, and files that a run left behind.
+//! `traintrue check`: judges recorded traces by the scenario they name, or as a free pair, and files and logs of a run.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,16 @@ use traintrue_protocol::plan::{COUNT_MOST, ScheduleName};
 
 use crate::Done;
 use crate::keep;
+use crate::logs::LayoutArgs;
 use crate::output::Format;
 use crate::run::show;
 
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// Traces, those of one run being its segments; or what a run left: a Hugging Face checkpoint or trainer_state.json, a
-    /// PEFT adapter, a safetensors file, an index of shards. No pickle is ever opened.
+    /// PEFT adapter, a safetensors file, an index of shards. No pickle is ever opened. Or its log: TensorBoard event files
+    /// or their folder, Lightning's metrics.csv, the folder of an MLflow run, a *.wandb file, LLaMA-Factory's
+    /// trainer_log.jsonl, any CSV; JSON lines with --columns; standard output with --pattern.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Hold traces, as one run, against this trace; hold a checkpoint against this earlier one of its run.
@@ -29,6 +32,8 @@ pub struct CheckArgs {
     as_what: Option<As>,
     #[command(flatten)]
     given: GivenArgs,
+    #[command(flatten)]
+    logs: LayoutArgs,
     /// A folder of your own scenarios, beside ours.
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
@@ -43,9 +48,9 @@ pub struct CheckArgs {
     format: Format,
 }
 
-/// What a run was told, which its trainer_state.json does not say.
+/// What a run was told, which its log does not say.
 #[derive(Args, Clone, Copy, Debug)]
-#[command(next_help_heading = "What the run that left a trainer_state.json was told")]
+#[command(next_help_heading = "What the run that left a trainer_state.json or another log was told")]
 struct GivenArgs {
     /// Its highest learning rate; without it the rates of the log are not judged.
     #[arg(long, value_name = "RATE", requires = "schedule")]
@@ -109,9 +114,10 @@ fn epochs(text: &str) -> Result<f64, String> {
 }
 
 pub fn check(args: &CheckArgs) -> Done {
+    let layout = args.logs.layout();
     let (mut traces, mut left) = (Vec::new(), Vec::new());
     for path in &args.paths {
-        let of_its_kind = if artefact::is_trace(path)? { &mut traces } else { &mut left };
+        let of_its_kind = if artefact::is_trace(path, &layout)? { &mut traces } else { &mut left };
         of_its_kind.push(path.clone());
     }
     match (traces.first(), left.first(), &args.against, args.as_what) {
@@ -166,7 +172,13 @@ fn of_artefacts(args: &CheckArgs, left: &[PathBuf], words: &[String]) -> Judged 
         accumulation: it.accumulation,
         epochs: it.epochs,
     };
-    Ok(artefact::check(left, args.against.as_deref(), &given, &traintrue::reproduce::command(words))?)
+    Ok(artefact::check(
+        left,
+        args.against.as_deref(),
+        &given,
+        &args.logs.layout(),
+        &traintrue::reproduce::command(words),
+    )?)
 }
 
 /// One report of one or two: the traces' first.

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, ValueEnum};
 use traintrue_memory::bytes::{Bytes, BytesPerStep};
 use traintrue_memory::gate::{Gate, Held, Limits};
-use traintrue_memory::series::record;
+use traintrue_memory::series::{Unit, record};
 
 use crate::Done;
+use crate::logs::LayoutArgs;
 use crate::output::write;
 
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("held").args(["max_slope", "limits", "exact"]).required(true).multiple(true))]
 pub struct GateArgs {
-    /// CSV files (step, then one or more lanes in bytes) or traces.
+    /// CSV files (step, then one or more lanes in bytes), traces, or logs with a column of memory: what check reads.
     #[arg(required = true, value_name = "SERIES")]
     series: Vec<PathBuf>,
     /// What every lane may grow by: a number with B, KiB, MiB, GiB or TiB, and /step.
@@ -31,6 +32,11 @@ pub struct GateArgs {
     /// Only these lanes.
     #[arg(long = "lane", value_name = "LANE")]
     lanes: Vec<String>,
+    #[command(flatten)]
+    logs: LayoutArgs,
+    /// The unit of a log's memory: B, KiB, MiB, GiB, KB, MB or GB. Without it, bytes.
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<Unit>,
     /// The form of the report.
     #[arg(long, value_enum, default_value_t = GateFormat::Text)]
     format: GateFormat,
@@ -49,7 +55,9 @@ enum GateFormat {
 
 pub fn gate(args: &GateArgs) -> Done {
     let limits = args.limits.as_deref().map(Limits::load).transpose()?;
-    let recordings: Result<Vec<_>, _> = args.series.iter().map(|path| record(path, &args.lanes)).collect();
+    let layout = args.logs.layout();
+    let recordings: Result<Vec<_>, _> =
+        args.series.iter().map(|path| record(path, &layout, args.unit, &args.lanes)).collect();
     let held = Held {
         max_slope: args.max_slope,
         limits: limits.as_ref(),

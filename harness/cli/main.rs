@@ -22,6 +22,7 @@ mod keep;
 mod list;
 #[cfg(target_os = "linux")]
 mod live;
+mod logs;
 mod output;
 mod progress;
 mod record;

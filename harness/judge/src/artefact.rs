@@ -1,12 +1,12 @@
-//! Judges files that a run has left on disk: a Hugging Face checkpoint, a PEFT adapter, safetensors.
+//! Judges files that a run has left on disk: a Hugging Face checkpoint, a log, a PEFT adapter, safetensors.
 //!
 //! ```text
-//! path ──> contents ──> trainer_state.json ──> events of a trace ──> the invariants over traces ──> outcome
-//!                  └──> tensors, configuration, log ──> the invariants of `artefact/...`  ────────────┘
+//! path ──> contents ──> log ──> events of a trace ──> the invariants over traces ──> outcome
+//!                  └──> tensors, configuration, log ──> the invariants of `artefact/...`  ─┘
 //! ```
 //!
-//! What a trace can express becomes trace events and is judged by the invariants over traces. Loading a pickle runs
-//! code, so no pickle is ever opened.
+//! traintrue-logs reads every kind of log into one form. What a trace can express becomes trace events and is judged by
+//! the invariants over traces. Loading a pickle runs code, so no pickle is ever opened.
 
 mod check;
 mod files;

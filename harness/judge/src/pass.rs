@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use traintrue_logs::Precision;
 use traintrue_protocol::trace::event::{End, Run};
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 
@@ -49,8 +50,15 @@ fn read(
     // A recorded loop may lack facts that a rule needs; such a rule would only report them as missing.
     let applies = |rule: &&'static Rule| rule.applies_to(run.recorded.as_ref());
     let rules: Vec<&'static Rule> = rules.iter().copied().filter(applies).collect();
-    let mut open =
-        begin(&rules, &Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });
+    let mut open = begin(
+        &rules,
+        &Opening {
+            plan: &run.plan,
+            contract: &run.contract,
+            recorded: run.recorded.as_ref(),
+            precision: Precision::EXACT,
+        },
+    );
     // A script that was told no plan may be killed at any place. What it did until then is judged.
     let result = match follow(lines, &mut open, &mut last) {
         Err(TraceError::CutShort { .. }) if run.recorded.is_some() => Ok(()),

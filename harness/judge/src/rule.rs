@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use traintrue_logs::Precision;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::Plan;
 use traintrue_protocol::trace::recorded::{Fact, Recorded};
@@ -145,6 +146,8 @@ pub struct Opening<'a> {
     pub contract: &'a Contract,
     /// What is known of a loop that was told no plan; `plan` is then a stand-in.
     pub recorded: Option<&'a Recorded>,
+    /// How the numbers are rounded: those of a trace are not.
+    pub precision: Precision,
 }
 
 /// The state of an invariant over one trace. It sees each line after the first once, in order, so memory does not grow

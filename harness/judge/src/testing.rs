@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use tempfile::TempDir;
+use traintrue_logs::Precision;
 use traintrue_protocol::contract::{Asked, Contract};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::*;
@@ -370,8 +371,12 @@ pub fn judge(name: &str, events: &[Event]) -> Sheet {
     let rule = find(name).expect("a rule of that name");
     let Kind::Trace(begin) = rule.kind else { panic!("{name} does not judge single traces") };
     let Event::Run(run) = &events[0] else { panic!("a trace begins with its run") };
-    let mut judge =
-        begin(&Opening { plan: &run.plan, contract: &run.contract, recorded: run.recorded.as_ref() });
+    let mut judge = begin(&Opening {
+        plan: &run.plan,
+        contract: &run.contract,
+        recorded: run.recorded.as_ref(),
+        precision: Precision::EXACT,
+    });
     let mut sheet = Sheet::default();
     let lines = events.iter().zip(1..).map(|(event, number)| Line { number, event: event.clone() });
     let lines: Vec<Line> = lines.collect();

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod error;
+mod log;
 mod table;
 mod trace;
 
@@ -9,7 +10,10 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
+use traintrue_logs::{LIGHTNING, Layout};
+
 pub use error::SeriesError;
+pub use log::{Unit, read_log};
 pub use table::{read_csv, write_csv};
 pub use trace::read_trace;
 
@@ -60,13 +64,28 @@ pub struct Ran {
     pub device: String,
 }
 
-/// Reads a file: a trace if its first byte opens a JSON object, otherwise a CSV with a `step` column and one or more
-/// lanes in bytes. With `only`, reads these lanes. Fails with the line if the file cannot be read or has no series.
-pub fn record(path: &Path, only: &[String]) -> Result<Recording, SeriesError> {
+/// Reads a file: a log if `layout` or its name says so, a trace if its first byte opens a JSON object, otherwise a CSV
+/// with a `step` column and one or more lanes in bytes. With `only`, reads these lanes. `unit` is that of a log's memory,
+/// if it was given. Fails with the line if the file cannot be read or has no series.
+pub fn record(
+    path: &Path,
+    layout: &Layout,
+    unit: Option<Unit>,
+    only: &[String],
+) -> Result<Recording, SeriesError> {
+    if traintrue_logs::is_log(path, layout)? && (layout.is_any() || !is_series(path)) {
+        return read_log(path, layout, unit, only);
+    }
     let mut first = [0];
     let io = |source| SeriesError::Io { path: path.to_owned(), source };
     let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).map_err(io)?;
     if read == 1 && first[0] == b'{' { read_trace(path, only) } else { read_csv(path, only) }
+}
+
+/// Whether a file is a table of lanes, as [`write_csv`] writes it, and not a log.
+fn is_series(path: &Path) -> bool {
+    let has = |part: Option<&std::ffi::OsStr>, what: &str| part.is_some_and(|part| part == what);
+    path.is_file() && has(path.extension(), "csv") && !has(path.file_name(), LIGHTNING)
 }
 
 impl Recording {

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use traintrue_logs::{Counts, Layout, Log, Precision};
 use traintrue_protocol::contract::{Contract, FirstLr};
-use traintrue_protocol::plan::SCHEMA;
+use traintrue_protocol::plan::{Plan, SCHEMA};
 
 use super::files::adapter::Adapter;
 use super::files::error::ArtefactError;
+use super::files::events::{Reading, finite_figures};
 use super::files::given::Given;
 use super::files::left::{Left, of_adapter, of_model};
-use super::files::trainer_state::TrainerState;
 use crate::artefact::rules::{adapter, best, continues, epochs, log, moves, shards, targets, tensors};
 use crate::finding::Sheet;
 use crate::invariants::training::{finite, schedule};
@@ -19,18 +20,20 @@ use crate::rule::{Opening, Rule, RunEvidence};
 use crate::tally::{Labels, Tally};
 use crate::verdict::{Outcome, RunReport, Summary, seconds_since};
 
-/// Judges each path by its contents; with `against`, also as a later checkpoint of the same run. `reproduce` is the
-/// command that shows a finding again. Fails if a path holds no known file, or a file that does not match its name.
+/// Judges each path by its contents; with `against`, also as a later checkpoint of the same run. `layout` says how logs
+/// are read, and `reproduce` is the command that shows a finding again. Fails if a path holds no known file, or a file
+/// that does not match its name.
 pub fn check(
     paths: &[PathBuf],
     against: Option<&Path>,
     given: &Given,
+    layout: &Layout,
     reproduce: &str,
 ) -> Result<RunReport, ArtefactError> {
-    let earlier = against.map(|path| Left::read(path, true)).transpose()?;
+    let earlier = against.map(|path| Left::read(path, layout, true)).transpose()?;
     let outcome = |path: &PathBuf| -> Result<Outcome, ArtefactError> {
         let begun = Instant::now();
-        let left = Left::read(path, earlier.is_some())?;
+        let left = Left::read(path, layout, earlier.is_some())?;
         let judged = judge(&left, earlier.as_ref(), given, reproduce)?;
         Ok(Outcome { seconds: seconds_since(begun), ..judged })
     };
@@ -79,8 +82,8 @@ fn judge(
     let labels = Labels { reproduce: command, trace: &show };
     let mut judged = Judged { tally: Tally::new(labels), run: left.name() };
     pickles(left, &mut judged);
-    if let Some(state) = &left.state {
-        of_state(state, given, &mut judged)?;
+    if let Some(log) = &left.log {
+        of_log(log, given, &mut judged)?;
     }
     if let Some(adapter) = &left.adapter {
         let config = left.contents.adapter.as_ref().map_or(left.path.as_path(), |(config, _)| config);
@@ -114,63 +117,108 @@ fn pickles(left: &Left, judged: &mut Judged) {
     }
 }
 
-fn of_state(state: &TrainerState, given: &Given, judged: &mut Judged) -> Result<(), ArtefactError> {
-    judged.by(&log::RULE, &state.path, |sheet| log::judge(state, sheet));
-    judged.by(&epochs::RULE, &state.path, |sheet| epochs::judge(state, given, sheet));
-    if let Some(it) = &state.best {
-        judged.by(&best::RULE, &state.path, |sheet| best::judge(state, it, sheet));
+fn of_log(log: &Log, given: &Given, judged: &mut Judged) -> Result<(), ArtefactError> {
+    log.notes.iter().for_each(|note| judged.tally.note(note));
+    judged.by(&log::RULE, &log.path, |sheet| log::judge(log, sheet));
+    judged.by(&epochs::RULE, &log.path, |sheet| epochs::judge(log, given, sheet));
+    if let Some(it) = &log.best {
+        judged.by(&best::RULE, &log.path, |sheet| best::judge(log, it, sheet));
     }
-    let plan = given.plan(state)?;
-    // The log does not say which convention it follows, so it is inferred.
-    let contract = Contract { first_lr: state.first_lr(&plan), ..Contract::default() };
-    let opening = Opening { plan: &plan, contract: &contract, recorded: None };
-    for (rule, mut sheet) in imported(&[&finite::RULE, &schedule::RULE], &opening, &state.events()) {
-        let rates = rule.name == schedule::RULE.name;
-        if rates && !curve(state, given, contract.first_lr, &mut sheet, judged) {
+    let plan = given.plan(log)?;
+    let contract = Contract::default();
+    let opening = Opening { plan: &plan, contract: &contract, recorded: None, precision: Precision::EXACT };
+    for (rule, sheet) in imported(&[&finite::RULE], &opening, &finite_figures(log)) {
+        judged.tally.add(rule, &judged.run, &log.path, &sheet);
+        judged.sheet(rule, &log.path, &sheet);
+    }
+    if let Some(why) = rates_missing(log, given) {
+        match given.curve {
+            Some(_) => judged.tally.cannot_judge(format!("{}: {why}", schedule::RULE.name)),
+            None => judged.tally.note(&format!("{}: not judged: {why}", schedule::RULE.name)),
+        }
+        return Ok(());
+    }
+    let reading = Reading::of(log, &plan);
+    let contract = Contract { first_lr: reading.first, ..Contract::default() };
+    let precision = log.precision_of_rates();
+    let opening = Opening { plan: &plan, contract: &contract, recorded: None, precision };
+    for (rule, mut sheet) in imported(&[&schedule::RULE], &opening, &reading.updates(log)) {
+        if sheet.broken.is_some()
+            && let Some(why) = skipped(log, reading, &plan)
+        {
+            sheet.broken = None;
+            judged.tally.cannot_judge(format!(
+                "{}: the learning rates do not follow the schedule, but {why}",
+                rule.name
+            ));
             continue;
         }
-        judged.tally.add(rule, &judged.run, &state.path, &sheet);
-        judged.sheet(rule, &state.path, &sheet);
+        remark(log, reading, precision, judged);
+        judged.tally.add(rule, &judged.run, &log.path, &sheet);
+        judged.sheet(rule, &log.path, &sheet);
     }
     Ok(())
 }
 
-/// Whether the learning rates can be judged. If not, the tally says why.
-fn curve(
-    state: &TrainerState,
-    given: &Given,
-    first: FirstLr,
-    sheet: &mut Sheet,
-    judged: &mut Judged,
-) -> bool {
-    let name = schedule::RULE.name;
-    if given.curve(state).is_none() {
-        match given.curve {
-            Some(_) => judged.tally.cannot_judge(format!("{name}: the file has no max_steps: give it with --updates")),
-            None => judged.tally.note(&format!(
-                "{name}: not judged: the training arguments are in a pickle; give --lr, --schedule and --warmup"
-            )),
+/// Why the learning rates cannot be judged.
+fn rates_missing(log: &Log, given: &Given) -> Option<&'static str> {
+    let steps = || log.entries.iter().map(|it| it.step);
+    if given.curve.is_none() {
+        let of_checkpoint = "the training arguments are in a pickle; give --lr, --schedule and --warmup";
+        let of_log =
+            "the log does not hold the training arguments; give --lr, --schedule, --warmup and --updates";
+        return Some(if log.global_step.is_some() { of_checkpoint } else { of_log });
+    }
+    let why = [
+        (given.curve(log).is_none(), "the file has no max_steps: give it with --updates"),
+        (
+            log.entries.iter().all(|it| it.lr().is_none()),
+            "the log has no learning rate; name its column with --columns lr=NAME",
+        ),
+        (log.steps_within_epochs, "the steps begin again with each epoch, and are not updates"),
+        (log.entries.len() > 1 && steps().min() == steps().max(), "every entry of the log has the same step"),
+    ];
+    why.into_iter().find_map(|(holds, why)| holds.then_some(why))
+}
+
+/// Why a finding on the rates is taken back: skipped updates give exactly this picture, and a clean run must not be
+/// accused.
+fn skipped(log: &Log, reading: Reading, plan: &Plan) -> Option<String> {
+    match log.scaled {
+        Some(true) => Some(
+            "the run had a loss scaler: each update that it skips delays the schedule, and the log does not say which \
+             updates were skipped"
+                .into(),
+        ),
+        Some(false) => None,
+        None => reading.skipped(log, plan).map(|skipped| {
+            format!(
+                "they do if a loss scaler skipped {skipped} updates: each skipped update delays the schedule, and the log \
+                 does not say whether the run had a loss scaler"
+            )
+        }),
+    }
+}
+
+/// How the rates were read.
+fn remark(log: &Log, reading: Reading, precision: Precision, judged: &mut Judged) {
+    let tally = &mut judged.tally;
+    match (reading.first, reading.from_zero, log.counts) {
+        (FirstLr::Zero, ..) => {}
+        (_, _, Counts::Updates) => tally.note(
+            "the log gives the next update's learning rate at each step, as older releases of transformers do",
+        ),
+        (_, false, _) => {
+            tally.note("the log gives the next update's learning rate at each step, or counts its steps from 0")
         }
-        return false;
+        (_, true, _) => {
+            tally.note("the log counts its steps from 0 and gives the next update's learning rate at each: step 0 is update 1")
+        }
     }
-    if sheet.compared == 0 {
-        judged.tally.cannot_judge(format!("{name}: the log has no learning_rate"));
-        return false;
+    if precision != Precision::EXACT {
+        tally
+            .note("the learning rates of the log are rounded: each is held to half a unit of its last digit");
     }
-    // Taking the finding back avoids a false accusation: skipped updates give exactly this picture.
-    if state.scaled && sheet.broken.take().is_some() {
-        judged.tally.cannot_judge(format!(
-            "{name}: the learning rates do not follow the schedule, but the run had a loss scaler: each update that it \
-             skips delays the schedule, and the log does not say which updates were skipped"
-        ));
-        return false;
-    }
-    if first == FirstLr::Nonzero {
-        judged
-            .tally
-            .note("the log gives the next update's learning rate at each step, as older releases of transformers do");
-    }
-    true
 }
 
 fn of_an_adapter(it: &Adapter, config: &Path, judged: &mut Judged) {
@@ -199,14 +247,14 @@ fn of_pair(later: &Left, earlier: &Left, judged: &mut Judged) -> Result<(), Arte
     let unlike =
         |what| ArtefactError::Unlike { later: later.path.clone(), earlier: earlier.path.clone(), what };
     let weights = (later.weights(), earlier.weights());
-    match (&later.state, &earlier.state) {
+    match (&later.log, &earlier.log) {
         // A swapped order would turn every rule about progress around.
-        (Some(is), Some(was)) if is.global_step <= was.global_step => {
+        (Some(is), Some(was)) if is.last_step() <= was.last_step() => {
             return Err(ArtefactError::Order {
                 later: later.path.clone(),
-                later_step: is.global_step,
+                later_step: is.last_step(),
                 earlier: earlier.path.clone(),
-                earlier_step: was.global_step,
+                earlier_step: was.last_step(),
             });
         }
         (Some(is), Some(was)) => {

@@ -3,14 +3,13 @@
 pub(super) mod adapter;
 mod contents;
 pub(super) mod error;
+pub(super) mod events;
 pub(super) mod given;
 mod index;
 pub(super) mod left;
-mod python_json;
 mod tensors;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(super) mod trainer_state;
 
 pub use adapter::{Adapter, AdapterConfig, Explained, Part, Targets, module_of};
 pub(crate) use adapter::{ends_with_name, names_end};
@@ -19,4 +18,3 @@ pub use error::ArtefactError;
 pub use given::{Curve, Given, MICRO_BATCHES_MOST};
 pub use index::Index;
 pub use tensors::{Tensor, TensorFile};
-pub use trainer_state::{Best, Entry, TrainerState};

@@ -192,7 +192,7 @@ fn long(rows: u64, growth: u64) -> (usize, Judged) {
         writeln!(file, "{step},{}", (1_u64 << 30) + growth * step + spike).unwrap();
     }
     file.into_inner().unwrap().sync_all().unwrap();
-    let recording = crate::series::record(&path, &[]).unwrap();
+    let recording = crate::series::read_csv(&path, &[]).unwrap();
     let points = recording.series[0].points.len();
     let mut gate = Gate::of(&[recording], held("1KiB/step"));
     (points, gate.series.remove(0))

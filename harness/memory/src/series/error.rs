@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use traintrue_logs::LogError;
 use traintrue_protocol::trace::TraceError;
 
 /// A file from which no series can be read.
@@ -14,7 +15,7 @@ pub enum SeriesError {
     Csv { path: PathBuf, line: u64, source: csv::Error },
     #[error("{path}: the file is empty; expected a header (step, then one or more lanes in bytes) and rows", path = .path.display())]
     Empty { path: PathBuf },
-    #[error("{path}:1: the first column is {found:?}, expected step", path = .path.display())]
+    #[error("{path}:1: the first column is {found:?}, expected step; of a log, name the columns with --columns step=NAME,rss=NAME", path = .path.display())]
     NoStep { path: PathBuf, found: String },
     #[error("{path}:1: there is no lane beside step; expected one or more columns in bytes", path = .path.display())]
     NoLanes { path: PathBuf },
@@ -34,6 +35,18 @@ pub enum SeriesError {
     Unsorted { path: PathBuf, line: u64, before: f64, found: f64 },
     #[error("{path}: the trace has no memory sampled after an update; the plan's sample_memory must name update", path = .path.display())]
     NoSamples { path: PathBuf },
+    #[error(
+        "{path}: no column of memory is known; name one with --columns rss=NAME, heap=NAME, gpu=NAME or gpu_reserved=NAME",
+        path = .path.display()
+    )]
+    NoMemory { path: PathBuf },
+    #[error(
+        "{path}: lane {lane} holds at most {most}, which is not a number of bytes; give its unit, such as --unit GiB",
+        path = .path.display()
+    )]
+    NotBytes { path: PathBuf, lane: String, most: f64 },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error(transparent)]
     Trace(#[from] TraceError),
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rstest::rstest;
+use traintrue_logs::Layout;
 
 use super::*;
 
@@ -33,20 +34,20 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 #[case("step,epoch,a,a\n1,0,2,3\n", "column 4 is \"a\", which is empty or occurs twice")]
 fn what_is_no_series_is_refused_at_its_line_and_column(#[case] text: &str, #[case] why: &str) {
     let (_folder, path) = file(text);
-    let error = record(&path, &[]).unwrap_err().to_string();
+    let error = record(&path, &Layout::default(), None, &[]).unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = record(Path::new("nowhere.csv"), &[]).unwrap_err().to_string();
+    let error = record(Path::new("nowhere.csv"), &Layout::default(), None, &[]).unwrap_err().to_string();
     assert!(error.starts_with("nowhere.csv: cannot read the series"), "{error}");
 }
 
 #[test]
 fn each_lane_is_a_series_and_an_empty_cell_is_a_missing_sample() {
     let (_folder, path) = file("step, rss_bytes, heap_bytes, gpu\n0, 10, 1,\n5, , 2,\n6, 30, 3,\n");
-    let series = record(&path, &[]).unwrap().series;
+    let series = record(&path, &Layout::default(), None, &[]).unwrap().series;
     let steps = |at: usize| series[at].points.iter().map(|point| point.step).collect::<Vec<_>>();
     assert_eq!(
         series.iter().map(|series| series.lane.as_str()).collect::<Vec<_>>(),
@@ -58,15 +59,15 @@ fn each_lane_is_a_series_and_an_empty_cell_is_a_missing_sample() {
 #[test]
 fn only_the_lanes_that_are_named_are_read() {
     let (_folder, path) = file("step,a,b\n1,2,3\n2,3,4\n");
-    assert_eq!(record(&path, &["b".to_owned()]).unwrap().series[0].lane, "b");
-    let error = record(&path, &["c".to_owned()]).unwrap_err().to_string();
+    assert_eq!(record(&path, &Layout::default(), None, &["b".to_owned()]).unwrap().series[0].lane, "b");
+    let error = record(&path, &Layout::default(), None, &["c".to_owned()]).unwrap_err().to_string();
     assert!(error.ends_with("no lane \"c\"; it has a, b"), "{error}");
 }
 
 #[test]
 fn an_epoch_column_is_no_lane_but_tells_the_edges() {
     let (_folder, path) = file("step,epoch,heap_bytes\n1,0,5\n2,0,6\n3,1,5\n4,1,7\n");
-    let found = record(&path, &[]).unwrap();
+    let found = record(&path, &Layout::default(), None, &[]).unwrap();
     assert_eq!((found.series.len(), found.edges.as_slice()), (1, [2.0].as_slice()));
     assert_eq!(crate::exact::exact(&found.samples["heap_bytes"]).differ.unwrap().1.step, 4);
 }
@@ -74,6 +75,6 @@ fn an_epoch_column_is_no_lane_but_tells_the_edges() {
 #[test]
 fn what_is_written_is_read_again_as_it_was() {
     let (_folder, path) = file("step,\"gpu,0\",heap_bytes\n1,10,5\n2.5,,6\n6,30,\n");
-    let series = record(&path, &[]).unwrap().series;
+    let series = record(&path, &Layout::default(), None, &[]).unwrap().series;
     assert_eq!(write_csv(&series).unwrap(), std::fs::read(&path).unwrap());
 }

@@ -197,7 +197,7 @@ mod tests {
         let mut record = Record::new(Some(&file), Per::Step, &LANES).unwrap();
         (1..4).for_each(|step| record.add(sample(step as f64, 100), Some(step)));
         record.finish().unwrap();
-        let series = crate::series::record(&file, &[]).unwrap().series;
+        let series = crate::series::read_csv(&file, &[]).unwrap().series;
         assert_eq!(series, record.series(&file.display().to_string(), Per::Step));
         assert_eq!(series.len(), 1);
     }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use traintrue_logs::json;
 
-use super::error::{ArtefactError, parse, read_text};
+use super::error::ArtefactError;
 use super::tensors::TensorFile;
 
 /// PEFT puts this before the name of every module.
@@ -152,7 +153,7 @@ impl Adapter {
 impl AdapterConfig {
     /// Reads a file. Fails if it is not an adapter's configuration.
     pub fn read(path: &Path) -> Result<Self, ArtefactError> {
-        parse(path, &read_text(path)?)
+        Ok(json::parse(path, &json::read_text(path)?)?)
     }
 
     /// The modules of `modules_to_save`.
@@ -315,7 +316,8 @@ mod tests {
     )]
     #[case(r#"{"peft_type": "LORA", "target_modules": 3}"#, "target_modules: data did not match")]
     fn what_is_no_configuration_is_one_clear_error(#[case] text: &str, #[case] message: &str) {
-        let error = parse::<AdapterConfig>(Path::new("adapter_config.json"), text).unwrap_err().to_string();
+        let error =
+            json::parse::<AdapterConfig>(Path::new("adapter_config.json"), text).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 }

@@ -5,11 +5,15 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use traintrue_logs::{Layout, is_log};
+
 use super::error::ArtefactError;
 
 /// What [`Contents::of`] looks for, as errors say it.
 pub(super) const LOOKED_FOR: &str = "trainer_state.json, adapter_config.json with adapter_model.safetensors, \
-                                     *.safetensors, *.safetensors.index.json, or a trace";
+                                     *.safetensors, *.safetensors.index.json, a log (TensorBoard event files, \
+                                     metrics.csv of Lightning, a run of MLflow, *.wandb, trainer_log.jsonl, or any \
+                                     with --columns or --pattern), or a trace";
 
 pub(super) const STATE: &str = "trainer_state.json";
 pub(super) const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -31,6 +35,8 @@ pub(crate) struct Contents {
     pub(crate) scaled: bool,
     /// The configuration and the tensors of an adapter.
     pub(crate) adapter: Option<(PathBuf, PathBuf)>,
+    /// Another log than a trainer_state.json.
+    pub(crate) log: bool,
     pub(crate) indices: Vec<PathBuf>,
     pub(crate) tensors: Vec<PathBuf>,
     /// Names of pickles that are there.
@@ -39,22 +45,25 @@ pub(crate) struct Contents {
 
 /// Whether a path is to be read as a trace: it is not a folder, nor a file that [`crate::artefact::check`] knows by its
 /// name.
-pub fn is_trace(path: &Path) -> Result<bool, ArtefactError> {
+pub fn is_trace(path: &Path, layout: &Layout) -> Result<bool, ArtefactError> {
     let known = name(path) == STATE
         || name(path) == ADAPTER_CONFIG
         || name(path).ends_with(INDEX)
         || ends(path, &["safetensors"])
         || ends(path, &PICKLES);
+    if !known && is_log(path, layout)? {
+        return Ok(false);
+    }
     // A pipe is read as a trace. So is a path that does not exist: the trace reader then gives the error.
     Ok(!known && !path.is_dir() && (!path.is_file() || ends(path, &["jsonl"]) || opens_as_json(path)?))
 }
 
 impl Contents {
     /// Looks at file names only. Fails if none is known.
-    pub(crate) fn of(path: &Path) -> Result<Self, ArtefactError> {
-        let contents = if path.is_dir() { Self::folder(path)? } else { Self::file(path)? };
+    pub(crate) fn of(path: &Path, layout: &Layout) -> Result<Self, ArtefactError> {
+        let contents = if path.is_dir() { Self::folder(path, layout)? } else { Self::file(path, layout)? };
         match contents {
-            Self { state: None, adapter: None, .. }
+            Self { state: None, adapter: None, log: false, .. }
                 if contents.indices.is_empty()
                     && contents.tensors.is_empty()
                     && !contents.weights_pickled() =>
@@ -71,7 +80,7 @@ impl Contents {
         self.tensors.is_empty() && self.adapter.is_none() && self.pickles.iter().any(weights)
     }
 
-    fn file(path: &Path) -> Result<Self, ArtefactError> {
+    fn file(path: &Path, layout: &Layout) -> Result<Self, ArtefactError> {
         let mut contents = Self::default();
         fs::metadata(path).map_err(ArtefactError::io(path))?;
         let beside = |name: &str| path.with_file_name(name);
@@ -87,7 +96,7 @@ impl Contents {
             index if index.ends_with(INDEX) => contents.indices.push(path.to_owned()),
             _ if ends(path, &["safetensors"]) => contents.tensors.push(path.to_owned()),
             _ if ends(path, &PICKLES) => return Err(ArtefactError::Pickle { path: path.to_owned() }),
-            _ => {}
+            _ => contents.log = is_log(path, layout)?,
         }
         if let Some((_, tensors)) = contents.adapter.as_ref().filter(|(_, tensors)| !tensors.exists()) {
             let missing = ADAPTER;
@@ -97,7 +106,7 @@ impl Contents {
         Ok(contents)
     }
 
-    fn folder(path: &Path) -> Result<Self, ArtefactError> {
+    fn folder(path: &Path, layout: &Layout) -> Result<Self, ArtefactError> {
         let files = files(path)?;
         let has = |name: &str| files.contains(name);
         let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
@@ -120,14 +129,18 @@ impl Contents {
         if tensors.is_empty() && adapter.is_none() {
             tensors = of(&|file| file.ends_with(".safetensors"));
         }
-        Ok(Self {
+        let contents = Self {
             state: has(STATE).then(|| path.join(STATE)),
             scaled: has(SCALER),
             adapter,
             indices: of(&|file| file.ends_with(INDEX)),
             tensors,
             pickles,
-        })
+            log: false,
+        };
+        // Beside a checkpoint's own files a log is not looked for: it is named to be judged.
+        let other = contents.state.is_none() && contents.adapter.is_none() && contents.tensors.is_empty();
+        Ok(Self { log: other && is_log(path, layout)?, ..contents })
     }
 }
 
@@ -194,7 +207,7 @@ mod tests {
         #[case] files: &[&str],
         #[case] expected: (bool, bool, bool, usize, usize),
     ) {
-        let it = Contents::of(folder(files).path()).unwrap();
+        let it = Contents::of(folder(files).path(), &Layout::default()).unwrap();
         let actual =
             (it.state.is_some(), it.scaled, it.adapter.is_some(), it.indices.len(), it.tensors.len());
         assert_eq!(actual, expected);
@@ -211,13 +224,15 @@ mod tests {
     #[case::pickle(&["optimizer.pt"], "optimizer.pt", "a pickle; loading it runs code")]
     #[case::missing(&[], "model.safetensors", "cannot be read")]
     fn what_cannot_be_judged_says_so(#[case] files: &[&str], #[case] path: &str, #[case] message: &str) {
-        let error = Contents::of(&folder(files).path().join(path)).unwrap_err().to_string();
+        let error =
+            Contents::of(&folder(files).path().join(path), &Layout::default()).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 
     #[test]
     fn a_pickle_is_no_weight_that_can_be_judged() {
-        let it = Contents::of(folder(&["pytorch_model.bin", "config.json"]).path()).unwrap();
+        let it =
+            Contents::of(folder(&["pytorch_model.bin", "config.json"]).path(), &Layout::default()).unwrap();
         assert!(it.weights_pickled());
         assert_eq!(it.pickles, ["pytorch_model.bin"]);
     }
@@ -236,6 +251,6 @@ mod tests {
         if name != "not-there" {
             fs::write(&path, text).unwrap();
         }
-        assert_eq!(is_trace(&path).unwrap(), expected);
+        assert_eq!(is_trace(&path, &Layout::default()).unwrap(), expected);
     }
 }

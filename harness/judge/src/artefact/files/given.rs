@@ -1,10 +1,10 @@
 //! Training arguments from the command line: the run itself keeps them in a pickle, which is never opened.
 
 use serde_json::json;
+use traintrue_logs::Log;
 use traintrue_protocol::plan::{Plan, SCHEMA, ScheduleName};
 
 use super::error::ArtefactError;
-use super::trainer_state::TrainerState;
 
 /// The most micro-batches per epoch. Each becomes a sample of the plan that the learning rates are derived from.
 pub const MICRO_BATCHES_MOST: u64 = 10_000_000;
@@ -41,13 +41,13 @@ const NO_CURVE: Curve = Curve { lr: 1.0, schedule: ScheduleName::Constant, warmu
 impl Given {
     /// The schedule to compare the log with, and its total updates. None if no schedule is given, or if neither it nor
     /// the state gives the total.
-    pub(crate) fn curve(&self, state: &TrainerState) -> Option<(Curve, u64)> {
+    pub(crate) fn curve(&self, state: &Log) -> Option<(Curve, u64)> {
         self.curve.and_then(|curve| Some((curve, curve.updates.or(state.max_steps)?)))
     }
 
     /// The plan that a run with these arguments would have, as far as learning rates depend on it. It has one empty
     /// sample per micro-batch.
-    pub(crate) fn plan(&self, state: &TrainerState) -> Result<Plan, ArtefactError> {
+    pub(crate) fn plan(&self, state: &Log) -> Result<Plan, ArtefactError> {
         let (curve, updates) = self.curve(state).unwrap_or((NO_CURVE, 1));
         let epochs = state.num_train_epochs.filter(|it| (1..=updates).contains(it)).unwrap_or(1);
         let micro_batches =

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use traintrue_logs::json;
 
-use super::error::{ArtefactError, parse, read_text};
+use super::error::ArtefactError;
 
 /// The file of every tensor.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ impl Index {
     /// Reads a file. Fails if it is not an index, or names a file outside its own folder: an index must not make the
     /// judge read other files.
     pub fn read(path: &Path) -> Result<Self, ArtefactError> {
-        let text = read_text(path)?;
-        let file: File = parse(path, &text)?;
+        let text = json::read_text(path)?;
+        let file: File = json::parse(path, &text)?;
         for name in file.weight_map.values() {
             let parts: Vec<Component> = Path::new(name).components().collect();
             if !matches!(parts[..], [Component::Normal(_)]) {

@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use traintrue_logs::{Layout, Log, trainer_state};
+
 use super::adapter::{Adapter, Part, module_of};
 use super::contents::Contents;
 use super::error::ArtefactError;
 use super::index::Index;
 use super::tensors::{Tensor, TensorFile};
-use super::trainer_state::TrainerState;
 use crate::artefact::rules::moves::Role;
 
 /// What a run has left at a path.
 pub(crate) struct Left {
     pub(crate) path: PathBuf,
     pub(crate) contents: Contents,
-    pub(crate) state: Option<TrainerState>,
+    pub(crate) log: Option<Log>,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) indices: Vec<Index>,
     /// Weights that do not belong to an adapter.
@@ -23,10 +24,11 @@ pub(crate) struct Left {
 
 impl Left {
     /// Reads the path. With `digests`, it can be compared with another.
-    pub(crate) fn read(path: &Path, digests: bool) -> Result<Self, ArtefactError> {
-        let contents = Contents::of(path)?;
-        let state = match &contents.state {
-            Some(state) => Some(TrainerState::read(state, contents.scaled)?),
+    pub(crate) fn read(path: &Path, layout: &Layout, digests: bool) -> Result<Self, ArtefactError> {
+        let contents = Contents::of(path, layout)?;
+        let log = match &contents.state {
+            Some(state) => Some(trainer_state::read(state, contents.scaled)?),
+            None if contents.log => Some(traintrue_logs::read(path, layout)?),
             None => None,
         };
         let adapter = match &contents.adapter {
@@ -41,7 +43,7 @@ impl Left {
         paths.sort();
         paths.dedup();
         let files = paths.iter().map(|path| TensorFile::read(path, digests)).collect::<Result<_, _>>()?;
-        Ok(Self { path: path.to_owned(), contents, state, adapter, indices, files })
+        Ok(Self { path: path.to_owned(), contents, log, adapter, indices, files })
     }
 
     /// The name of the run that left it, for findings.

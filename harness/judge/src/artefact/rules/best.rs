@@ -1,10 +1,10 @@
 //! `artefact/best`: the best evaluation is in the log, and none is better.
 
+use traintrue_logs::{Best, Entry, Log};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use super::entry;
-use crate::artefact::{Best, Entry, TrainerState};
 use crate::finding::{At, Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule};
 
@@ -23,7 +23,7 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-pub(crate) fn judge(state: &TrainerState, best: &Best, sheet: &mut Sheet) {
+pub(crate) fn judge(state: &Log, best: &Best, sheet: &mut Sheet) {
     let top = || At { event: "state".to_owned(), step: best.step, ..At::default() };
     let named = best.checkpoint.as_deref().and_then(number);
     if let Some((step, named)) = best.step.zip(named) {
@@ -35,7 +35,7 @@ pub(crate) fn judge(state: &TrainerState, best: &Best, sheet: &mut Sheet) {
         });
     }
     let of_step = |it: &&Entry| best.step.or(named).is_none_or(|step| it.step == step);
-    let found = state.log.iter().filter(of_step).find_map(|it| Some((it, figure(it, best.metric)?)));
+    let found = state.entries.iter().filter(of_step).find_map(|it| Some((it, figure(it, best.metric)?)));
     sheet.check_at(found.is_some(), 0, top, || Difference {
         expected: format!("best_metric {} among the evaluations of the log", best.metric),
         actual: "no evaluation with this value".into(),
@@ -60,11 +60,11 @@ fn figure(it: &Entry, value: f64) -> Option<&str> {
     names.find(|(_, figure)| figure.0 == value).map(|(name, _)| name.as_str())
 }
 
-fn better(state: &TrainerState, best: f64, at: &Entry, name: &str, sheet: &mut Sheet) {
+fn better(state: &Log, best: f64, at: &Entry, name: &str, sheet: &mut Sheet) {
     // Older releases choose only among evaluations at which a checkpoint was due.
     let every = state.save_steps.filter(|every| at.step.is_multiple_of(*every)).unwrap_or(1);
     let others: Vec<(&Entry, f64)> = state
-        .log
+        .entries
         .iter()
         .filter(|it| it.step % every == 0)
         .filter_map(|it| Some((it, it.figures.get(name)?.0)))
@@ -113,7 +113,8 @@ mod tests {
     use crate::artefact::testing::state_text;
 
     fn judged(change: fn(&mut Value)) -> Sheet {
-        let state = TrainerState::parse(Path::new("s.json"), &state_text(change), false).unwrap();
+        let state =
+            traintrue_logs::trainer_state::parse(Path::new("s.json"), &state_text(change), false).unwrap();
         let mut sheet = Sheet::default();
         judge(&state, state.best.as_ref().unwrap(), &mut sheet);
         sheet

@@ -1,10 +1,10 @@
 //! `artefact/continues`: a later checkpoint's log continues where an earlier one's ended.
 
+use traintrue_logs::Log;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use super::entry;
-use crate::artefact::TrainerState;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule};
 
@@ -21,9 +21,9 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-pub(crate) fn judge(later: &TrainerState, earlier: &TrainerState, sheet: &mut Sheet) {
-    for (at, was) in earlier.log.iter().enumerate() {
-        let is = later.log.get(at);
+pub(crate) fn judge(later: &Log, earlier: &Log, sheet: &mut Sheet) {
+    for (at, was) in earlier.entries.iter().enumerate() {
+        let is = later.entries.get(at);
         let line = is.map_or(0, |is| is.line);
         let same = is.is_some_and(|is| is.figures == was.figures);
         sheet.check_at(
@@ -44,7 +44,7 @@ pub(crate) fn judge(later: &TrainerState, earlier: &TrainerState, sheet: &mut Sh
             },
         );
     }
-    if earlier.log.is_empty() {
+    if earlier.entries.is_empty() {
         sheet.cannot("the earlier log is empty");
     }
 }
@@ -61,7 +61,8 @@ mod tests {
     use crate::artefact::testing::state_text;
 
     fn judged(earlier: fn(&mut Value)) -> Sheet {
-        let read = |text: &str| TrainerState::parse(Path::new("s.json"), text, false).unwrap();
+        let read =
+            |text: &str| traintrue_logs::trainer_state::parse(Path::new("s.json"), text, false).unwrap();
         let mut sheet = Sheet::default();
         judge(&read(&state_text(|_| {})), &read(&state_text(earlier)), &mut sheet);
         sheet

@@ -1,11 +1,12 @@
 //! `artefact/epochs`: updates, epochs and totals are consistent.
 
+use traintrue_logs::{Counts, Entry, Log};
 use traintrue_protocol::contract::Tail;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use super::entry;
-use crate::artefact::{Given, TrainerState};
+use crate::artefact::Given;
 use crate::finding::{At, Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule};
 
@@ -17,7 +18,7 @@ pub(crate) static RULE: Rule = Rule {
                logged epoch is the one that its step implies, where the partial last window of an epoch is an update \
                of its own. With --epochs, max_steps is the number of updates in these epochs, and a finished run has \
                trained all of them.",
-    does_not_verify: "What max_steps should be without --epochs: the file does not say whether it was set or derived. \
+    does_not_verify: "The pace of a log that transformers' Trainer did not write. What max_steps should be without --epochs: the file does not say whether it was set or derived. \
                       Which samples were trained.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
@@ -29,11 +30,16 @@ pub(crate) static RULE: Rule = Rule {
 /// Older releases log epochs rounded to two decimals: half a unit of the second, and room for f64.
 const ROUNDED: f64 = 0.005_001;
 
-pub(crate) fn judge(state: &TrainerState, given: &Given, sheet: &mut Sheet) {
+pub(crate) fn judge(state: &Log, given: &Given, sheet: &mut Sheet) {
     counts(state, sheet);
-    match given.micro_batches {
-        Some(micro_batches) => exact(state, given, micro_batches, sheet),
-        None => pace(state, sheet),
+    match (given.micro_batches, state.counts) {
+        (Some(_), _) if state.epochs_are_whole() || state.steps_within_epochs => {
+            sheet.cannot("epochs are not compared with steps: the log gives no fractions of epochs");
+        }
+        (Some(micro_batches), _) => exact(state, given, micro_batches, sheet),
+        (None, Counts::Updates) => pace(state, sheet),
+        // The epochs of a script may have as many updates as they like.
+        (None, Counts::Own) => {}
     }
     let updates = match given.micro_batches {
         Some(micro_batches) => Some(Loop::of(micro_batches, given).updates()),
@@ -43,7 +49,12 @@ pub(crate) fn judge(state: &TrainerState, given: &Given, sheet: &mut Sheet) {
         (Some(epochs), Some(updates), Some(max_steps)) => {
             total(state, given, epochs, updates, max_steps, sheet)
         }
-        (Some(_), ..) => sheet.cannot("max_steps is not compared with --epochs: the log has no whole epoch"),
+        (Some(_), _, None) => {
+            sheet.cannot("max_steps is not compared with --epochs: the log does not say it")
+        }
+        (Some(_), None, _) => {
+            sheet.cannot("max_steps is not compared with --epochs: the log has no whole epoch")
+        }
         (None, Some(updates), Some(max_steps)) => remark(state, updates, max_steps, sheet),
         (None, ..) => {}
     }
@@ -53,52 +64,67 @@ fn top() -> At {
     At { event: "state".to_owned(), ..At::default() }
 }
 
-fn counts(state: &TrainerState, sheet: &mut Sheet) {
+fn counts(state: &Log, sheet: &mut Sheet) {
+    let done = state.last_step();
     if let Some(most) = state.max_steps {
-        sheet.check_at(state.global_step <= most, 0, top, || Difference {
+        sheet.check_at(done <= most, 0, top, || Difference {
             expected: format!("global_step of at most max_steps {most}"),
-            actual: state.global_step.to_string(),
+            actual: done.to_string(),
             component: Component::Schedule,
             cause: "the run continued after max_steps, where its schedule has ended".into(),
         });
     }
     let folder = state.path.parent().and_then(|it| it.file_name()).and_then(|it| it.to_str());
     let named = folder.and_then(|it| it.strip_prefix("checkpoint-")).and_then(|it| it.parse::<u64>().ok());
-    if let Some(named) = named {
-        sheet.check_at(state.global_step == named, 0, top, || Difference {
+    if let Some((named, is)) = named.zip(state.global_step) {
+        sheet.check_at(is == named, 0, top, || Difference {
             expected: format!("global_step {named}, as in the folder's name"),
-            actual: state.global_step.to_string(),
+            actual: is.to_string(),
             component: Component::Checkpoint,
             cause: "the state file does not belong to this folder's checkpoint".into(),
         });
     }
 }
 
-/// Steps and epochs, where both are known; the last is the state's own.
-fn places(state: &TrainerState) -> Vec<(u64, u64, f64)> {
-    let own = state.epoch.map(|epoch| (0, state.global_step, epoch));
-    let log = state.log.iter().filter_map(|it| Some((it.line, it.step, it.epoch?)));
-    log.chain(own).filter(|&(_, step, epoch)| step > 0 && epoch > 0.0 && epoch.is_finite()).collect()
+/// A line of the log, updates done, and passes over the data.
+type Place = (u64, u64, f64);
+
+/// Steps and epochs of each process, where both are known; the last is the state's own.
+fn places(state: &Log) -> Vec<Vec<Place>> {
+    let of =
+        |entries: &[Entry]| entries.iter().filter_map(|it| Some((it.line, it.step, it.epoch?))).collect();
+    let mut processes: Vec<Vec<Place>> = state.processes().map(of).collect();
+    let own = state.global_step.zip(state.epoch).map(|(step, epoch)| (0, step, epoch));
+    processes.last_mut().into_iter().for_each(|last| last.extend(own));
+    for process in &mut processes {
+        process.retain(|&(_, step, epoch)| step > 0 && epoch > 0.0 && epoch.is_finite());
+    }
+    processes.retain(|process| !process.is_empty());
+    processes
 }
 
-/// One pace for every entry of the log, taken from the last step and epoch. If the partial last window is an update of
+/// One pace for every entry of a process, taken from its last step and epoch. If the partial last window is an update of
 /// its own, the pace within an epoch varies by less than one update; two are allowed.
-fn pace(state: &TrainerState, sheet: &mut Sheet) {
-    let places = places(state);
-    let Some(&(_, steps, epochs)) = places.last() else {
+fn pace(state: &Log, sheet: &mut Sheet) {
+    let processes = places(state);
+    if processes.is_empty() {
         return sheet.cannot("epochs are not compared with steps: the file has no epochs");
-    };
-    let pace = epochs / steps as f64;
-    for &(line, step, epoch) in &places[..places.len() - 1] {
-        let expected = pace * step as f64;
-        sheet.check_at((epoch - expected).abs() <= 2.0 * pace + ROUNDED, line, || entry(step), || Difference {
-            expected: format!("about epoch {expected:.2}: the run has done {epochs:.2} in {steps} updates"),
-            actual: format!("epoch {epoch}"),
-            component: Component::Data,
-            cause: "the epochs do not pass at one pace: the batch size, the accumulation or the number of devices \
-                    changed during the run, or a resumed run started at another place in the data"
-                .into(),
-        });
+    }
+    for places in processes {
+        let [places @ .., (_, steps, epochs)] = places.as_slice() else { continue };
+        let pace = epochs / *steps as f64;
+        for &(line, step, epoch) in places {
+            let expected = pace * step as f64;
+            let near = (epoch - expected).abs() <= 2.0 * pace + ROUNDED;
+            sheet.check_at(near, line, || entry(step), || Difference {
+                expected: format!("about epoch {expected:.2}: the run has done {epochs:.2} in {steps} updates"),
+                actual: format!("epoch {epoch}"),
+                component: Component::Data,
+                cause: "the epochs do not pass at one pace: the batch size, the accumulation or the number of devices \
+                        changed during the run, or a resumed run started at another place in the data"
+                    .into(),
+            });
+        }
     }
 }
 
@@ -132,16 +158,21 @@ impl Loop {
     }
 }
 
-fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sheet) {
+fn exact(state: &Log, given: &Given, micro_batches: u64, sheet: &mut Sheet) {
     let it = Loop::of(micro_batches, given);
-    let places = places(state);
+    let places: Vec<Place> = places(state).concat();
     // A log with only two decimals throughout is taken for an older release's.
     let rounded = places.iter().all(|(.., epoch)| (epoch * 100.0 - (epoch * 100.0).round()).abs() < 1e-9);
     let tolerance = if rounded { ROUNDED } else { 1e-6 };
     let fits = |tail, step, epoch: f64| (it.epoch_at(tail, step) - epoch).abs() <= tolerance;
-    for (line, step, epoch) in places {
-        sheet.check_at(fits(Tail::Flush, step, epoch), line, || entry(step), || Difference {
-            expected: format!("epoch {} at step {step}", it.epoch_at(Tail::Flush, step)),
+    let count =
+        |from: u64| places.iter().filter(|(_, step, epoch)| fits(Tail::Flush, step + from, *epoch)).count();
+    // Whether the steps of a script count from 0 shows only in what fits.
+    let from = u64::from(state.counts == Counts::Own && count(1) > count(0));
+    for (line, logged, epoch) in places {
+        let step = logged + from;
+        sheet.check_at(fits(Tail::Flush, step, epoch), line, || entry(logged), || Difference {
+            expected: format!("epoch {} at step {logged}", it.epoch_at(Tail::Flush, step)),
             actual: format!("epoch {epoch}"),
             component: Component::Boundary,
             cause: if fits(Tail::Carry, step, epoch) {
@@ -158,12 +189,12 @@ fn exact(state: &TrainerState, given: &Given, micro_batches: u64, sheet: &mut Sh
 }
 
 /// Updates per epoch, if the log has an entry at an epoch's end.
-fn updates_an_epoch(state: &TrainerState) -> Option<u64> {
-    let whole = |&(_, step, epoch): &(u64, u64, f64)| epoch.fract() == 0.0 && step % (epoch as u64) == 0;
-    places(state).into_iter().find(whole).map(|(_, step, epoch)| step / epoch as u64)
+fn updates_an_epoch(state: &Log) -> Option<u64> {
+    let whole = |&(_, step, epoch): &Place| epoch.fract() == 0.0 && step % (epoch as u64) == 0;
+    places(state).concat().into_iter().find(whole).map(|(_, step, epoch)| step / epoch as u64)
 }
 
-fn total(state: &TrainerState, given: &Given, epochs: f64, updates: u64, max_steps: u64, sheet: &mut Sheet) {
+fn total(state: &Log, given: &Given, epochs: f64, updates: u64, max_steps: u64, sheet: &mut Sheet) {
     let expected = (epochs * updates as f64).ceil() as u64;
     sheet.check_at(max_steps == expected, 0, top, || Difference {
         expected: format!("max_steps {expected}: {epochs} epochs of {updates} updates"),
@@ -171,7 +202,7 @@ fn total(state: &TrainerState, given: &Given, epochs: f64, updates: u64, max_ste
         component: Component::Schedule,
         cause: total_cause(given, epochs, updates, max_steps),
     });
-    if let Some(trained) = state.epoch.filter(|_| Some(state.global_step) == state.max_steps) {
+    if let Some(trained) = state.last_epoch().filter(|_| state.last_step() == max_steps) {
         sheet.check_at((trained - epochs).abs() <= ROUNDED.max(1.0 / updates as f64), 0, top, || Difference {
             expected: format!("{epochs} epochs trained when max_steps are done"),
             actual: format!("{trained:.2}"),
@@ -205,7 +236,7 @@ fn total_cause(given: &Given, epochs: f64, updates: u64, max_steps: u64) -> Stri
 }
 
 /// A remark in place of a finding: the file alone does not say whether the total is wrong.
-fn remark(state: &TrainerState, updates: u64, max_steps: u64, sheet: &mut Sheet) {
+fn remark(state: &Log, updates: u64, max_steps: u64, sheet: &mut Sheet) {
     let Some(epochs) = state.num_train_epochs.filter(|it| it.checked_mul(updates) != Some(max_steps)) else {
         return;
     };
@@ -229,7 +260,7 @@ mod tests {
 
     fn judged(change: impl FnOnce(&mut Value), given: Given) -> Sheet {
         let path = Path::new("out/checkpoint-10/trainer_state.json");
-        let state = TrainerState::parse(path, &state_text(change), false).unwrap();
+        let state = traintrue_logs::trainer_state::parse(path, &state_text(change), false).unwrap();
         let mut sheet = Sheet::default();
         judge(&state, &given, &mut sheet);
         sheet

@@ -1,10 +1,12 @@
 //! `artefact/log`: the log's steps increase, no entry is missing, and its values are finite.
 
+use traintrue_logs::{Column, Counts, Entry, Log};
+use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use super::entry;
-use crate::artefact::{Entry, TrainerState};
+use crate::artefact::files::events::beside_events;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule};
 
@@ -14,10 +16,13 @@ pub(crate) static RULE: Rule = Rule {
     verifies: "Steps and epochs never go backwards. Training is logged once per step and not after global_step. If \
                training is logged every logging_steps updates, each multiple of logging_steps up to global_step has an \
                entry. Every value that a trace cannot express is finite. Learning rates, norms and evaluation losses \
-               are judged as a trace (schedule/closed-form, finite/everywhere).",
+               are judged as a trace (schedule/closed-form, finite/everywhere). In a log that transformers' Trainer did \
+               not write: that loss and gradient norm are not NaN or infinite in the last three entries or more.",
     does_not_verify: "That the loss was finite at every update: transformers replaces a loss that is not before it \
                       logs a mean, unless logging_nan_inf_filter is off. Missing entries in a log by epochs. If \
-                      logging_steps changed during the run, entries appear to be missing.",
+                      logging_steps changed during the run, entries appear to be missing. The steps of a log that \
+                      transformers' Trainer did not write: a script may count what it likes. Steps that go back \
+                      where the epoch does too: that is a resumed run.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -25,21 +30,48 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-pub(crate) fn judge(state: &TrainerState, sheet: &mut Sheet) {
-    if state.log.is_empty() {
+/// So many entries in a row that are not finite, up to the end of the log: no loss scaler skips as many.
+const GONE_ON: usize = 3;
+
+pub(crate) fn judge(log: &Log, sheet: &mut Sheet) {
+    if log.entries.is_empty() {
         return sheet.cannot("the log is empty");
     }
-    for pair in state.log.windows(2) {
-        forward(&pair[0], &pair[1], sheet);
+    match log.counts {
+        Counts::Updates => of_updates(log, sheet),
+        Counts::Own => {
+            gone_on(log, Column::Loss, sheet);
+            gone_on(log, Column::GradNorm, sheet);
+        }
     }
-    for it in &state.log {
-        check(sheet, it, it.step <= state.global_step, || Difference {
-            expected: format!("no entry after global_step {}", state.global_step),
-            actual: format!("step {}", it.step),
-            component: Component::Log,
-            cause: "the log continues after global_step: log and counters were not saved together".into(),
-        });
-        for (name, figure) in it.beside_events() {
+}
+
+fn of_updates(log: &Log, sheet: &mut Sheet) {
+    for process in log.processes() {
+        for pair in process.windows(2) {
+            forward(&pair[0], &pair[1], sheet);
+        }
+        let training: Vec<&Entry> = process.iter().filter(|it| it.is_training()).collect();
+        for pair in training.windows(2) {
+            check(sheet, pair[1], pair[1].step > pair[0].step, || Difference {
+                expected: format!("one training entry per step, the next after step {}", pair[0].step),
+                actual: format!("step {}", pair[1].step),
+                component: Component::Log,
+                cause: "a step is logged twice: a resumed run logs again what its checkpoint already has"
+                    .into(),
+            });
+        }
+    }
+    for it in &log.entries {
+        if let Some(global_step) = log.global_step {
+            check(sheet, it, it.step <= global_step, || Difference {
+                expected: format!("no entry after global_step {global_step}"),
+                actual: format!("step {}", it.step),
+                component: Component::Log,
+                cause: "the log continues after global_step: log and counters were not saved together".into(),
+            });
+        }
+        for (name, figure) in beside_events(it) {
             check(sheet, it, figure.is_finite(), || Difference {
                 expected: "a finite number".into(),
                 actual: format!("{name} {figure}"),
@@ -48,16 +80,37 @@ pub(crate) fn judge(state: &TrainerState, sheet: &mut Sheet) {
             });
         }
     }
-    let training: Vec<&Entry> = state.log.iter().filter(|it| it.is_training()).collect();
-    for pair in training.windows(2) {
-        check(sheet, pair[1], pair[1].step > pair[0].step, || Difference {
-            expected: format!("one training entry per step, the next after step {}", pair[0].step),
-            actual: format!("step {}", pair[1].step),
-            component: Component::Log,
-            cause: "a step is logged twice: a resumed run logs again what its checkpoint already has".into(),
+    let training: Vec<&Entry> = log.entries.iter().filter(|it| it.is_training()).collect();
+    gaps(log, &training, sheet);
+}
+
+/// Whether a figure is not finite up to the end of the log. A script may skip single updates that are not, and a norm
+/// that never was finite may be a loss scaler's search for its scale.
+fn gone_on(log: &Log, column: Column, sheet: &mut Sheet) {
+    let name = column.figure();
+    let logged: Vec<(&Entry, Number)> =
+        log.entries.iter().filter_map(|it| Some((it, *it.figures.get(name)?))).collect();
+    let finite = logged.iter().rposition(|(_, figure)| figure.is_finite()).map_or(0, |at| at + 1);
+    let lasting = logged.len() - finite >= GONE_ON && (column == Column::Loss || finite > 0);
+    for (at, (it, figure)) in logged.iter().enumerate() {
+        check(sheet, it, at < finite || !lasting, || Difference {
+            expected: "a finite number".into(),
+            actual: format!("{name} {figure}, and in each of the {} entries after it", logged.len() - at - 1),
+            component: Component::Numerics,
+            cause: format!(
+                "{name} is not finite from step {} to the end of the log: training went on without learning",
+                it.step
+            ),
         });
     }
-    gaps(state, &training, sheet);
+    let single = logged.iter().filter(|(_, figure)| !figure.is_finite()).count();
+    if single > 0 && !lasting {
+        sheet.remark(format!(
+            "{name} is not finite in {single} of {} entries, and that is not judged: the log does not say whether these \
+             updates were skipped",
+            logged.len()
+        ));
+    }
 }
 
 fn check(sheet: &mut Sheet, it: &Entry, holds: bool, describe: impl FnOnce() -> Difference) {
@@ -82,8 +135,8 @@ fn forward(before: &Entry, it: &Entry, sheet: &mut Sheet) {
 }
 
 /// Entries missing from a log of every `logging_steps` updates. Such a log may also have step 1 (logging_first_step).
-fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
-    let Some(every) = state.logging_steps.filter(|&every| every <= state.global_step) else { return };
+fn gaps(log: &Log, training: &[&Entry], sheet: &mut Sheet) {
+    let Some(every) = log.logging_steps.filter(|&every| every <= log.last_step()) else { return };
     let due = |it: &&&Entry| it.step == 1 || it.step.is_multiple_of(every);
     if training.is_empty() || !training.iter().all(|it| due(&it)) {
         return sheet.cannot(
@@ -91,7 +144,7 @@ fn gaps(state: &TrainerState, training: &[&Entry], sheet: &mut Sheet) {
         );
     }
     let mut logged = training.iter().filter(|it| it.step % every == 0).peekable();
-    for step in (every..=state.global_step).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
+    for step in (every..=log.last_step()).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
         // Walks both lists once: a log can have millions of entries.
         while logged.next_if(|it| it.step < step).is_some() {}
         let next = logged.peek().copied().or(training.last());
@@ -122,7 +175,8 @@ mod tests {
     use crate::artefact::testing::state_text;
 
     fn judged(change: fn(&mut Value)) -> Sheet {
-        let state = TrainerState::parse(Path::new("s.json"), &state_text(change), false).unwrap();
+        let state =
+            traintrue_logs::trainer_state::parse(Path::new("s.json"), &state_text(change), false).unwrap();
         let mut sheet = Sheet::default();
         judge(&state, &mut sheet);
         sheet
@@ -178,5 +232,57 @@ mod tests {
     fn a_wrong_log_breaks(#[case] change: fn(&mut Value), #[case] expected: &str) {
         let found = broke(&judged(change));
         assert!(found.contains(expected), "{found}");
+    }
+
+    fn of_script(losses: &[f64], norms: &[f64]) -> Sheet {
+        let entry = |(at, loss): (usize, &f64)| {
+            let norm = norms.get(at).map(|norm| ("grad_norm".to_owned(), Number(*norm)));
+            let figures = [("loss".to_owned(), Number(*loss))].into_iter().chain(norm).collect();
+            Entry { line: at as u64 + 1, step: 0, epoch: None, figures }
+        };
+        let log = Log { entries: losses.iter().enumerate().map(entry).collect(), ..Log::default() };
+        let mut sheet = Sheet::default();
+        judge(&log, &mut sheet);
+        sheet
+    }
+
+    const NAN: f64 = f64::NAN;
+
+    #[rstest]
+    #[case::finite(&[1.0, 1.0, 1.0], &[], 0)]
+    #[case::single(&[1.0, NAN, 1.0, f64::INFINITY, 1.0], &[], 1)]
+    #[case::last(&[1.0, NAN, NAN], &[], 1)]
+    #[case::scale_is_searched(&[1.0, 1.0, 1.0, 1.0], &[NAN; 4], 1)]
+    fn a_script_may_skip_updates(#[case] losses: &[f64], #[case] norms: &[f64], #[case] remarks: usize) {
+        let sheet = of_script(losses, norms);
+        holds(&sheet);
+        assert_eq!(sheet.remarks.len(), remarks, "{:?}", sheet.remarks);
+    }
+
+    #[rstest]
+    #[case::loss(&[1.0, NAN, NAN, NAN], &[], "found loss NaN, and in each of the 2 entries after it")]
+    #[case::never(&[NAN, NAN, NAN], &[], "found loss NaN, and in each of the 2 entries after it")]
+    #[case::norm(&[1.0; 4], &[1.0, NAN, NAN, NAN], "found grad_norm NaN, and in each of the 2 entries")]
+    fn what_stays_not_finite_breaks(#[case] losses: &[f64], #[case] norms: &[f64], #[case] expected: &str) {
+        let found = broke(&of_script(losses, norms));
+        assert!(found.contains(expected), "{found}");
+    }
+
+    #[test]
+    fn a_resumed_run_may_log_again_and_a_counter_that_falls_alone_may_not() {
+        let entry = |step, epoch| Entry {
+            line: 1,
+            step,
+            epoch: Some(epoch),
+            figures: [("loss".to_owned(), Number(1.0))].into_iter().collect(),
+        };
+        let entries = vec![entry(2, 0.2), entry(4, 0.4), entry(3, 0.3), entry(4, 0.4)];
+        let mut log = Log { counts: Counts::Updates, entries, restarts: vec![2], ..Log::default() };
+        let mut sheet = Sheet::default();
+        judge(&log, &mut sheet);
+        holds(&sheet);
+        log.restarts.clear();
+        judge(&log, &mut sheet);
+        assert!(broke(&sheet).contains("the steps go backwards"));
     }
 }

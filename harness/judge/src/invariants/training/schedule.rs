@@ -1,5 +1,6 @@
 //! `schedule/closed-form`: the learning rate of every update follows from the schedule.
 
+use traintrue_logs::Precision;
 use traintrue_protocol::contract::FirstLr;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{State, Update};
@@ -18,7 +19,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "schedule/closed-form",
     says: "the learning rate of every update is the one that follows from the plan and the contract",
     verifies: "The learning rate of every parameter group at every update equals the closed form of warm-up and decay, \
-               within 1e-7 of the peak. The judge derives the total number of updates from the plan. Wherever a state \
+               within 1e-7 of the peak, or within the rounding of a log. The judge derives the total number of updates from the plan. Wherever a state \
                gives the scheduler's step, it equals the number of updates.",
     does_not_verify: "That the optimizer uses the rate that it reports (seam/identical, partition/same-update). \
                       Parameter groups with learning rates of their own.",
@@ -33,6 +34,7 @@ struct Schedule {
     rates: Rates,
     suspects: Vec<(Rates, Counted, &'static str)>,
     peak: f64,
+    precision: Precision,
 }
 
 /// What a wrong schedule counts as a step.
@@ -55,11 +57,16 @@ impl Schedule {
         let rates = Rates::of(opening.plan, opening.contract);
         let counts = Counts::of(opening.plan, opening.contract);
         let world = opening.plan.train.world.max(1);
-        Self { rates, suspects: suspects(rates, &counts, world), peak: rates.peak.abs() }
+        Self {
+            rates,
+            suspects: suspects(rates, &counts, world),
+            peak: rates.peak.abs(),
+            precision: opening.precision,
+        }
     }
 
     fn fits(&self, found: f64, expected: f64) -> bool {
-        (found - expected).abs() <= TOLERANCE * self.peak
+        (found - expected).abs() <= TOLERANCE * self.peak + self.precision.half_unit(found)
     }
 
     fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
