@@ -24,30 +24,30 @@ fn text(path: &Path) -> &str {
 
 #[rstest]
 #[case::unknown_key("class =", "clas =", "mine.toml:6: unknown field `clas`")]
-#[case::other_schema("schema = 1", "schema = 2", "mine.toml: schema 2, this command reads schema 1")]
+#[case::other_schema("schema = 1", "schema = 2", "mine.toml:2: schema 2, this command reads schema 1")]
 #[case::not_toml("[plan]", "[plan", "mine.toml:")]
 #[case::no_runs("[[runs]]", "[[random.x]]", "mine.toml:")]
-#[case::id_of_another("id = \"mine\"", "id = \"determinism\"", "mine.toml: id: \"determinism\", expected ")]
-#[case::negative("batch = 2", "batch = -2", "mine.toml: runs.once: ")]
+#[case::id_of_another("id = \"mine\"", "id = \"determinism\"", "mine.toml:3: id: \"determinism\", expected ")]
+#[case::negative("batch = 2", "batch = -2", "mine.toml:75: runs.once: ")]
 #[case::huge(
     "samples = 90",
     "samples = 90000000",
-    "mine.toml: runs.once: data.samples: 90000000, expected at most "
+    "mine.toml:75: runs.once: data.samples: 90000000, expected at most "
 )]
 #[case::unknown_plan_key(
     "accumulation = 8",
     "acumulation = 8",
-    "mine.toml: runs.once: train.acumulation: unknown field `acumulation`"
+    "mine.toml:75: runs.once: train.acumulation: unknown field `acumulation`"
 )]
 #[case::misspelt_invariant(
     "\"determinism/repeat\"",
     "\"determinism/repat\"",
-    "mine.toml: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
+    "mine.toml:81: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
 )]
 #[case::fault_of_another(
     "my-unseeded-order",
     "unseeded-order",
-    "mine.toml: faults: \"unseeded-order\" is also a fault of "
+    "mine.toml:86: faults: \"unseeded-order\" is also a fault of "
 )]
 fn a_scenario_that_cannot_be_used(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
     let folder = own_scenario("mine", |text| {

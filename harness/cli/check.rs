@@ -127,7 +127,7 @@ pub fn check(args: &CheckArgs) -> Done {
     let waiving = Waiving { config: &config, catalogue: None, today: waivers::today(), arguments: &words };
     let report = waiving.apply(report);
     show(&report, args.format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }
 
 type Judged = Result<RunReport, Box<dyn std::error::Error>>;
@@ -142,6 +142,9 @@ fn of_traces(args: &CheckArgs, config: &Config, traces: &[PathBuf], words: &[Str
     let against = args.against.as_deref().zip(relation);
     let mut report = judge(traces, against, &catalogue, words)?;
     report.notes = notes;
+    let of_it = |id: &str| report.outcomes.iter().any(|outcome| outcome.scenario == id);
+    let refused = catalogue.refused(&[]).filter(|refused| of_it(&refused.id));
+    report.errors = refused.map(|refused| refused.problem.clone()).collect();
     Ok(report)
 }
 

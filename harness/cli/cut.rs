@@ -95,9 +95,10 @@ pub fn cut(args: &CutArgs) -> Done {
         trainer: String::new(),
         contract: Contract::default(),
         notes: Vec::new(),
+        errors: Vec::new(),
         summary: Summary::of(&outcomes),
         outcomes,
     };
     show(&report, args.format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }

@@ -44,6 +44,7 @@ pub fn run(report: &RunReport, plots: &[Plot]) -> String {
                     }
                     p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
                     @for note in &report.notes { p.note { (note) } }
+                    @for error in &report.errors { p.note { strong { "Error: " } (error) } }
                 }
                 main {
                     (verdicts(&report.outcomes))
