@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::binary::{Ran, traintrue, traintrue_reading};
-use crate::inputs::{PLAN, own_scenario};
+use crate::inputs::{PLAN, own_scenario, scripted_trainer};
 
 /// A refusal: exit status 2, one line on standard error that begins so, paths in `folder` shown without it.
 fn refused(ran: Ran, folder: &Path, message: &str) {
@@ -64,6 +64,23 @@ fn a_scenario_that_gives_no_plan(#[case] from: &str, #[case] to: &str, #[case] m
     let folder = own_scenario("mine", |text| text.replace(from, to));
     let ran = traintrue(&["run", "mine", "--scenarios", text(folder.path())]);
     refused(ran, folder.path(), message);
+}
+
+#[test]
+fn a_scenario_that_cannot_be_used_stops_itself_alone() {
+    let folder = own_scenario("mine", |text| text);
+    fs::write(folder.path().join("mine-too.toml"), "schema = 1\nid = \"mine-too\"\ntitel = \"t\"\n").unwrap();
+    let scenarios = ["--scenarios", text(folder.path())];
+    let listed = traintrue(&[&["list"], &scenarios[..]].concat());
+    assert!(listed.stdout.contains("mine") && listed.stdout.contains("determinism"));
+    refused(listed, folder.path(), "mine-too.toml:3: unknown field `titel`");
+    let trainer = scripted_trainer("exit 9");
+    let ran = traintrue(&[&["run", "mine", "--trainer", &trainer.command], &scenarios[..]].concat());
+    assert!(
+        ran.stdout.contains("protocol/answers is broken") && ran.stderr.contains("mine-too.toml:3: "),
+        "{ran:?}"
+    );
+    ran.with_exit(2);
 }
 
 #[test]

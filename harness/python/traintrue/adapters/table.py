@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from typing import Any, Dict, NamedTuple, Tuple
 
 from ..declared import CONTRACT
@@ -30,8 +30,9 @@ class Shipped(NamedTuple):
             "capabilities": list(self.capabilities),
             # Each of them runs on the CPU with one thread, and is therefore deterministic.
             "contract": {**CONTRACT, **self.contract, "deterministic": True},
-            # Importing them starts no thread, and draws no random number that a run uses.
-            "serve": hasattr(os, "fork"),
+            # Importing them starts no thread, and draws no random number that a run uses. Tried on Linux; the libraries of
+            # macOS that torch uses there may not survive a fork.
+            "serve": sys.platform == "linux",
         }
 
 
