@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::binary::{Ran, traintrue, traintrue_reading};
-use crate::inputs::{PLAN, own_scenario};
+use crate::inputs::{PLAN, own_scenario, scripted_trainer};
 
 /// A refusal: exit status 2, one line on standard error that begins so, paths in `folder` shown without it.
 fn refused(ran: Ran, folder: &Path, message: &str) {
@@ -24,30 +24,30 @@ fn text(path: &Path) -> &str {
 
 #[rstest]
 #[case::unknown_key("class =", "clas =", "mine.toml:6: unknown field `clas`")]
-#[case::other_schema("schema = 1", "schema = 2", "mine.toml: schema 2, this command reads schema 1")]
+#[case::other_schema("schema = 1", "schema = 2", "mine.toml:2: schema 2, this command reads schema 1")]
 #[case::not_toml("[plan]", "[plan", "mine.toml:")]
 #[case::no_runs("[[runs]]", "[[random.x]]", "mine.toml:")]
-#[case::id_of_another("id = \"mine\"", "id = \"determinism\"", "mine.toml: id: \"determinism\", expected ")]
-#[case::negative("batch = 2", "batch = -2", "mine.toml: runs.once: ")]
+#[case::id_of_another("id = \"mine\"", "id = \"determinism\"", "mine.toml:3: id: \"determinism\", expected ")]
+#[case::negative("batch = 2", "batch = -2", "mine.toml:75: runs.once: ")]
 #[case::huge(
     "samples = 90",
     "samples = 90000000",
-    "mine.toml: runs.once: data.samples: 90000000, expected at most "
+    "mine.toml:75: runs.once: data.samples: 90000000, expected at most "
 )]
 #[case::unknown_plan_key(
     "accumulation = 8",
     "acumulation = 8",
-    "mine.toml: runs.once: train.acumulation: unknown field `acumulation`"
+    "mine.toml:75: runs.once: train.acumulation: unknown field `acumulation`"
 )]
 #[case::misspelt_invariant(
     "\"determinism/repeat\"",
     "\"determinism/repat\"",
-    "mine.toml: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
+    "mine.toml:81: holds: no invariant is called \"determinism/repat\"; nearest: determinism/repeat"
 )]
 #[case::fault_of_another(
     "my-unseeded-order",
     "unseeded-order",
-    "mine.toml: faults: \"unseeded-order\" is also a fault of "
+    "mine.toml:86: faults: \"unseeded-order\" is also a fault of "
 )]
 fn a_scenario_that_cannot_be_used(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
     let folder = own_scenario("mine", |text| {
@@ -64,6 +64,23 @@ fn a_scenario_that_gives_no_plan(#[case] from: &str, #[case] to: &str, #[case] m
     let folder = own_scenario("mine", |text| text.replace(from, to));
     let ran = traintrue(&["run", "mine", "--scenarios", text(folder.path())]);
     refused(ran, folder.path(), message);
+}
+
+#[test]
+fn a_scenario_that_cannot_be_used_stops_itself_alone() {
+    let folder = own_scenario("mine", |text| text);
+    fs::write(folder.path().join("mine-too.toml"), "schema = 1\nid = \"mine-too\"\ntitel = \"t\"\n").unwrap();
+    let scenarios = ["--scenarios", text(folder.path())];
+    let listed = traintrue(&[&["list"], &scenarios[..]].concat());
+    assert!(listed.stdout.contains("mine") && listed.stdout.contains("determinism"));
+    refused(listed, folder.path(), "mine-too.toml:3: unknown field `titel`");
+    let trainer = scripted_trainer("exit 9");
+    let ran = traintrue(&[&["run", "mine", "--trainer", &trainer.command], &scenarios[..]].concat());
+    assert!(
+        ran.stdout.contains("protocol/answers is broken") && ran.stderr.contains("mine-too.toml:3: "),
+        "{ran:?}"
+    );
+    ran.with_exit(2);
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn state() -> impl Strategy<Value = Event> {
                 step,
                 tensors,
                 buffers: Default::default(),
+                parts: Default::default(),
                 window_digest: rng.clone(),
                 rng,
                 schedule_step: Some(step),

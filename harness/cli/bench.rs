@@ -142,6 +142,7 @@ impl BenchArgs {
             None => program,
         };
         let description = program.describe(DESCRIBE_TIMEOUT)?;
+        let program = if description.serve { program.serving() } else { program };
         let corpus = match &self.corpus {
             Some(path) => Corpus::open(path)?,
             None => Corpus::shipped()?,
@@ -197,6 +198,11 @@ impl Bench {
             .into_iter()
             .map(|scenario| seed.map_or_else(|| scenario.clone(), |seed| randomised(scenario, seed)))
             .collect())
+    }
+
+    /// What is wrong with the chosen files that are no scenarios.
+    pub fn refused(&self, filters: &[String]) -> Vec<String> {
+        self.catalogue.refused(filters).map(|refused| refused.problem.clone()).collect()
     }
 
     /// The suite over all of it.

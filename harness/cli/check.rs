@@ -140,7 +140,7 @@ pub fn check(args: &CheckArgs) -> Done {
         keep::every_form(&keep::folder(folder)?, &report)?;
     }
     show(&report, args.format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }
 
 type Judged = Result<RunReport, Box<dyn std::error::Error>>;
@@ -155,6 +155,9 @@ fn of_traces(args: &CheckArgs, config: &Config, traces: &[PathBuf], words: &[Str
     let against = args.against.as_deref().zip(relation);
     let mut report = judge(traces, against, &catalogue, words)?;
     report.notes = notes;
+    let of_it = |id: &str| report.outcomes.iter().any(|outcome| outcome.scenario == id);
+    let refused = catalogue.refused(&[]).filter(|refused| of_it(&refused.id));
+    report.errors = refused.map(|refused| refused.problem.clone()).collect();
     Ok(report)
 }
 

@@ -96,6 +96,7 @@ pub fn cut(args: &CutArgs) -> Done {
         trainer: String::new(),
         contract: Contract::default(),
         notes: Vec::new(),
+        errors: Vec::new(),
         summary: Summary::of(&outcomes),
         outcomes,
     };
@@ -103,5 +104,5 @@ pub fn cut(args: &CutArgs) -> Done {
         keep::page(&work, &report)?;
     }
     show(&report, args.format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }

@@ -16,6 +16,10 @@ pub struct ExplainArgs {
 }
 
 pub fn explain(args: &ExplainArgs) -> Done {
-    output::write(&page(&args.catalogue.load()?, &args.id)?)?;
+    let catalogue = args.catalogue.load()?;
+    if let Some(refused) = catalogue.refused(&[]).find(|refused| refused.id == args.id) {
+        return Err(refused.problem.clone().into());
+    }
+    output::write(&page(&catalogue, &args.id)?)?;
     Ok(Exit::Held)
 }

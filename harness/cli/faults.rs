@@ -53,7 +53,7 @@ pub fn faults(args: &FaultsArgs) -> Done {
         FaultsFormat::Junit => junit::faults(report)?,
     })?;
     let golden = if differences.is_empty() { Exit::Held } else { Exit::Broken };
-    Ok(report.exit().worst(golden))
+    Ok(report.exit().worst(golden).worst(output::complain(&bench.refused(&args.bench.filters))))
 }
 
 /// Runs the lab over `scenarios`.
@@ -99,6 +99,7 @@ fn baseline(bench: &Bench, matrix: &Matrix) -> RunReport {
         trainer: bench.description.trainer.clone(),
         contract: bench.description.contract.clone(),
         notes: Vec::new(),
+        errors: Vec::new(),
         summary: Summary::of(&matrix.baseline),
         outcomes: matrix.baseline.clone(),
     }

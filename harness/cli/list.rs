@@ -2,7 +2,6 @@
 
 use clap::Args;
 use traintrue::report::{json, list as listing};
-use traintrue_protocol::exit::Exit;
 
 use crate::Done;
 use crate::catalogue::CatalogueArgs;
@@ -18,10 +17,12 @@ pub struct ListArgs {
 }
 
 pub fn list(args: &ListArgs) -> Done {
-    let list = listing::list(&args.catalogue.load()?);
+    let catalogue = args.catalogue.load()?;
+    let list = listing::list(&catalogue);
     output::write(&match args.format {
         ListFormat::Text => listing::text(&list),
         ListFormat::Json => json::document(&list)?,
     })?;
-    Ok(Exit::Held)
+    let refused: Vec<String> = catalogue.refused(&[]).map(|refused| refused.problem.clone()).collect();
+    Ok(output::complain(&refused))
 }

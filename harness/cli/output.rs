@@ -1,8 +1,9 @@
-//! Writes to standard output, in the form that was asked for.
+//! Writes to standard output, in the form that was asked for; and what is wrong to standard error.
 
 use std::io::{self, Write};
 
 use clap::ValueEnum;
+use traintrue_protocol::exit::Exit;
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,4 +44,12 @@ pub fn write(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Writes what is wrong with the input to standard error; the exit status of that.
+pub fn complain(errors: &[String]) -> Exit {
+    for error in errors {
+        eprintln!("traintrue: {error}");
+    }
+    if errors.is_empty() { Exit::Held } else { Exit::Request }
 }

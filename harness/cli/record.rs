@@ -96,7 +96,7 @@ fn judged(
     keep::page(&recording.folder, &report)?;
     output::write("\n")?;
     show(&report, format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {

@@ -52,6 +52,7 @@ pub fn run(args: &RunArgs) -> Done {
         bench.suite(&progress).run(&scenarios)?
     };
     report.notes.clone_from(&bench.notes);
+    report.errors.splice(0..0, bench.refused(&args.bench.filters));
     if let Some(config) = &config {
         // A random plan may well not show a failure that is known.
         let catalogue = args.seed.is_none().then_some(&bench.catalogue);
@@ -62,10 +63,10 @@ pub fn run(args: &RunArgs) -> Done {
         keep::every_form(folder, &report)?;
     }
     show(&report, args.format)?;
-    Ok(report.summary.exit())
+    Ok(report.exit())
 }
 
-/// Writes a report to standard output.
+/// Writes a report to standard output, and its errors to standard error.
 pub fn show(report: &RunReport, format: Format) -> Result<(), Box<dyn std::error::Error>> {
     let text = match format {
         Format::Text => text::run(report),
@@ -73,5 +74,7 @@ pub fn show(report: &RunReport, format: Format) -> Result<(), Box<dyn std::error
         Format::Junit => junit::run(report)?,
         Format::Sarif => json::document(&sarif::run(report))?,
     };
-    Ok(output::write(&text)?)
+    output::write(&text)?;
+    output::complain(&report.errors);
+    Ok(())
 }

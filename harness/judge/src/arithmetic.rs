@@ -3,7 +3,7 @@
 //! The judge derives them itself. Nothing here is shared with a trainer, on purpose: a trainer that counted with the
 //! same code would agree with the judge in its errors too.
 
-use traintrue_protocol::contract::{Contract, FirstLr, Tail};
+use traintrue_protocol::contract::{Contract, FirstLr, Tail, Targets};
 use traintrue_protocol::plan::{Data, Plan, ScheduleName};
 use traintrue_protocol::trace::event::{Adapted, Cursor};
 
@@ -23,9 +23,13 @@ pub fn length(data: &Data, id: u64) -> u64 {
     (tokens as u64).min(data.max_length)
 }
 
-/// Supervised positions of a sample of this many tokens: each token but the first is predicted from those before it.
-pub fn targets(length: u64) -> u64 {
-    length.saturating_sub(1)
+/// Targets of a sample of this many tokens. The usual ones: each token but the first is predicted from those before it.
+pub fn targets(length: u64, counted: Targets) -> u64 {
+    match counted {
+        Targets::NextTokens => length.saturating_sub(1),
+        Targets::Tokens => length,
+        Targets::Samples => length.min(1),
+    }
 }
 
 /// How micro-batches become updates.

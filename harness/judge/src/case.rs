@@ -61,6 +61,7 @@ pub fn judge(case: &Case) -> Outcome {
     for reason in &case.evidence.unjudged {
         tally.cannot_judge(reason.clone());
     }
+    case.evidence.reasons_to_decline().into_iter().for_each(|reason| tally.cannot_judge(reason));
     let read = read(&case.evidence.runs);
     for run in &read {
         answers(run, &mut tally);
@@ -178,7 +179,8 @@ fn expectation<'a>(
     if runs.is_empty() || matches!(against, Some(None)) {
         let reason = format!("{}: no run to judge", rule.name);
         // A scenario that could not be run has given its reason already.
-        let silent = case.partial || !case.evidence.unjudged.is_empty();
+        let Evidence { unjudged, declined, .. } = case.evidence;
+        let silent = case.partial || !unjudged.is_empty() || !declined.is_empty();
         return (!silent).then_some((rule, Err(reason)));
     }
     if !case.deterministic && rule.compares == Compares::Digests {

@@ -14,3 +14,5 @@ pub mod training;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod not_finite;

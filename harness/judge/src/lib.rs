@@ -56,6 +56,7 @@ pub mod evidence;
 pub mod expectation;
 pub mod finding;
 pub mod invariants;
+mod near;
 pub mod pass;
 pub mod rule;
 pub mod rules;

@@ -200,7 +200,8 @@ impl Walk {
         let samples: Vec<u64> =
             (begin..(begin + data.batch).min(size)).map(|id| (id + 5 * here.epoch) % size).collect();
         let lengths: Vec<u64> = samples.iter().map(|&id| arithmetic::length(data, id)).collect();
-        let targets = lengths.iter().map(|&length| arithmetic::targets(length)).sum::<u64>();
+        let targets =
+            lengths.iter().map(|&length| arithmetic::targets(length, self.contract.targets)).sum::<u64>();
         let anchored = lengths.iter().filter(|&&length| length > 0).count();
         let rows = self.contract.rows_per_sample * samples.len() as u64;
         MicroBatch {
@@ -264,6 +265,7 @@ impl Walk {
                 tensor("projection.weight", "projection", true),
             ],
             buffers: Default::default(),
+            parts: Default::default(),
             rng: Some(format!("t:rng{}-{}", here.epoch, here.micro_batches)),
             schedule_step: Some(step),
             cursor: Some(here),
@@ -415,7 +417,7 @@ pub fn judge_repeated(
     sheet
 }
 
-fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidence {
+pub(crate) fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidence {
     let write = |(index, events): (usize, &Vec<Event>)| -> PathBuf {
         let path = folder.path().join(format!("{name}-{index}.jsonl"));
         let mut writer = TraceWriter::new(std::fs::File::create(&path).expect("a trace file"));

@@ -120,10 +120,21 @@ pub struct RunReport {
     /// Notes that concern every verdict: conventions that the user stated, scenarios that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Scenario files that cannot be used, each with its file and line. The other scenarios are in `outcomes`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
     /// One outcome per scenario, in the order in which they ran.
     pub outcomes: Vec<Outcome>,
     /// The number of outcomes per verdict.
     pub summary: Summary,
+}
+
+impl RunReport {
+    /// The exit status of `run` and `check`.
+    pub fn exit(&self) -> Exit {
+        let errors = if self.errors.is_empty() { Exit::Held } else { Exit::Request };
+        errors.worst(self.summary.exit())
+    }
 }
 
 /// The number of outcomes per verdict.
@@ -150,7 +161,7 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
-    /// The exit status of `run` and `check`.
+    /// The exit status of the verdicts alone.
     pub fn exit(&self) -> Exit {
         match self {
             Self { broken: 1.., .. } => Exit::Broken,

@@ -54,6 +54,26 @@ pub enum FirstLr {
     Nonzero,
 }
 
+/// What the `targets` of a micro-batch count, and with them the weight of the loss `lm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Targets {
+    /// Each token of a sample but the first, which nothing predicts.
+    #[default]
+    NextTokens,
+    /// Each token of a sample.
+    Tokens,
+    /// Each sample that has a token: one label per sample.
+    Samples,
+}
+
+impl Targets {
+    /// Whether it is what a contract without the field says.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The declared conventions of one trainer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contract {
@@ -67,6 +87,9 @@ pub struct Contract {
     pub first_lr: FirstLr,
     /// Rows that one sample takes in one forward: 3 where anchor, positive and negative are concatenated.
     pub rows_per_sample: u64,
+    /// What the trace's `targets` count.
+    #[serde(default, skip_serializing_if = "Targets::is_default")]
+    pub targets: Targets,
     /// Whether the same plan gives the same bits twice on one machine.
     pub deterministic: bool,
 }
@@ -79,14 +102,15 @@ impl Default for Contract {
             gradients: Gradients::Mean,
             first_lr: FirstLr::Nonzero,
             rows_per_sample: 1,
+            targets: Targets::default(),
             deterministic: true,
         }
     }
 }
 
 impl Contract {
-    /// Its conventions in words, always in this order.
-    fn words(&self) -> [String; 5] {
+    /// Its conventions in words, always in this order. The usual targets are not named.
+    fn words(&self) -> [String; 6] {
         let tail = match self.tail {
             Tail::Flush => "tail flush",
             Tail::Drop => "tail drop",
@@ -105,12 +129,18 @@ impl Contract {
             FirstLr::Nonzero => "first lr nonzero",
         };
         let rows = if self.rows_per_sample == 1 { "row" } else { "rows" };
+        let targets = match self.targets {
+            Targets::NextTokens => "",
+            Targets::Tokens => "targets are all tokens",
+            Targets::Samples => "one target a sample",
+        };
         let repeat = if self.deterministic { "deterministic" } else { "not deterministic" };
         [
             tail.to_owned(),
             format!("{gradients} over {normaliser}"),
             first.to_owned(),
             format!("{} {rows} a sample", self.rows_per_sample),
+            targets.to_owned(),
             repeat.to_owned(),
         ]
     }
@@ -118,13 +148,16 @@ impl Contract {
     /// The conventions that are not those of `other`, in words.
     pub fn unlike(&self, other: &Self) -> String {
         let pairs = self.words().into_iter().zip(other.words());
-        pairs.filter(|(own, others)| own != others).map(|(own, _)| own).collect::<Vec<_>>().join(", ")
+        let others = pairs.filter(|(own, others)| own != others).map(|(own, _)| own);
+        let named = others.map(|own| if own.is_empty() { "targets are next tokens".to_owned() } else { own });
+        named.collect::<Vec<_>>().join(", ")
     }
 }
 
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words().join(", "))
+        let named = self.words().into_iter().filter(|words| !words.is_empty());
+        f.write_str(&named.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -140,6 +173,9 @@ pub struct Description {
     pub capabilities: Vec<Capability>,
     /// The conventions the verdicts are relative to.
     pub contract: Contract,
+    /// Whether `CMD serve` is there: a process that imports what it needs, trains nothing, and forks once per run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serve: bool,
 }
 
 /// The conventions a plan asks for in place of the trainer's own; what a trainer cannot change it leaves,
@@ -181,6 +217,9 @@ pub struct Stated {
     /// In place of its `rows_per_sample`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_sample: Option<u64>,
+    /// In place of its `targets`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Targets>,
     /// In place of its `deterministic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deterministic: Option<bool>,

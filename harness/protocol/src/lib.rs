@@ -76,4 +76,4 @@ pub mod vocabulary;
 pub use plan::Plan;
 pub use recorder::Recorder;
 pub use serve::trainer_main;
-pub use trainer::{Trainer, TrainerError};
+pub use trainer::{Declined, Trainer, TrainerError};

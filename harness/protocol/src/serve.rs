@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::exit::Exit;
 use crate::plan::Plan;
-use crate::trainer::{Trainer, TrainerError, describe, record_prepared};
+use crate::trainer::{Trainer, TrainerError, describe, prepared, record_prepared};
 
 /// The main function of a program that is this trainer, for `traintrue run --trainer PROGRAM`.
 ///
@@ -55,11 +55,11 @@ fn answer(trainer: &impl Trainer) -> Result<(), TrainerError> {
 /// Carries out one plan, and writes the trace where the plan says: into its `trace` file, or to standard output.
 pub fn carry_out(trainer: &mut impl Trainer, plan: &Plan) -> Result<(), TrainerError> {
     // Before the file is made: a plan that is refused must not empty the trace of an earlier run.
-    trainer.prepare(plan)?;
+    let prepared = prepared(trainer, plan)?;
     let Some(path) = &plan.trace else {
-        return record_prepared(trainer, plan, io::stdout().lock());
+        return record_prepared(trainer, plan, prepared, io::stdout().lock());
     };
     let file =
         File::create(path).map_err(|error| format!("{}: cannot write the trace: {error}", path.display()))?;
-    record_prepared(trainer, plan, file)
+    record_prepared(trainer, plan, prepared, file)
 }

@@ -36,6 +36,13 @@ use crate::vocabulary::Capability;
 /// Whatever stops a trainer.
 pub type TrainerError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A trainer cannot carry out this plan, and says why: its model has no adapters, its loop has no such schedule. The run is
+/// then not judged, with this reason. As the error of [`Trainer::prepare`], or of [`Trainer::run`] before the first
+/// micro-batch.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Declined(pub String);
+
 /// A training loop that can be held to the scenarios.
 ///
 /// A trainer on burn 0.21 that runs in the caller's process must train there one at a time: a backward pass on one thread
@@ -45,7 +52,8 @@ pub trait Trainer {
     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError>;
 
     /// Looks at `plan` before its trace begins. A trainer refuses here what it cannot carry out, or settles what the first
-    /// line says: after this, [`Self::device`] and [`Self::contract`] are those of `plan`. An error leaves no trace.
+    /// line says: after this, [`Self::device`] and [`Self::contract`] are those of `plan`. An error leaves no trace, except
+    /// [`Declined`].
     fn prepare(&mut self, _plan: &Plan) -> Result<(), TrainerError> {
         Ok(())
     }
@@ -79,19 +87,32 @@ pub fn describe(trainer: &impl Trainer) -> Description {
         trainer: trainer.name(),
         capabilities: trainer.capabilities().to_vec(),
         contract: trainer.contract(),
+        serve: false,
     }
 }
 
 /// Runs a plan and writes its trace, first and last line included. Fails as the trainer or the writer does.
 pub fn record(trainer: &mut impl Trainer, plan: &Plan, to: impl Write) -> Result<(), TrainerError> {
-    trainer.prepare(plan)?;
-    record_prepared(trainer, plan, to)
+    let prepared = prepared(trainer, plan)?;
+    record_prepared(trainer, plan, prepared, to)
+}
+
+/// What came of a trainer's look at a plan.
+pub(crate) type Prepared = Result<(), Declined>;
+
+/// Lets a trainer look at the plan. Fails as the trainer does, unless it declines the plan.
+pub(crate) fn prepared(trainer: &mut impl Trainer, plan: &Plan) -> Result<Prepared, TrainerError> {
+    match trainer.prepare(plan) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => Ok(Err(*error.downcast::<Declined>()?)),
+    }
 }
 
 /// The same for a trainer that has already looked at the plan.
 pub(crate) fn record_prepared(
     trainer: &mut impl Trainer,
     plan: &Plan,
+    prepared: Prepared,
     to: impl Write,
 ) -> Result<(), TrainerError> {
     let own = trainer.contract();
@@ -110,18 +131,25 @@ pub(crate) fn record_prepared(
         contract,
     };
     recorder.write(run).map_err(unwritten)?;
-    let ran = trainer.run(plan, &mut recorder);
+    let ran = match prepared {
+        Ok(()) => trainer.run(plan, &mut recorder),
+        Err(declined) => Err(declined.into()),
+    };
     if recorder.ended() {
         return ran;
     }
     let (reason, message) = match &ran {
+        Err(error) if error.is::<Declined>() => (EndReason::Declined, Some(error.to_string())),
         Err(error) => (EndReason::Error, Some(error.to_string())),
         Ok(()) if plan.stop.is_some() => (EndReason::Stopped, None),
         Ok(()) => (EndReason::Done, None),
     };
     let ended = recorder.write(|| End::new(reason, message));
-    // What stopped the trainer comes before what became of its last line.
-    ran?;
+    // What stopped the trainer comes before what became of its last line. A plan that was declined was answered.
+    match ran {
+        Err(error) if !error.is::<Declined>() => return Err(error),
+        _ => {}
+    }
     Ok(ended.map_err(unwritten)?)
 }
 
@@ -148,6 +176,21 @@ mod tests {
 
         fn run(&mut self, _: &Plan, _: &mut Recorder) -> Result<(), TrainerError> {
             panic!("run after a refusal")
+        }
+    }
+
+    struct Declining {
+        early: bool,
+    }
+
+    impl Trainer for Declining {
+        fn prepare(&mut self, _: &Plan) -> Result<(), TrainerError> {
+            if self.early { Err(Declined("no adapters".to_owned()).into()) } else { Ok(()) }
+        }
+
+        fn run(&mut self, _: &Plan, _: &mut Recorder) -> Result<(), TrainerError> {
+            assert!(!self.early, "run after the plan was declined");
+            Err(Declined("no adapters".to_owned()).into())
         }
     }
 
@@ -193,6 +236,20 @@ mod tests {
         let mut trace = Vec::new();
         let error = record(&mut Refusing, &example(), &mut trace).unwrap_err();
         assert_eq!((error.to_string(), trace.len()), ("no such model".to_owned(), 0));
+    }
+
+    #[rstest]
+    #[case::before_it_runs(true)]
+    #[case::when_it_runs(false)]
+    fn a_plan_that_is_declined_is_answered_with_the_reason(#[case] early: bool) {
+        let mut trace = Vec::new();
+        record(&mut Declining { early }, &example(), &mut trace).unwrap();
+        let text = String::from_utf8(trace).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(names, ["run", "end"]);
+        assert_eq!((&lines[1]["reason"], &lines[1]["message"]), (&"declined".into(), &"no adapters".into()));
     }
 
     #[rstest]

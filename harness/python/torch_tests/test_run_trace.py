@@ -10,8 +10,8 @@ from typing import Any, Dict, List
 import torch
 from torch import nn
 
-from traintrue.adapters import probes
 from traintrue.adapters.plain_loop import Loop
+from traintrue.adapters.plan_run import PlanRun
 from traintrue.adapters.run_trace import TENSORS, RunTrace
 from traintrue.adapters.table import TABLE
 from traintrue.trace import Writer
@@ -173,12 +173,15 @@ class ANaN(unittest.TestCase):
     """A model that is lost must be judged: every number of it reaches the trace."""
 
     def test_in_the_model_reaches_probes_evaluations_updates_and_states(self) -> None:
+        class Lost(Loop):
+            def build(self) -> None:
+                super().build()
+                with torch.no_grad():
+                    for parameter in self.model.parameters():
+                        parameter.fill_(float("nan"))
+
         lines = io.StringIO()
-        loop = Loop(PLAN, Writer(lines), TABLE["plain"].describe())
-        with torch.no_grad():
-            for parameter in loop.model.parameters():
-                parameter.fill_(float("nan"))
-        loop.run()
+        PlanRun(Lost(PLAN), Writer(lines)).make()
         events = [json.loads(line) for line in lines.getvalue().splitlines()]
         found = {event["event"]: event for event in events}
         self.assertEqual(found["end"]["reason"], "done")
@@ -187,12 +190,15 @@ class ANaN(unittest.TestCase):
         self.assertEqual((found["update"]["grad_norm"], found["state"]["tensors"][0]["sketch"][0]), ("nan", "nan"))
 
     def test_or_an_infinity_in_a_head_is_counted(self) -> None:
+        class Infinite(Loop):
+            def build(self) -> None:
+                super().build()
+                with torch.no_grad():
+                    self.model.projection.bias[0] = float("inf")
+
         lines = io.StringIO()
-        loop = Loop(PLAN, Writer(lines), TABLE["plain"].describe())
-        with torch.no_grad():
-            loop.model.projection.bias[0] = float("inf")
-        probes.make(PLAN, "start", loop.model, loop.model, loop.trace)
-        (probe,) = [it for it in map(json.loads, lines.getvalue().splitlines()) if it["event"] == "probe"]
+        PlanRun(Infinite(PLAN), Writer(lines)).make()
+        probe = next(it for it in map(json.loads, lines.getvalue().splitlines()) if it["event"] == "probe")
         self.assertEqual([row["nonfinite"] for row in probe["rows"]], [1, 1])
 
 

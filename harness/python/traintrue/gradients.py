@@ -48,7 +48,7 @@ class Gradients:
         """Micro-batches that the gradients hold; None before the first backward pass."""
         return self._held
 
-    def take_up(self, held: int) -> None:
+    def take_up(self, held: Optional[int]) -> None:
         """Continues a window whose gradients came from a checkpoint."""
         self._held = held
 

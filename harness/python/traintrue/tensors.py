@@ -8,7 +8,7 @@ import hashlib
 import math
 import zlib
 from itertools import compress
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 
 # Signed sums per sketch, and the elements that share one row of signs.
@@ -155,6 +155,28 @@ class Torch:
             parts.append(f"{name}=".encode())
             parts.append(self.bytes(value.float()) if self.is_tensor(value) else repr(value).encode())
         return digest(*parts)
+
+    def digest_of_all(self, state: Any) -> str:
+        """A digest of any state that a checkpoint may hold: containers of tensors, numbers and text, however they nest."""
+        return digest(*self._parts(state))
+
+    def _parts(self, state: Any) -> Iterator[bytes]:
+        if self.is_tensor(state):
+            yield f"{state.dtype}{list(state.shape)}".encode()
+            yield self.bytes(state)
+        elif isinstance(state, Mapping):
+            # By name: a state that was loaded may have another order.
+            for name in sorted(state, key=repr):
+                yield f"{name!r}:".encode()
+                yield from self._parts(state[name])
+        elif isinstance(state, (list, tuple)):
+            yield f"{len(state)}:".encode()
+            for part in state:
+                yield from self._parts(part)
+        elif hasattr(state, "tobytes"):
+            yield state.tobytes()
+        else:
+            yield repr(state).encode()
 
     def sketch(self, tensor: Any) -> List[float]:
         """A few sums of the values with seeded random signs. Two tensors that are close have close sketches.

@@ -108,6 +108,7 @@ pub fn state<E: Engine>(state: &State<E>, at: Moment, unclipped: &Unclipped) -> 
         step: state.step,
         tensors: tensors.collect(),
         buffers: Default::default(),
+        parts: Default::default(),
         rng: Some(rng_digest(state)),
         schedule_step: Some(state.schedule_step),
         cursor: Some(state.cursor),

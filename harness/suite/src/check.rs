@@ -7,9 +7,12 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use traintrue_judge::case::{compare, compared_in};
+use traintrue_judge::evidence::declined;
 use traintrue_judge::expectation::{Expectation, selects};
 use traintrue_judge::finding::Sheet;
 use traintrue_judge::invariants::protocol::answers;
+use traintrue_judge::invariants::resume::seam;
+use traintrue_judge::invariants::training::{partition, repeat};
 use traintrue_judge::pass::{JudgedTrace, judge_trace};
 use traintrue_judge::rule::{Kind, Rule, RunEvidence};
 use traintrue_judge::rules::{RULES, find};
@@ -17,9 +20,9 @@ use traintrue_judge::tally::{Labels, Tally};
 use traintrue_judge::verdict::{Outcome, RunReport, Summary, seconds_since};
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::SCHEMA;
-use traintrue_protocol::trace::TraceError;
 use traintrue_protocol::trace::event::Run;
 use traintrue_protocol::trace::recorded::Recorded as Recording;
+use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 
 use crate::reproduce::command;
 use crate::scenario::Catalogue;
@@ -37,11 +40,11 @@ pub enum Relation {
 
 impl Relation {
     /// The invariant that judges it.
-    pub fn invariant(self) -> &'static str {
+    fn rule(self) -> &'static Rule {
         match self {
-            Self::Seam => "seam/identical",
-            Self::Equal => "determinism/repeat",
-            Self::Partition => "partition/same-update",
+            Self::Seam => &seam::RULE,
+            Self::Equal => &repeat::RULE,
+            Self::Partition => &partition::RULE,
         }
     }
 }
@@ -58,39 +61,69 @@ pub fn check(
     let show = |path: &Path| path.display().to_string();
     let command = command(arguments);
     let labels = Labels { reproduce: &command, trace: &show };
-    let recorded: Vec<Recorded> =
-        traces.par_iter().map(|path| Recorded::read(path)).collect::<Result<_, _>>()?;
+    let reasons: Vec<Option<String>> = traces.par_iter().map(|path| declined(path)).collect();
+    let trained = traces.par_iter().zip(&reasons).filter(|(_, reason)| reason.is_none());
+    let recorded: Vec<Recorded> = trained.map(|(path, _)| Recorded::read(path)).collect::<Result<_, _>>()?;
     let mut tallies: Vec<Tally> = recorded.iter().map(|one| one.tally(labels)).collect();
     match against {
-        Some((other, relation)) => {
-            let begun = Recorded::read(other)?;
-            let other = Group {
-                recorded: None,
-                scenario: "",
-                name: &begun.run.run,
-                members: Vec::new(),
-                traces: vec![other.into()],
-            };
-            let run = Group::whole(&recorded);
-            if let Some(rule) = find(relation.invariant())
-                && let Some(sheet) = judge(rule, &recorded, &run, Some(&other), true)
-            {
-                tell(rule, &run, Some(&other), &sheet, &mut tallies);
-            }
-        }
+        Some(_) if recorded.is_empty() => {}
+        Some((other, relation)) => free_pair(&recorded, other, relation, &mut tallies)?,
         None => by_scenario(&recorded, catalogue, &mut tallies),
     }
-    let outcomes: Vec<Outcome> =
-        recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally)).collect();
+    let mut judged = recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally));
+    let outcomes = traces.iter().zip(reasons).filter_map(|(path, reason)| match reason {
+        Some(reason) => Some(refusal(path, reason)),
+        None => judged.next(),
+    });
+    let outcomes: Vec<Outcome> = outcomes.collect();
     let first = recorded.first().map(|one| &one.run);
     Ok(RunReport {
         schema: SCHEMA,
         trainer: first.map(|run| run.trainer.clone()).unwrap_or_default(),
         contract: first.map_or_else(Contract::default, |run| run.contract.clone()),
         notes: Vec::new(),
+        errors: Vec::new(),
         summary: Summary::of(&outcomes),
         outcomes,
     })
+}
+
+/// Judges all traces as the segments of one run, which is held against another trace.
+fn free_pair(
+    recorded: &[Recorded],
+    other: &Path,
+    relation: Relation,
+    tallies: &mut [Tally],
+) -> Result<(), TraceError> {
+    if let Some(reason) = declined(other) {
+        let reason = format!("{reason} (the trainer declined {})", other.display());
+        tallies.iter_mut().for_each(|tally| tally.cannot_judge(reason.clone()));
+        return Ok(());
+    }
+    let begun = Recorded::read(other)?;
+    let other = Group {
+        recorded: None,
+        scenario: "",
+        name: &begun.run.run,
+        members: Vec::new(),
+        traces: vec![other.into()],
+    };
+    let run = Group::whole(recorded);
+    let rule = relation.rule();
+    if let Some(sheet) = judge(rule, recorded, &run, Some(&other), true) {
+        tell(rule, &run, Some(&other), &sheet, tallies);
+    }
+    Ok(())
+}
+
+/// The outcome of a trace in which the trainer declined its plan.
+fn refusal(path: &Path, reason: String) -> Outcome {
+    let mut lines = TraceReader::open(path).into_iter().flatten();
+    let scenario = match lines.next() {
+        Some(Ok(Line { event: Event::Run(run), .. })) => run.scenario,
+        _ => path.display().to_string(),
+    };
+    Outcome::not_judged(&scenario, format!("{reason} (the trainer declined the plan)"))
 }
 
 /// One recorded trace.
@@ -258,11 +291,15 @@ mod tests {
     use super::*;
     use traintrue_judge::verdict::Verdict;
     use traintrue_protocol::plan::{Plan, example};
+    use traintrue_protocol::trace::TraceWriter;
     use traintrue_protocol::trace::event::{End, EndReason};
-    use traintrue_protocol::trace::{Event, TraceWriter};
 
     /// A trace of `run` that says nothing but its plan and its end.
     fn recorded(folder: &Path, scenario: &str, run: &str) -> PathBuf {
+        ended(folder, scenario, run, EndReason::Done, None)
+    }
+
+    fn ended(folder: &Path, scenario: &str, run: &str, reason: EndReason, message: Option<&str>) -> PathBuf {
         let path = folder.join(format!("{run}.jsonl"));
         let opening = Run {
             schema: 1,
@@ -276,7 +313,7 @@ mod tests {
         };
         let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
         writer.write(&Event::Run(Box::new(opening))).unwrap();
-        writer.write(&Event::End(End::new(EndReason::Done, None))).unwrap();
+        writer.write(&Event::End(End::new(reason, message.map(str::to_owned)))).unwrap();
         path
     }
 
@@ -302,6 +339,23 @@ mod tests {
         let alone = &judged(&[again], None).outcomes[0];
         let note = "determinism/repeat is not judged: the run once is not among the traces";
         assert!(alone.notes.iter().any(|it| it == note), "{:?}", alone.notes);
+    }
+
+    #[test]
+    fn a_trace_whose_plan_was_declined_is_not_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let [once, again] = ["once", "again"].map(|run| recorded(folder.path(), "determinism", run));
+        let declined = EndReason::Declined;
+        let refused = ended(folder.path(), "determinism", "refused", declined, Some("no adapters"));
+        let report = judged(&[refused.clone(), again.clone()], None);
+        let shown = (report.outcomes[0].verdict, report.outcomes[0].reason.as_deref());
+        assert_eq!(shown, (Verdict::NotJudged, Some("no adapters (the trainer declined the plan)")));
+        assert_eq!((report.outcomes.len(), report.outcomes[1].verdict), (2, Verdict::Broken));
+        for (run, against) in [(&once, &refused), (&refused, &once)] {
+            let report = judged(std::slice::from_ref(run), Some((against, Relation::Equal)));
+            assert!(report.outcomes[0].reason.as_ref().unwrap().starts_with("no adapters"));
+            assert!(report.outcomes[0].findings.iter().all(|it| it.invariant != "determinism/repeat"));
+        }
     }
 
     #[test]

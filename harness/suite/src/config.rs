@@ -180,7 +180,7 @@ impl Config {
             Err(ConfigError::Field { path, line, field, problem })
         };
         for waiver in &self.waivers {
-            if let Some(name) = waiver.scenario.as_deref().filter(|name| catalogue.find(name).is_none()) {
+            if let Some(name) = waiver.scenario.as_deref().filter(|name| !catalogue.has_file_of(name)) {
                 let known = catalogue.all().iter().map(|scenario| scenario.id.as_str());
                 return unknown(waiver, "scenario", name, hint(name, known));
             }

@@ -11,6 +11,11 @@
 //! ```
 
 mod process;
+#[cfg(unix)]
+mod server;
+#[cfg(not(unix))]
+#[path = "program/server_elsewhere.rs"]
+mod server;
 mod stating;
 
 use std::ffi::OsString;
@@ -18,6 +23,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use traintrue_judge::evidence::Ending;
@@ -25,6 +31,7 @@ use traintrue_protocol::contract::{Description, Stated};
 use traintrue_protocol::plan::{Plan, SCHEMA};
 
 use process::{Limits, Stop, attend};
+use server::{Servers, attend_connected};
 use stating::Stating;
 
 /// A trace that grows beyond this is cut off and its trainer killed, unless another limit is set: it would fill the disk.
@@ -41,6 +48,8 @@ const COMPLAINT_BYTES: u64 = 600;
 pub struct Program {
     describe: Vec<OsString>,
     run: Vec<OsString>,
+    /// Where the trainer serves.
+    servers: Option<Arc<Servers>>,
     stated: Stated,
     trace_limit_bytes: u64,
 }
@@ -94,7 +103,7 @@ pub enum ProgramError {
 impl Program {
     /// A trainer with two different commands.
     pub fn new(describe: Vec<OsString>, run: Vec<OsString>) -> Self {
-        Self { describe, run, stated: Stated::default(), trace_limit_bytes: TRACE_LIMIT_BYTES }
+        Self { describe, run, servers: None, stated: Stated::default(), trace_limit_bytes: TRACE_LIMIT_BYTES }
     }
 
     /// The same trainer, under the conventions that its user states in place of its own: they stand in its description and
@@ -116,9 +125,19 @@ impl Program {
         Ok(Self::new(with("describe"), with("run")))
     }
 
+    /// The same trainer, whose runs are forks of a process that imports what it needs once. For a trainer whose description
+    /// says that this is safe. Its runs stay processes of their own on systems without fork.
+    pub fn serving(self) -> Self {
+        let mut words = self.run.clone();
+        if let Some(verb) = words.last_mut() {
+            *verb = "serve".into();
+        }
+        Self { servers: Some(Arc::new(Servers::new(words))), ..self }
+    }
+
     /// The same trainer, with more arguments when it runs.
     pub fn with_arguments(&self, arguments: &[&str]) -> Self {
-        let mut program = self.clone();
+        let mut program = Self { servers: None, ..self.clone() };
         program.run.extend(arguments.iter().map(OsString::from));
         program
     }
@@ -161,17 +180,17 @@ impl Program {
         let create = |path: &Path| {
             File::create(path).map_err(|source| ProgramError::Write { path: path.to_owned(), source })
         };
-        let trace = create(errand.trace)?;
         let complaints =
             File::options().read(true).write(true).create(true).truncate(true).open(errand.complaints);
         let mut complaints = complaints
             .map_err(|source| ProgramError::Write { path: errand.complaints.to_owned(), source })?;
-        let trace: Box<dyn Write + Send> = match self.stated == Stated::default() {
-            true => Box::new(trace),
-            false => Box::new(Stating::new(trace, self.stated.clone())),
+        let output = || -> Result<Box<dyn Write + Send>, ProgramError> {
+            let trace = create(errand.trace)?;
+            Ok(match self.stated == Stated::default() {
+                true => Box::new(trace),
+                false => Box::new(Stating::new(trace, self.stated.clone())),
+            })
         };
-        let mut command = command(&self.run);
-        command.envs(errand.environment.iter().map(|(key, value)| (key, value)));
         let plan = serde_json::to_vec(errand.plan).map_err(|error| start(error.into()))?;
         let limits = Limits {
             timeout: errand.timeout,
@@ -179,7 +198,17 @@ impl Program {
             output_bytes: self.trace_limit_bytes,
             complaints: &complaints,
         };
-        let (stop, wall) = attend(command, plan, trace, limits).map_err(start)?;
+        let server = self.servers.as_ref().and_then(|servers| servers.next(&errand.plan.scenario));
+        let fork = server.and_then(|server| server.fork(errand.complaints, &errand.environment).ok());
+        let attended = match fork {
+            Some((connection, fork)) => attend_connected(fork, connection, plan, output()?, limits),
+            None => {
+                let mut command = command(&self.run);
+                command.envs(errand.environment.iter().map(|(key, value)| (key, value)));
+                attend(command, plan, output()?, limits)
+            }
+        };
+        let (stop, wall) = attended.map_err(start)?;
         let ending = match stop {
             Stop::Exited(status) if status.success() => Ending::Done,
             Stop::Exited(status) => Ending::Failed {
@@ -241,6 +270,9 @@ fn complaint(file: &mut File) -> String {
     )
 }
 
+#[cfg(test)]
+#[cfg(unix)]
+mod server_tests;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;

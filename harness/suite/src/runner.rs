@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use rayon::prelude::*;
-use traintrue_judge::evidence::{Ending, Evidence, RunRecord, SegmentEnding};
+use traintrue_judge::evidence::{Ending, Evidence, RunRecord, SegmentEnding, declined};
 use traintrue_judge::verdict::Outcome;
 use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge};
 use traintrue_protocol::trace::{Event, TraceReader};
@@ -122,7 +122,7 @@ impl Runner<'_> {
                 break;
             }
         }
-        Ok(Evidence { runs: vec![record], unjudged })
+        Ok(Evidence { unjudged, ..Evidence::of(record) })
     }
 
     fn segment(&self, segment: &Segment, trace: &Path) -> Result<SegmentEnding, RunnerError> {
@@ -138,6 +138,10 @@ impl Runner<'_> {
             timeout: self.timeout,
             kill_after,
         })?;
+        let ending = match (ending, declined(trace)) {
+            (Ending::Done, Some(reason)) => Ending::Declined { reason },
+            (ending, _) => ending,
+        };
         let died = match segment.dies {
             None => false,
             Some(Dies::Killed { .. }) => ending == Ending::Killed,
@@ -158,6 +162,7 @@ fn join(parts: Vec<Result<Evidence, RunnerError>>) -> Result<Evidence, RunnerErr
         let part = part?;
         whole.runs.extend(part.runs);
         whole.unjudged.extend(part.unjudged);
+        whole.declined.extend(part.declined);
     }
     Ok(whole)
 }

@@ -5,12 +5,14 @@ mod catalogue;
 mod corpus;
 mod expand;
 mod file;
+mod offer;
+mod places;
 mod plan;
 mod randomise;
 mod read;
 mod version;
 
-pub use catalogue::{Catalogue, CatalogueError};
+pub use catalogue::{Catalogue, CatalogueError, Refused};
 pub use corpus::{Corpus, CorpusError, TOKENS};
 pub use expand::{ConcreteRun, DIED, Dies, ExpandError, Expansion, Segment, expand};
 pub use file::{Cut, Damage, DamageKind, Deaths, EachCut, PlannedFault, RunSpec, Scenario, Thread};

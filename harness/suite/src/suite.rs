@@ -73,17 +73,28 @@ pub(crate) enum Purpose {
 const REPEATS: u64 = 2;
 
 impl Suite<'_> {
-    /// Runs and judges each scenario; the outcomes are in the same order.
+    /// Runs and judges each scenario; the outcomes are in the same order. A scenario that gives no plan stops itself alone.
     pub fn run(&self, scenarios: &[Scenario]) -> Result<RunReport, SuiteError> {
-        let outcomes = scenarios.par_iter().map(|scenario| {
-            let examined = self.examine(scenario, &scenario.id, &[], Purpose::Verdict)?;
-            self.runner.observer.see(Happening::Judged(&examined.outcome));
-            Ok(examined.outcome)
+        let examined = scenarios.par_iter().map(|scenario| {
+            match self.examine(scenario, &scenario.id, &[], Purpose::Verdict) {
+                Ok(examined) => {
+                    self.runner.observer.see(Happening::Judged(&examined.outcome));
+                    Ok(Ok(examined.outcome))
+                }
+                Err(SuiteError::Expand(error)) => Ok(Err(error.to_string())),
+                Err(error) => Err(error),
+            }
         });
-        let outcomes = outcomes.collect::<Result<Vec<_>, SuiteError>>()?;
+        let (mut outcomes, mut errors) = (Vec::new(), Vec::new());
+        for one in examined.collect::<Result<Vec<_>, SuiteError>>()? {
+            match one {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => errors.push(error),
+            }
+        }
         let summary = Summary::of(&outcomes);
         let Description { trainer, contract, .. } = self.description.clone();
-        Ok(RunReport { schema: SCHEMA, trainer, contract, notes: Vec::new(), outcomes, summary })
+        Ok(RunReport { schema: SCHEMA, trainer, contract, notes: Vec::new(), errors, outcomes, summary })
     }
 
     /// Runs and judges one scenario, or only the runs that `wanted` keeps, in a scratch folder called `name`.
@@ -96,8 +107,7 @@ impl Suite<'_> {
     ) -> Result<Examined, SuiteError> {
         let has = |need: &&Capability| self.description.capabilities.contains(need);
         if let Some(lacking) = scenario.needs.iter().find(|need| !has(need)) {
-            let outcome = Outcome::not_judged(&scenario.id, format!("no {lacking}"));
-            return Ok(Examined { outcome, timed_out: false, seen: BTreeMap::new() });
+            return Ok(unable(scenario, *lacking));
         }
         let scratch = self.scratch.join(name);
         let traces = match self.report {
@@ -105,9 +115,14 @@ impl Suite<'_> {
             None => scratch.join("traces"),
         };
         let mut expansion = expand(scenario, self.corpus, &scratch.join("checkpoints"))?;
-        expansion.offer(&self.description.capabilities);
+        let lacking = expansion.offer(&self.description.capabilities);
+        if let (Some((_, capability)), []) = (lacking.first(), expansion.runs.as_slice()) {
+            return Ok(unable(scenario, *capability));
+        }
         expansion.runs.retain(|run| wanted.is_empty() || wanted.contains(&run.name));
         let mut evidence = self.runner.run(&scenario.id, &expansion.runs, &traces)?;
+        let left_out = lacking.into_iter().map(|(run, capability)| format!("{run}: no {capability}"));
+        evidence.unjudged.extend(left_out);
         let repeat = |evidence: &mut Evidence| self.repeat(scenario, &expansion.runs, &traces, evidence);
         let declared = &self.description.contract;
         if !declared.deterministic {
@@ -171,6 +186,12 @@ impl Suite<'_> {
         }
         Ok(())
     }
+}
+
+/// A scenario for which the trainer lacks a capability.
+fn unable(scenario: &Scenario, lacking: Capability) -> Examined {
+    let outcome = Outcome::not_judged(&scenario.id, format!("no {lacking}"));
+    Examined { outcome, timed_out: false, seen: BTreeMap::new() }
 }
 
 /// What shows that a trainer, whatever it declares, does not give the same bits twice.

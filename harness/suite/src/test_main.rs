@@ -15,7 +15,7 @@ use traintrue_protocol::trainer::{Trainer, TrainerError, describe};
 use crate::program::Program;
 use crate::report::text;
 use crate::runner::{Happening, Observer, Runner};
-use crate::scenario::{Catalogue, Corpus, Scenario};
+use crate::scenario::{Catalogue, Corpus, Refused, Scenario};
 use crate::suite::Suite;
 
 /// The first argument of a test binary that is asked to be its trainer: each run is a process of its own.
@@ -68,7 +68,11 @@ fn tests(
         // `--list` shows these scenarios as ignored. Running them prints why they cannot be judged.
         trial.with_ignored_flag(arguments.list && lacks)
     };
-    let trials = catalogue.all().iter().map(trial).collect();
+    let refused = catalogue
+        .refused(&[])
+        .cloned()
+        .map(|Refused { id, problem }| Trial::test(id, move || Err(problem.into())));
+    let trials = catalogue.all().iter().map(trial).chain(refused).collect();
     Ok(libtest_mimic::run(arguments, trials))
 }
 
@@ -134,6 +138,7 @@ impl Bench {
             Some((Verdict::NotJudged, reason)) if !of_nextest() || self.lacks(scenario) => {
                 Ok(Completion::ignored_with(format!("not judged: {}", reason.unwrap_or_default())))
             }
+            None => Err(report.errors.join("\n").into()),
             _ => Err(strip_str(&text::run(&report)).to_string().into()),
         }
     }

@@ -39,7 +39,7 @@ impl Waiving<'_> {
                 return Some(expired(waiver));
             }
             let used = use_up(waiver, &mut report.outcomes);
-            (!used && self.all_judged(waiver, &report.outcomes)).then(|| not_needed(waiver))
+            (!used && self.all_judged(waiver, &report)).then(|| not_needed(waiver))
         };
         let stale: Vec<Option<Stale>> = self.config.waivers.iter().map(stale).collect();
         for outcome in report.outcomes.iter_mut().filter(|outcome| outcome.verdict != Verdict::Held) {
@@ -65,15 +65,15 @@ impl Waiving<'_> {
     }
 
     /// Whether what it may stand for was run and judged, all of it: only then is it known that nothing needs it.
-    fn all_judged(&self, waiver: &Waiver, outcomes: &[Outcome]) -> bool {
+    fn all_judged(&self, waiver: &Waiver, report: &RunReport) -> bool {
         let judged = |outcome: &Outcome| {
             // After what broke, as after a crash, others may not have been compared.
             let compared =
                 || waiver.invariant.as_ref().is_none_or(|name| outcome.compared.contains_key(name));
             outcome.reason.is_none() && (outcome.verdict == Verdict::Held || compared())
         };
-        let run = |id: &str| outcomes.iter().any(|outcome| outcome.scenario == id && judged(outcome));
-        let Some(catalogue) = self.catalogue else { return false };
+        let run = |id: &str| report.outcomes.iter().any(|outcome| outcome.scenario == id && judged(outcome));
+        let Some(catalogue) = self.catalogue.filter(|_| report.errors.is_empty()) else { return false };
         let of_it: Vec<&str> = catalogue
             .all()
             .iter()
@@ -209,7 +209,7 @@ mod tests {
         let outcomes: Vec<Outcome> = catalogue.all().iter().map(|scenario| of(&scenario.id)).collect();
         let summary = Summary::of(&outcomes);
         let (trainer, contract) = ("fake 1".into(), Contract::default());
-        RunReport { schema: 1, trainer, contract, notes: Vec::new(), outcomes, summary }
+        RunReport { schema: 1, trainer, contract, notes: Vec::new(), errors: Vec::new(), outcomes, summary }
     }
 
     fn applied(waives: &str, until: &str) -> RunReport {

@@ -44,6 +44,7 @@ pub fn check(
         contract: Contract::default(),
         summary: Summary::of(&outcomes),
         notes: Vec::new(),
+        errors: Vec::new(),
         outcomes,
     })
 }

@@ -95,6 +95,9 @@ pub struct State {
     /// Digest of the averaged weights, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<String>,
+    /// Digests of whatever else a checkpoint must bring back, by name: `buffers`, `scheduler`, `scaler`, `sampler`.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub parts: std::collections::BTreeMap<String, String>,
 }
 
 /// One parameter.
@@ -373,6 +376,9 @@ pub enum EndReason {
     Stopped,
     MemoryLimit,
     Error,
+    /// The trainer cannot carry out this plan, and says why in `message`. Only before the first micro-batch; the process then
+    /// ends with exit status 0.
+    Declined,
 }
 
 impl fmt::Display for EndReason {
@@ -382,6 +388,7 @@ impl fmt::Display for EndReason {
             Self::Stopped => "stopped",
             Self::MemoryLimit => "memory-limit",
             Self::Error => "error",
+            Self::Declined => "declined",
         })
     }
 }

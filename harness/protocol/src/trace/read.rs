@@ -28,8 +28,8 @@ pub struct Line {
 pub enum TraceError {
     #[error("{path}: cannot read the trace: {source}", path = .path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{path}:{line}: not an event: {source}; a trace holds one JSON object a line", path = .path.display())]
-    Json { path: PathBuf, line: u64, source: serde_json::Error },
+    #[error("{path}:{line}: not an event: {source}; a trace holds one JSON object a line{hint}", path = .path.display())]
+    Json { path: PathBuf, line: u64, source: serde_json::Error, hint: &'static str },
     #[error(
         "{path}:{line}: unknown event {event:?}; schema {SCHEMA} has run, micro_batch, update, state, probe, memory, epoch, evaluation, checkpoint, adapted, oom and end",
         path = .path.display()
@@ -156,7 +156,7 @@ impl Iterator for TraceReader {
 }
 
 enum ParseError {
-    Json(serde_json::Error),
+    Json(serde_json::Error, &'static str),
     Unknown(String),
     Field(String, serde_json::Error),
     Schema(u64),
@@ -166,11 +166,19 @@ impl ParseError {
     fn at(self, path: &Path, line: u64) -> TraceError {
         let path = path.to_owned();
         match self {
-            Self::Json(source) => TraceError::Json { path, line, source },
+            Self::Json(source, hint) => TraceError::Json { path, line, source, hint },
             Self::Unknown(event) => TraceError::UnknownEvent { path, line, event },
             Self::Field(event, source) => TraceError::Field { path, line, event, source },
             Self::Schema(found) => TraceError::Schema { path, found },
         }
+    }
+}
+
+/// Some JSON writers put down NaN and Infinity, which no JSON reader takes.
+fn hint_on(text: &str) -> &'static str {
+    match text.contains("NaN") || text.contains("Infinity") {
+        true => "; numbers that are not finite are the strings \"nan\", \"inf\" and \"-inf\"",
+        false => "",
     }
 }
 
@@ -187,7 +195,7 @@ fn parse(text: &str) -> Result<Event, ParseError> {
         serde_json::from_str(text).map_err(|source| ParseError::Field(event.to_owned(), source))
     }
 
-    let head: Head = serde_json::from_str(text).map_err(ParseError::Json)?;
+    let head: Head = serde_json::from_str(text).map_err(|source| ParseError::Json(source, hint_on(text)))?;
     let name = head.event.as_ref();
     Ok(match name {
         "run" => match head.schema {
@@ -207,4 +215,24 @@ fn parse(text: &str) -> Result<Event, ParseError> {
         "end" => Event::End(body(name, text)?),
         other => return Err(ParseError::Unknown(other.to_owned())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::written_by_python("{\"event\":\"evaluation\",\"metric\":NaN}", true)]
+    #[case::no_json("loss 0.5", false)]
+    fn a_number_that_is_no_json_is_told_how_it_is_written(#[case] text: &str, #[case] hinted: bool) {
+        let Err(error) = parse(text) else { panic!("parsed") };
+        let message = error.at(Path::new("one.jsonl"), 7).to_string();
+        assert!(
+            message.starts_with("one.jsonl:7: not an event: expected value at line 1 column "),
+            "{message}"
+        );
+        assert_eq!(message.ends_with("the strings \"nan\", \"inf\" and \"-inf\""), hinted, "{message}");
+    }
 }

@@ -7,12 +7,11 @@ from typing import Any, Dict, Optional
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ..batches import IGNORED
 from .data import Batch
-from .tiny import HEAD_WIDTH, SIZES, Output
+from .tiny import HEAD_WIDTH, SIZES, Output, of_tokens
 
 MODULES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "up": "up_proj", "down": "down_proj"}
 FIELDS = ("input_ids", "attention_mask", "labels")
@@ -110,16 +109,13 @@ def forward(model: nn.Module, batch: Batch) -> Output:
 
 def sums(model: nn.Module, batch: Batch, logits: torch.Tensor) -> Output:
     """The losses of a batch as sums, with the divisor of each."""
-    labels = batch["labels"][:, 1:]
-    flat = logits[:, :-1].float().flatten(0, 1)
-    lm = F.cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    losses, weights = {"lm": lm}, {"lm": int((labels != IGNORED).sum())}
+    output = of_tokens(logits, batch)
     holder = next((it for it in model.modules() if isinstance(it, WithHead)), None)
     if holder is None:
-        return Output(logits, None, losses, weights)
+        return output
     mask = batch["attention_mask"]
-    losses["projection"], weights["projection"] = holder.head_loss(mask), int((mask.sum(1) > 0).sum())
-    return Output(logits, holder.pooled, losses, weights)
+    output.losses["projection"], output.weights["projection"] = holder.head_loss(mask), int((mask.sum(1) > 0).sum())
+    return output._replace(head=holder.pooled)
 
 
 def recomputes(model: torch.nn.Module) -> bool:

@@ -10,7 +10,8 @@ import torch
 from ..trace import Writer
 from . import hf_model
 from .data import Batch
-from .plain_loop import Loop, newest
+from .plain_loop import Loop
+from .plan_run import PlanRun
 from .protocol import Plan
 from .tiny import Output
 
@@ -18,22 +19,25 @@ from .tiny import Output
 class PeftLoop(Loop):
     """The loop leaves adapters and heads to PEFT, and nothing else."""
 
-    group_of = staticmethod(hf_model.group_of)
+    name = "peft"
 
-    def _build(self) -> torch.nn.Module:
+    def new_model(self) -> torch.nn.Module:
         start = self.plan.get("start")
-        return hf_model.build(self.plan, newest(Path(start["from"])) if start else None)
+        return hf_model.build(self.plan, self.newest_folder(Path(start["from"])) if start else None)
 
-    def _forward(self, batch: Batch) -> Output:
+    def forward(self, batch: Batch) -> Output:
         return hf_model.forward(self.model, batch)
 
-    def _write_model(self, folder: Path) -> None:
+    def group(self, name: str) -> str:
+        return hf_model.group_of(name, bool(self.plan["train"].get("adapters")))
+
+    def save_model(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))
 
-    def _read_model(self, folder: Path) -> None:
-        """`_build` has loaded the model already: the optimizer must hold the parameters of the model that PEFT loaded."""
+    def load_model(self, folder: Path) -> None:
+        """`new_model` has loaded the model already: the optimizer must hold the parameters of the model that PEFT loaded."""
 
 
 def train(plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
     """Runs one plan."""
-    PeftLoop(plan, writer, description).run()
+    PlanRun(PeftLoop(plan), writer).make()

@@ -6,7 +6,7 @@ cannot know: sample ids, losses by name, the place in the schedule and in the da
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 
@@ -15,31 +15,44 @@ from ..evaluation import Evaluation
 from ..memory import Memory
 from ..parameters import Parameters
 from ..tensors import Torch, digest
-from ..trace import SCHEMA, Writer, loss, number
+from ..trace import Writer, loss, number
 from ..updates import Updates
 from .data import Batch
+from .protocol import opening
 
 TENSORS = Torch()
 GroupOf = Callable[[str], str]
+# Losses by name: the sum, and the weight that divides it to give the mean.
+Losses = Mapping[str, Tuple[Any, float]]
 
 
 class RunTrace:
     """The trace of one run: `attach` once the optimizer exists, then one call per event."""
 
-    def __init__(self, plan: Dict[str, Any], writer: Writer, description: Dict[str, Any], contract: Dict[str, Any]):
+    def __init__(
+        self,
+        plan: Dict[str, Any],
+        writer: Writer,
+        description: Dict[str, Any],
+        contract: Dict[str, Any],
+        device: str = "cpu",
+    ) -> None:
         self._plan, self._writer = plan, writer
+        self._updates: Optional[Updates] = None
         self._memory = Memory(writer, TENSORS)
         self.epoch = self.index = 0
         # Supervised positions in the open window.
         self.targets = 0
         self._open = False
-        # Every adapter keeps its trainer on the CPU, where sums come in one order. The first line must be written before a
-        # framework has placed the model.
-        header = {"schema": SCHEMA, "trainer": description["trainer"], "device": "cpu"}
-        writer.event("run", **header, scenario=plan["scenario"], run=plan["run"], plan=plan, contract=contract)
+        # The first line must be written before a framework has placed the model.
+        opening(writer, plan, description["trainer"], contract, device)
 
     def attach(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, group_of: GroupOf) -> None:
-        """Listens to the gradients of `model` and the steps of `optimizer` until the process ends."""
+        """Listens to the gradients of `model` and the steps of `optimizer`, in place of those before: a load may have made
+        other objects."""
+        before = self._updates
+        if before is not None:
+            before.release()
 
         def about(name: str, parameter: Any) -> Dict[str, Any]:
             moments = _moments(optimizer, parameter)
@@ -48,11 +61,14 @@ class RunTrace:
         self._parameters = Parameters(model, optimizer, TENSORS, about)
         self._updates = Updates(self._parameters, optimizer, TENSORS, self._writer, self)
         self._updates.watch()
+        if before is not None:
+            self._updates.step = before.step
+            self._updates.gradients.take_up(before.gradients.held())
 
     @property
     def step(self) -> int:
-        """Updates done."""
-        return self._updates.step
+        """Updates done; 0 before `attach`."""
+        return self._updates.step if self._updates is not None else 0
 
     def resume(self, step: int, epoch: int, index: int) -> None:
         """Continues at the place of a checkpoint."""
@@ -82,8 +98,32 @@ class RunTrace:
         place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
         self._writer.event("micro_batch", **place, **seen, losses=list(losses), **more)
 
-    def state(self, at: str, schedule_step: int, window: int) -> None:
-        """Everything that the next update depends on."""
+    def around(self, epoch: int, index: int, batch: Batch, step: Callable[[], Losses]) -> None:
+        """One micro-batch by `step`, which also makes the update that the micro-batch completes. Its losses are known when
+        all of it is done, and its event comes before that of the update."""
+        self.epoch, self.index = epoch, index + 1
+        seen = describe(batch, TENSORS)
+        self.targets += seen.get("targets", 0)
+        before = self.step
+        self._writer.hold()
+        try:
+            losses = step()
+            self._updates.gradients.next_micro_batch()
+        finally:
+            later = self._writer.release()
+        self._open = self.step == before
+        place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
+        entries = [loss(name, TENSORS.number(total), weight) for name, (total, weight) in losses.items()]
+        self._writer.event("micro_batch", **place, **seen, losses=entries)
+        self._writer.write_held(later)
+
+    def drop_window(self) -> None:
+        """The trainer throws the open window away, as far as its gradients are cleared."""
+        if all(TENSORS.is_clear(it.grad) for it in self._parameters.named.values()):
+            self.targets, self._open = 0, False
+
+    def state(self, at: str, schedule_step: int, window: int, parts: Optional[Mapping[str, Any]] = None) -> None:
+        """Everything that the next update depends on; `parts` are states of other objects than parameters, by name."""
         self._writer.event(
             "state",
             at=at,
@@ -93,6 +133,7 @@ class RunTrace:
             schedule_step=schedule_step,
             cursor={"epoch": self.epoch, "micro_batches": self.index},
             window=window,
+            parts={name: TENSORS.digest_of_all(part) for name, part in (parts or {}).items()} or None,
         )
 
     def state_is_due(self) -> bool:

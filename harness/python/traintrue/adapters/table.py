@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Dict, NamedTuple, Tuple
 
 from ..declared import CONTRACT
@@ -10,7 +11,7 @@ from .versions import at_least, installed, named
 LOOP = ["resume", "weights", "evaluation", "adapters", "heads", "probes"]
 
 
-class Adapter(NamedTuple):
+class Shipped(NamedTuple):
     """One adapter, described without importing its framework: that takes seconds, and `describe` must answer at once."""
 
     # The trainer's name is this, with the versions of these packages; the first of them is the trainer's own.
@@ -29,18 +30,21 @@ class Adapter(NamedTuple):
             "capabilities": list(self.capabilities),
             # Each of them runs on the CPU with one thread, and is therefore deterministic.
             "contract": {**CONTRACT, **self.contract, "deterministic": True},
+            # Importing them starts no thread, and draws no random number that a run uses. Tried on Linux; the libraries of
+            # macOS that torch uses there may not survive a fork.
+            "serve": sys.platform == "linux",
         }
 
 
 TABLE = {
-    "plain": Adapter(
+    "plain": Shipped(
         title="plain PyTorch loop, {}",
         packages=("torch",),
         capabilities=(*LOOP, "contract", "world"),
         contract={"normaliser": "tokens"},
         module="plain_loop",
     ),
-    "transformers": Adapter(
+    "transformers": Shipped(
         title="{}",
         packages=("transformers", "accelerate", "peft", "torch"),
         capabilities=(
@@ -52,7 +56,7 @@ TABLE = {
         contract={"normaliser": "tokens", "tail": "flush" if at_least("transformers", 4, 46) else "carry"},
         module="hf_trainer",
     ),
-    "lightning": Adapter(
+    "lightning": Shipped(
         title="{}",
         packages=("lightning", "torch"),
         capabilities=tuple(LOOP),
@@ -60,14 +64,14 @@ TABLE = {
         contract={"normaliser": "micro-batches"},
         module="lightning_trainer",
     ),
-    "accelerate": Adapter(
+    "accelerate": Shipped(
         title="loop with {}",
         packages=("accelerate", "torch"),
         capabilities=tuple(LOOP),
         contract={"normaliser": "tokens"},
         module="accelerate_loop",
     ),
-    "peft": Adapter(
+    "peft": Shipped(
         title="plain PyTorch loop with {}",
         packages=("peft", "transformers", "torch"),
         # Meant for plans with LoRA adapters: without them PEFT has nothing to save.

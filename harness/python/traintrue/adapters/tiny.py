@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
@@ -22,6 +22,18 @@ class Output(NamedTuple):
     head: Optional[torch.Tensor]
     losses: Dict[str, torch.Tensor]
     weights: Dict[str, int]
+
+    def sums(self) -> Dict[str, Tuple[torch.Tensor, int]]:
+        """Each loss with its divisor, as `Adapter.step` returns them."""
+        return {name: (value, self.weights[name]) for name, value in self.losses.items()}
+
+
+def of_tokens(logits: torch.Tensor, batch: Dict[str, torch.Tensor]) -> Output:
+    """The output of a language model without a head: each token is predicted from those before it."""
+    labels = batch["labels"][:, 1:]
+    flat = logits[:, :-1].float().flatten(0, 1)
+    lm = F.cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return Output(logits, None, {"lm": lm}, {"lm": int((labels != IGNORED).sum())})
 
 
 class Adapted(nn.Module):
@@ -99,18 +111,16 @@ class Tiny(nn.Module):
             x = block(x, causal & mask[:, None, :])
         x = self.norm(x)
         logits = self.output(x)
-        labels = batch["labels"][:, 1:]
-        lm = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        losses, weights = {"lm": lm}, {"lm": int((labels != IGNORED).sum())}
+        output = of_tokens(logits, batch)
         head = None
         if self.projection is not None:
             tokens = mask.sum(1, keepdim=True)
             pooled = (x * mask[..., None]).sum(1) / tokens.clamp(min=1)
             head = self.projection(pooled)
             # The target is the same for every text; a row without a token has no loss and teaches nothing.
-            losses["projection"] = ((head - 1.0).square().mean(1) * (tokens[:, 0] > 0)).sum()
-            weights["projection"] = int((tokens > 0).sum())
-        return Output(logits, head, losses, weights)
+            output.losses["projection"] = ((head - 1.0).square().mean(1) * (tokens[:, 0] > 0)).sum()
+            output.weights["projection"] = int((tokens > 0).sum())
+        return output._replace(head=head)
 
 
 def group_of(name: str, adapted: bool) -> str:

@@ -72,10 +72,32 @@ pub fn attend(
         // A child need not read its plan; the thread ends with the pipe.
         thread::spawn(move || stdin.write_all(&input));
     }
-    let copied = keep(&mut child.0, output, limits.output_bytes)?;
+    let from = child.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    attend_to(child, begun, from, output, limits)
+}
+
+/// A process that runs, however it was started.
+pub trait Process {
+    /// Its status, once it has ended.
+    fn poll(&mut self) -> io::Result<Option<ExitStatus>>;
+    /// Kills it with all that it started.
+    fn kill_group(&self);
+    /// The same, and waits for its end.
+    fn end(&mut self);
+}
+
+/// Attends to a process that has `begun`, whose standard output is `from`.
+pub fn attend_to(
+    mut process: impl Process,
+    begun: Instant,
+    from: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    limits: Limits<'_>,
+) -> io::Result<(Stop, Duration)> {
+    let copied = keep(from, output, limits.output_bytes);
     let mut open = true;
     let stop = loop {
-        if let Some(status) = child.0.try_wait()? {
+        if let Some(status) = process.poll()? {
             break Stop::Exited(status);
         }
         let age = begun.elapsed();
@@ -103,9 +125,9 @@ pub fn attend(
     };
     let wall = begun.elapsed();
     if !matches!(stop, Stop::Exited(_)) {
-        child.end();
+        process.end();
     }
-    match drain(&child, &copied, open) {
+    match drain(&process, &copied, open) {
         Some(Copied::TooLong) => Ok((Stop::TooLong, wall)),
         Some(Copied::Failed(error)) => Err(error),
         _ => Ok((stop, wall)),
@@ -114,11 +136,10 @@ pub fn attend(
 
 /// Copies what the child says on a thread of its own, up to `limit_bytes`.
 fn keep(
-    child: &mut Child,
+    from: impl Read + Send + 'static,
     mut to: impl Write + Send + 'static,
     limit_bytes: u64,
-) -> io::Result<Receiver<Copied>> {
-    let from = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+) -> Receiver<Copied> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let copied = io::copy(&mut from.take(limit_bytes + 1), &mut to);
@@ -130,44 +151,54 @@ fn keep(
         // Nobody listens any more where the grace was over.
         let _ = sender.send(copied);
     });
-    Ok(receiver)
+    receiver
 }
 
 /// Waits for the rest of what a dead child said; others that still hold its output are killed.
-fn drain(child: &Attended, copied: &Receiver<Copied>, open: bool) -> Option<Copied> {
+fn drain(process: &impl Process, copied: &Receiver<Copied>, open: bool) -> Option<Copied> {
     if !open {
         return None;
     }
     copied.recv_timeout(GRACE).ok().or_else(|| {
-        child.kill_group();
+        process.kill_group();
         copied.recv_timeout(GRACE).ok()
     })
 }
 
 /// A child that does not outlive its attendant.
-struct Attended(Child);
+#[derive(Debug)]
+pub struct Attended(pub Child);
 
-impl Attended {
+impl Process for Attended {
+    fn poll(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.0.try_wait()
+    }
+
+    fn kill_group(&self) {
+        kill_group(self.0.id());
+    }
+
     fn end(&mut self) {
         self.kill_group();
         // Both fail only where the child is gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-
-    #[cfg(unix)]
-    fn kill_group(&self) {
-        use rustix::process::{Pid, Signal, kill_process_group};
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Fails only where nobody is left in the group.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn kill_group(&self) {}
 }
+
+/// Kills a whole process group.
+#[cfg(unix)]
+pub fn kill_group(leader: u32) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let pid = i32::try_from(leader).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // Fails only where nobody is left in the group.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+pub fn kill_group(_leader: u32) {}
 
 impl Drop for Attended {
     fn drop(&mut self) {

@@ -48,6 +48,7 @@ pub fn run(report: &RunReport, pictures: &Pictures) -> String {
                         p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
                     }
                     @for note in &report.notes { p.note { (note) } }
+                    @for error in &report.errors { p.note { strong { "Error: " } (error) } }
                 }
                 main {
                     (verdicts(&report.outcomes))

@@ -14,11 +14,19 @@ use crate::kill_matrix::{Fate, FaultReport};
 pub fn run(report: &RunReport) -> Result<String, SerializeError> {
     suite(
         &report.trainer,
-        report.outcomes.iter().map(|outcome| {
-            let mut case = TestCase::new(&outcome.scenario, status(outcome));
-            case.set_time(Duration::from_secs_f64(outcome.seconds.max(0.0)));
-            case
-        }),
+        report
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let mut case = TestCase::new(&outcome.scenario, status(outcome));
+                case.set_time(Duration::from_secs_f64(outcome.seconds.max(0.0)));
+                case
+            })
+            .chain(report.errors.iter().map(|error| {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+                status.set_message(error.clone());
+                TestCase::new("scenario file", status)
+            })),
     )
 }
 

@@ -14,6 +14,9 @@ pub fn run(report: &RunReport) -> String {
     for note in &report.notes {
         put(&mut page, format_args!("{}\n\n", plain(note)));
     }
+    for error in &report.errors {
+        put(&mut page, format_args!("**Error:** {}\n\n", plain(error)));
+    }
     page.push_str("| verdict | scenario | what was proved |\n|---|---|---|\n");
     for outcome in &report.outcomes {
         let (_, mark) = mark(outcome.verdict);

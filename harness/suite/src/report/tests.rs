@@ -65,7 +65,7 @@ pub(super) fn report() -> RunReport {
     let outcomes = vec![held, broken, padded, unjudged];
     let summary = Summary::of(&outcomes);
     let (trainer, contract) = ("fake 1".into(), Contract::default());
-    RunReport { schema: 1, trainer, contract, notes: Vec::new(), outcomes, summary }
+    RunReport { schema: 1, trainer, contract, notes: Vec::new(), errors: Vec::new(), outcomes, summary }
 }
 
 fn matrix() -> FaultReport {

@@ -28,10 +28,7 @@ impl Runner<'_> {
     ) -> Result<Evidence, RunnerError> {
         let by_itself = !matches!(deaths, Deaths::Killed { .. });
         if by_itself && !self.capabilities.contains(&Capability::FileFaults) {
-            return Ok(Evidence {
-                runs: Vec::new(),
-                unjudged: vec![format!("no {}", Capability::FileFaults)],
-            });
+            return Ok(unjudged(format!("no {}", Capability::FileFaults)));
         }
         let mut prepared = run.dying(&format!("{}-prepared", run.name), None);
         prepared.segments.truncate(1);
@@ -48,7 +45,7 @@ impl Runner<'_> {
         if !ending.as_meant {
             let evidence = RunEvidence { name: living.name, segments: vec![trace], repeats: Vec::new() };
             let record = RunRecord { evidence, endings: vec![ending], complete: false };
-            return Ok(Evidence { runs: vec![record], unjudged: Vec::new() });
+            return Ok(Evidence::of(record));
         }
         let operations = last_saved(&trace).and_then(|checkpoint| checkpoint.operations);
         if by_itself && operations.is_some_and(|operations| operations > OPERATIONS_MOST) {
@@ -56,12 +53,12 @@ impl Runner<'_> {
                 "{}: a save of more than {OPERATIONS_MOST} file operations: a death before each is too many",
                 run.name
             );
-            return Ok(Evidence { runs: Vec::new(), unjudged: vec![reason] });
+            return Ok(unjudged(reason));
         }
         let places: Vec<(usize, Dies)> = places(deaths, operations, wall).into_iter().enumerate().collect();
         if places.is_empty() {
             let reason = format!("{}: no file operations in the trace", run.name);
-            return Ok(Evidence { runs: Vec::new(), unjudged: vec![reason] });
+            return Ok(unjudged(reason));
         }
 
         let evidence = places.par_iter().map(|&(at, dies)| {
@@ -75,6 +72,10 @@ impl Runner<'_> {
         });
         join(evidence.collect())
     }
+}
+
+fn unjudged(reason: String) -> Evidence {
+    Evidence { unjudged: vec![reason], ..Evidence::default() }
 }
 
 /// Every operation of the living run; or moments evenly over its time.

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use rstest::rstest;
+use traintrue_judge::evidence::Declined;
+
 use super::*;
 use crate::program::Program;
 use crate::scenario::{Corpus, Scenario, expand};
@@ -176,4 +179,37 @@ fn a_run_stops_at_the_first_process_that_fails() {
     let ground = ground("[[runs]]\nname = \"cut\"\ncuts = [{ epoch = 0, micro_batches = 1 }]", &failing, &[]);
     assert_eq!(ground.evidence.runs[0].endings.len(), 1);
     assert!(!ground.evidence.runs[0].as_meant());
+}
+
+#[rstest]
+#[case::in_its_only_process("whole", 1)]
+#[case::in_the_second_of_two("cut", 2)]
+fn a_run_that_the_trainer_declines_is_not_judged_and_the_others_are(
+    #[case] run: &str,
+    #[case] process: usize,
+) {
+    let declines =
+        format!("plan[\"run\"] == \"{run}\" and (1 if plan[\"start\"] is None else 2) == {process}");
+    let declining = TRAINER.replace(
+        "die = int",
+        &format!("if {declines}:\n    say(event=\"end\", reason=\"declined\", message=\"no adapters\")\n    sys.exit()\ndie = int"),
+    );
+    let runs =
+        "[[runs]]\nname = \"whole\"\n[[runs]]\nname = \"cut\"\ncuts = [{ epoch = 0, micro_batches = 1 }]";
+    let ground = ground(runs, &declining, &[]);
+    let other = if run == "cut" { "whole" } else { "cut" };
+    assert_eq!(ground.names(), [other]);
+    let declined = Declined { run: run.to_owned(), reason: "no adapters".to_owned() };
+    assert_eq!(ground.evidence.declined, [declined]);
+}
+
+#[test]
+fn a_process_that_declines_before_a_death_is_not_judged() {
+    let declining = TRAINER.replace(
+        "die = int",
+        "say(event=\"end\", reason=\"declined\", message=\"no adapters\")\nsys.exit()\ndie = int",
+    );
+    let runs = format!("{DEATHS}deaths = {{ how = \"killed\", count = 3 }}");
+    let ground = ground(&runs, &declining, &[]);
+    assert_eq!((ground.names().len(), ground.evidence.declined.len()), (0, 1));
 }

@@ -1,11 +1,9 @@
 //! Makes concrete runs of a scenario: literal plans, one a process.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use traintrue_protocol::plan::{Data, DeviceChoice, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
-use traintrue_protocol::vocabulary::Capability;
 
 use super::corpus::{Corpus, TOKENS};
 use super::file::{Cut, Damage, Deaths, RunSpec, Scenario};
@@ -88,27 +86,6 @@ pub enum ExpandError {
     Run { scenario: String, run: String, problem: String },
     #[error("{scenario}: runs.{run}: {source}")]
     Plan { scenario: String, run: String, source: PlanError },
-}
-
-impl Expansion {
-    /// Leaves out what a trainer cannot do and the scenario does not need: a seam is a seam without adapters too.
-    pub fn offer(&mut self, capabilities: &[Capability]) {
-        let lacks = |capability| !capabilities.contains(&capability);
-        let mut left_out = BTreeSet::new();
-        for segment in self.runs.iter_mut().flat_map(|run| &mut run.segments) {
-            let train = &mut segment.plan.train;
-            if lacks(Capability::Adapters) && train.adapters.take().is_some() {
-                left_out.insert("adapters");
-            }
-            if lacks(Capability::Heads) && !std::mem::take(&mut train.heads).is_empty() {
-                left_out.insert("heads");
-            }
-        }
-        if !left_out.is_empty() {
-            let names = left_out.into_iter().collect::<Vec<_>>().join(" and without ");
-            self.notes.push(format!("trained without {names}: the trainer has none"));
-        }
-    }
 }
 
 /// The runs of `scenario` over `corpus`; each keeps its checkpoints in a folder of its own under `checkpoints`.

@@ -11,6 +11,7 @@ use traintrue_protocol::nearest::hint;
 use traintrue_protocol::plan::SCHEMA;
 
 use super::file::{RunSpec, Scenario};
+use super::places;
 
 /// A scenario file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +19,10 @@ use super::file::{RunSpec, Scenario};
 pub enum ScenarioError {
     #[error("{path}:{line}: {message}", path = .path.display())]
     Toml { path: PathBuf, line: usize, message: String },
-    #[error("{path}: schema {found}, this command reads schema {SCHEMA}", path = .path.display())]
-    Schema { path: PathBuf, found: u32 },
-    #[error("{path}: {field}: {problem}", path = .path.display())]
-    Field { path: PathBuf, field: String, problem: String },
+    #[error("{path}:{line}: schema {found}, this command reads schema {SCHEMA}", path = .path.display())]
+    Schema { path: PathBuf, line: usize, found: u32 },
+    #[error("{path}:{line}: {field}: {problem}", path = .path.display())]
+    Field { path: PathBuf, line: usize, field: String, problem: String },
 }
 
 impl Scenario {
@@ -29,33 +30,44 @@ impl Scenario {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = read(path, text)?;
         if scenario.schema != SCHEMA {
-            return Err(ScenarioError::Schema { path: path.to_owned(), found: scenario.schema });
+            let line = places::line(text, "schema", None);
+            return Err(ScenarioError::Schema { path: path.to_owned(), line, found: scenario.schema });
         }
-        let wrong = |(field, problem)| ScenarioError::Field { path: path.to_owned(), field, problem };
-        scenario.check_names().map_err(wrong)?;
+        let wrong = |field: String, name: &str, problem| {
+            let key = field.split('.').next().unwrap_or_default();
+            let line = places::line(text, key, Some(name));
+            ScenarioError::Field { path: path.to_owned(), line, field, problem }
+        };
+        scenario.check_names().map_err(|it| wrong(it.field.to_owned(), &it.name, it.problem))?;
         for run in &scenario.runs {
-            scenario.plan_spec(run).map_err(|problem| wrong((format!("runs.{}", run.name), problem)))?;
+            scenario
+                .plan_spec(run)
+                .map_err(|problem| wrong(format!("runs.{}", run.name), &run.name, problem))?;
         }
         scenario.check_selections(path, text)?;
         Ok(scenario)
     }
 
-    /// Fails with a field and what is wrong with it.
-    fn check_names(&self) -> Result<(), (String, String)> {
+    fn check_names(&self) -> Result<(), WrongName> {
         if self.runs.is_empty() {
-            return Err(("runs".into(), "there is none; a scenario makes at least one run".into()));
+            let problem = "there is none; a scenario makes at least one run".to_owned();
+            return Err(WrongName { field: "runs", name: String::new(), problem });
         }
         let faults = self.faults.iter().map(|fault| ("faults.id", fault.id.clone()));
         let runs = || self.runs.iter().flat_map(RunSpec::names);
         let names = [("id", self.id.clone())].into_iter().chain(faults);
         for (of, name) in names.chain(runs().map(|name| ("runs.name", name))) {
             if !is_file_name(&name) {
-                return Err((of.into(), format!("{name:?}, expected letters, digits, - and _")));
+                let problem = format!("{name:?}, expected letters, digits, - and _");
+                return Err(WrongName { field: of, name, problem });
             }
         }
         let mut seen = BTreeSet::new();
         match runs().find(|name| !seen.insert(name.clone())) {
-            Some(twice) => Err(("runs.name".into(), format!("{twice:?} is there twice"))),
+            Some(twice) => {
+                let problem = format!("{twice:?} is there twice");
+                Err(WrongName { field: "runs.name", name: twice, problem })
+            }
             None => Ok(()),
         }
     }
@@ -75,6 +87,13 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// A name that cannot be used.
+struct WrongName {
+    field: &'static str,
+    name: String,
+    problem: String,
 }
 
 /// The fields that select runs by name, read a second time for their places in the text.

@@ -16,6 +16,7 @@ use traintrue_protocol::vocabulary::Component;
 use crate::bound::{self, Unbounded};
 use crate::finding::{Difference, Sheet};
 use crate::invariants::probes::rows::{self, Tolerance};
+use crate::near::near;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 const DOES_NOT_VERIFY: &str = "Samples that no probe covers. Differences below the bound: a mistake that changes an \
@@ -182,9 +183,7 @@ impl Probes {
                 std::iter::once(norm).chain(values.map(|(a, b)| (bound::sketch(bound), *a, *b, "sketch")))
             {
                 sheet.compared += 1;
-                // Two values that are not finite belong to finite/everywhere, which reports them once.
-                let close = (first.0 - found.0).abs() <= bound || (!first.is_finite() && !found.is_finite());
-                if !close {
+                if !near(found, first, bound) {
                     let bound = Number(bound);
                     let expected = format!("gradient {what} {first} of {} within {bound}", gradient.name);
                     self.breaks(expected, found.to_string(), pair, line, sheet);
@@ -222,8 +221,10 @@ impl Pair<'_> {
     }
 }
 
+/// The norm of the gradients that are finite.
 fn norm(gradients: &[ProbeGradient]) -> f64 {
-    gradients.iter().map(|gradient| gradient.norm.0.powi(2)).sum::<f64>().sqrt()
+    let finite = gradients.iter().filter(|gradient| gradient.norm.is_finite());
+    finite.map(|gradient| gradient.norm.0.powi(2)).sum::<f64>().sqrt()
 }
 
 fn has_tokens(plan: &Plan, id: u64) -> bool {

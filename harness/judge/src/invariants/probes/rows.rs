@@ -4,6 +4,7 @@ use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{Probe, ProbeRow};
 
 use crate::finding::Sheet;
+use crate::near::near;
 
 /// How close two values must be to count as equal.
 #[derive(Clone, Copy)]
@@ -71,10 +72,7 @@ fn values_differ(
         sheet.compared += 1;
         let same = match tolerance {
             Tolerance::Bits => a == b,
-            // finite/everywhere reports values that are not finite. Here they differ only if one of the two is finite.
-            Tolerance::Relative(bound) => {
-                (a.0 - b.0).abs() <= bound * scale || (!a.is_finite() && !b.is_finite())
-            }
+            Tolerance::Relative(bound) => near(*b, *a, bound * scale),
         };
         if !same && found.is_none() {
             found = Some(Differs {

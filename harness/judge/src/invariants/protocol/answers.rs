@@ -108,6 +108,9 @@ fn describe(ending: &Ending) -> (String, String) {
             "the process finished".to_owned(),
             "the scenario's kill did not happen before the process finished".to_owned(),
         ),
+        Ending::Declined { reason } => {
+            (format!("declined: {reason}"), "the trainer declined the plan".to_owned())
+        }
         Ending::Failed { status, complaint, .. } if complaint.is_empty() => {
             (status.clone(), "the trainer failed and wrote nothing to its standard error".to_owned())
         }

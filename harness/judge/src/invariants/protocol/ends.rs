@@ -161,13 +161,18 @@ impl TraceRule for Ends {
             EndReason::Done => place == done,
             EndReason::Stopped => self.stop.is_some(),
             EndReason::MemoryLimit => self.limited,
-            EndReason::Error => false,
+            EndReason::Error | EndReason::Declined => false,
         };
         sheet.check(reason_fits, last, || Difference {
             expected: format!("reason {wanted}"),
             actual: format!("{}: {}", end.reason, end.message.as_deref().unwrap_or("no message")),
             component: Component::Protocol,
-            cause: "the trainer ended for another reason than the plan gives".into(),
+            cause: match end.reason {
+                EndReason::Declined => {
+                    "a plan is declined before the first micro-batch, or not at all".into()
+                }
+                _ => "the trainer ended for another reason than the plan gives".into(),
+            },
         });
         if let Some(due) = self.due().filter(|_| end.reason != EndReason::MemoryLimit) {
             let reached = self.counts.settle(due);

@@ -1,5 +1,6 @@
 //! Compares two events of one kind, field by field: bit for bit, or within the spread of repeats.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use traintrue_protocol::number::Number;
@@ -19,7 +20,7 @@ pub(crate) struct Differs {
     pub(crate) field: &'static str,
     pub(crate) expected: String,
     pub(crate) actual: String,
-    /// False if the value is NaN or infinite: two runs that both have NaN do not count as equal.
+    /// False if one of the two values is NaN or infinite, and the other is a number.
     pub(crate) finite: bool,
 }
 
@@ -111,6 +112,11 @@ impl Fields<'_> {
     fn figures(&mut self, field: &'static str, run: &[Number], against: &[Number]) {
         let plain = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
         let apart = || distance(&plain(run), &plain(against));
+        let lost = run.iter().zip(against).find(|(run, against)| run.is_finite() != against.is_finite());
+        if let Some((run, against)) = lost {
+            // In repeats, too: no spread says how far a number is from none.
+            return self.note(false, field, false, || (self::plain(against), self::plain(run)));
+        }
         match &mut self.values {
             Values::Bits => self.note(run == against, field, true, || (shown(against), shown(run))),
             Values::Unknown => self.sheet.cannot(UNKNOWN),
@@ -161,8 +167,9 @@ impl Fields<'_> {
     }
 
     fn number(&mut self, field: &'static str, run: Number, against: Number) {
-        // NaN equals NaN bit for bit, but a run that lost its values must not pass because another run lost them too.
-        self.note(run.is_finite(), field, false, || ("a finite number".into(), plain(&run)));
+        // Two runs that both lost a value are equal. finite/everywhere reports the loss, in each trace.
+        let lost = run.is_finite() != against.is_finite();
+        self.note(!lost, field, false, || (plain(&against), plain(&run)));
         self.figures(field, &[run], &[against]);
     }
 
@@ -285,6 +292,7 @@ impl Fields<'_> {
             best,
             scaler,
             ema,
+            parts,
         } = run;
         // The end of an epoch and the beginning of the next are one place with two names.
         let settle = |cursor: Cursor| self.counts.map_or(cursor, |counts| counts.settle(cursor));
@@ -299,6 +307,10 @@ impl Fields<'_> {
         self.value("best", best, &against.best);
         self.value("scaler", scaler, &against.scaler);
         self.value("ema", ema, &against.ema);
+        if !parts.is_empty() && !against.parts.is_empty() {
+            let (expected, actual) = (unlike(&against.parts, parts), unlike(parts, &against.parts));
+            self.value("part of the state", &actual, &expected);
+        }
     }
 
     fn tensors(&mut self, run: &State, against: &State, with_moments: bool) {
@@ -377,6 +389,12 @@ pub(crate) fn of_state(field: &str) -> (Component, &'static str) {
         "best" => (Component::CheckpointSections, "the best evaluation so far was not restored"),
         _ => (Component::CheckpointSections, "a part of the training state was not restored"),
     }
+}
+
+/// The first part that is not the same in `others`, with its digest.
+fn unlike(parts: &BTreeMap<String, String>, others: &BTreeMap<String, String>) -> Option<String> {
+    let found = parts.iter().find(|(name, digest)| others.get(*name) != Some(*digest));
+    found.map(|(name, digest)| format!("{name}: {digest}"))
 }
 
 const UNKNOWN: &str = "values are not compared: the trainer is not deterministic and the spread of its repeats was not \

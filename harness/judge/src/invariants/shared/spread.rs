@@ -91,14 +91,16 @@ impl Spread {
     }
 }
 
-/// The largest distance between two lists of values, relative to the largest value. Returns infinity if either value is
-/// not finite, even if both are.
+/// The largest distance between two lists of values, relative to the largest value. Returns infinity if one value is not
+/// finite and its counterpart is; two that are not finite are no distance apart.
 pub(crate) fn distance(run: &[f64], against: &[f64]) -> f64 {
-    if run.iter().chain(against).any(|value| !value.is_finite()) {
+    let pairs = || run.iter().zip(against);
+    if pairs().any(|(a, b)| a.is_finite() != b.is_finite()) {
         return f64::INFINITY;
     }
-    let scale = run.iter().chain(against).fold(0.0_f64, |largest, value| largest.max(value.abs()));
-    let apart = run.iter().zip(against).fold(0.0_f64, |largest, (a, b)| largest.max((a - b).abs()));
+    let finite = || pairs().filter(|(a, _)| a.is_finite());
+    let scale = finite().fold(0.0_f64, |largest, (a, b)| largest.max(a.abs()).max(b.abs()));
+    let apart = finite().fold(0.0_f64, |largest, (a, b)| largest.max((a - b).abs()));
     if scale == 0.0 { 0.0 } else { apart / scale }
 }
 
@@ -212,5 +214,7 @@ mod tests {
     fn a_distance_is_relative_to_the_largest_figure() {
         assert_eq!(distance(&[4.0, 0.5], &[4.0, 1.5]), 0.25);
         assert_eq!(distance(&[0.0], &[0.0]), 0.0);
+        assert_eq!(distance(&[f64::NAN, 4.0], &[f64::NAN, 5.0]), 0.2);
+        assert_eq!(distance(&[f64::NAN], &[1.0]), f64::INFINITY);
     }
 }

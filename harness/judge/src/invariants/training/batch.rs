@@ -1,5 +1,6 @@
 //! `batch/as-planned`: every micro-batch has the rows, width, tokens, targets and weights that follow from its samples.
 
+use traintrue_protocol::contract::Targets;
 use traintrue_protocol::plan::{Padding, PaddingPolicy};
 use traintrue_protocol::trace::event::{Cursor, MicroBatch};
 use traintrue_protocol::trace::recorded::Fact;
@@ -14,7 +15,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "batch/as-planned",
     says: "each micro-batch has the rows, width, tokens, targets and loss weights that follow from its samples",
     verifies: "The judge derives from the plan's samples: the number of samples, the rows per sample (by the \
-               contract), the width (by the padding policy), the unpadded tokens, the supervised targets, and the \
+               contract), the width (by the padding policy), the unpadded tokens, the targets (by the contract), and the \
                weight that divides each loss. It also counts micro-batches, positions and tokens, from which the \
                report gives the share of padding.",
     does_not_verify: "Which tokens are in the rows and which are masked: a probe shows that \
@@ -33,6 +34,7 @@ struct Batch {
     max_length: u64,
     counts: Counts,
     rows_per_sample: u64,
+    targets: Targets,
     micro_batches: u64,
     positions: u64,
     tokens: u64,
@@ -57,6 +59,7 @@ impl Batch {
             max_length: data.max_length,
             counts,
             rows_per_sample: opening.contract.rows_per_sample,
+            targets: opening.contract.targets,
             micro_batches: 0,
             positions: 0,
             tokens: 0,
@@ -69,7 +72,7 @@ impl Batch {
             // An id outside the plan is the ledger's finding. Here it counts as an empty sample.
             let length = usize::try_from(id).ok().and_then(|id| self.lengths.get(id)).copied().unwrap_or(0);
             sum.tokens += length;
-            sum.targets += arithmetic::targets(length);
+            sum.targets += arithmetic::targets(length, self.targets);
             sum.longest = sum.longest.max(length);
             sum.filled += u64::from(length > 0);
         }
@@ -201,6 +204,35 @@ mod tests {
         // Lengths 3 4 5 5 3 0 5 5 3 4 5 5 3, three rows a sample, two epochs: 50 x 3 x 2 tokens.
         assert_eq!((sheet.counted["micro_batches"], sheet.counted["tokens"]), (14, 300));
         assert!(sheet.counted["positions"] > 300);
+    }
+
+    #[rstest]
+    #[case::next_tokens(Targets::NextTokens, |length| length - 1)]
+    #[case::all_tokens(Targets::Tokens, |length| length)]
+    #[case::one_per_sample(Targets::Samples, |_| 1)]
+    fn targets_are_counted_as_the_contract_declares(
+        #[case] declared: Targets,
+        #[case] of: fn(u64) -> u64,
+        #[values(Targets::NextTokens, Targets::Tokens, Targets::Samples)] counted: Targets,
+    ) {
+        let mut events = whole();
+        let Event::Run(run) = &mut events[0] else { panic!("no run") };
+        run.contract.targets = counted;
+        let lengths: Vec<u64> =
+            run.plan.data.samples.iter().map(|sample| sample.len().min(5) as u64).collect();
+        for event in &mut events {
+            if let Event::MicroBatch(it) = event {
+                let ids = it.samples.iter().flatten().map(|&id| lengths[id as usize]);
+                let targets = ids.filter(|&length| length > 0).map(of).sum();
+                it.targets = Some(targets);
+                it.losses
+                    .iter_mut()
+                    .filter(|loss| loss.name == "lm")
+                    .for_each(|loss| loss.weight = Number(targets as f64));
+            }
+        }
+        let sheet = judge(RULE.name, &events);
+        assert_eq!(sheet.broken.is_some(), declared != counted, "{:?}", sheet.broken);
     }
 
     #[rstest]

@@ -7,6 +7,7 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
+use crate::near::near;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Relative: f32 sums of a few thousand terms.
@@ -56,18 +57,21 @@ fn metric(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
     };
     let lm: Vec<&Loss> = it.losses.iter().filter(|loss| loss.name == "lm").collect();
     let weight = lm.iter().map(|loss| loss.weight.0).sum::<f64>();
-    if weight == 0.0 || weight.is_nan() {
+    if weight == 0.0 {
         return sheet.missing("weight of an evaluation's losses");
     }
     let expected = lm.iter().map(|loss| loss.sum.0).sum::<f64>() / weight;
     let means = lm.iter().filter(|loss| loss.weight.0 > 0.0).map(|loss| loss.sum.0 / loss.weight.0);
     let of_means = means.sum::<f64>() / lm.len() as f64;
-    let fits = |other: f64| (metric.0 - other).abs() <= TOLERANCE * other.abs().max(f64::MIN_POSITIVE);
+    let fits = |other: f64| near(metric, Number(other), TOLERANCE * other.abs().max(f64::MIN_POSITIVE));
     sheet.check(fits(expected), line, || Difference {
         expected: format!("metric {}", Number(expected)),
         actual: metric.to_string(),
         component: Component::Evaluation,
-        cause: if fits(of_means) {
+        cause: if metric.is_finite() != expected.is_finite() {
+            "the metric and the losses that it is the mean of are not both finite: check which batches it leaves out"
+                .into()
+        } else if fits(of_means) {
             "the metric is the mean of the batch means: a short last batch counts as much as a full one"
                 .into()
         } else {

@@ -4,6 +4,7 @@
 //! gradients. This rule checks the absolute size.
 
 use traintrue_protocol::contract::{Gradients, Normaliser};
+use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Dtype, Probe as Asked};
 use traintrue_protocol::trace::event::{MicroBatch, Probe, State, Update};
 use traintrue_protocol::trace::recorded::Fact;
@@ -12,6 +13,7 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::bound;
 use crate::finding::{Difference, Sheet};
+use crate::near::near;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
@@ -84,7 +86,8 @@ impl LossScale {
         let own = rows.saturating_mul(probe.width.unwrap_or(0));
         let shapes = state.tensors.iter().map(|tensor| tensor.shape.as_slice());
         let terms = bound::gradient_terms(self.positions.max(own), shapes);
-        let whole = probe.gradients.iter().map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
+        let finite = probe.gradients.iter().filter(|it| it.norm.is_finite());
+        let whole = finite.map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
         let Some(bound) = sheet.comparable(bound::between(terms, self.dtype)) else { return };
         let allowed = bound * whole;
         for expected in &probe.gradients {
@@ -93,7 +96,7 @@ impl LossScale {
                 sheet.missing("grad_norm of a tensor");
                 continue;
             };
-            sheet.check((actual.0 - expected.norm.0).abs() <= allowed, line, || Difference {
+            sheet.check(near(actual, expected.norm, allowed), line, || Difference {
                 expected: format!(
                     "gradient norm {} within {allowed:.1e} of {}",
                     expected.norm, expected.name
@@ -101,7 +104,7 @@ impl LossScale {
                 actual: actual.to_string(),
                 // Before the first update no earlier window exists, so only the scale can be wrong.
                 component: if state.step == 1 { Component::Normaliser } else { Component::Window },
-                cause: cause(state.step, actual.0 / expected.norm.0),
+                cause: cause(state.step, actual, expected.norm),
             });
         }
     }
@@ -123,7 +126,11 @@ fn sorted(ids: &[u64]) -> Vec<u64> {
     ids
 }
 
-fn cause(step: u64, factor: f64) -> String {
+fn cause(step: u64, actual: Number, expected: Number) -> String {
+    if !actual.is_finite() || !expected.is_finite() {
+        return "the window's gradient is finite outside training and not in it, or the reverse".to_owned();
+    }
+    let factor = actual.0 / expected.0;
     if step == 1 {
         return format!(
             "the gradient is {factor:.4} of what the contract gives: check what the loss is divided by"
@@ -162,7 +169,6 @@ impl TraceRule for LossScale {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use traintrue_protocol::number::Number;
     use traintrue_protocol::trace::event::ProbeGradient;
 
     /// A whole run whose first window was probed, its first update's gradient norms `factor` times the probe's.

@@ -15,9 +15,10 @@ use crate::invariants::shared::spread::{self, Measured, Spread};
 use crate::invariants::shared::steps::{Step, Steps};
 use crate::invariants::shared::stream::Stream;
 use crate::invariants::training::schedule::TOLERANCE;
+use crate::near::near;
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
-pub(crate) static RULE: Rule = Rule {
+pub static RULE: Rule = Rule {
     name: "partition/same-update",
     says: "an update does not depend on how its samples are split into micro-batches, concatenated or recomputed",
     verifies: "Update by update, the window's samples, the number of targets and the learning rate are equal. The \
@@ -154,7 +155,8 @@ impl Judge {
                 return sheet.cannot(&format!("from update {} on: {unbounded}", step.update.step));
             }
         };
-        let bounds = Bounds { gradient, norm: norm.0.max(other_norm.0) };
+        let finite = [norm, other_norm].into_iter().filter(|norm| norm.is_finite());
+        let bounds = Bounds { gradient, norm: finite.map(|norm| norm.0).fold(0.0, f64::max) };
         self.norm(norm, other_norm, &bounds, step, other, sheet);
         // The optimizer sees the clipped gradient, so its error is scaled down with it.
         let given = step.update.clipped_norm.unwrap_or(norm);
@@ -197,7 +199,7 @@ impl Judge {
             _ => sheet.missing("targets"),
         }
         for (lr, other) in update.lr.iter().zip(&other.update.lr) {
-            sheet.check((lr.0 - other.0).abs() <= TOLERANCE * self.peak, line, || Difference {
+            sheet.check(near(*lr, *other, TOLERANCE * self.peak), line, || Difference {
                 expected: format!("lr {other} at update {}", update.step),
                 actual: lr.to_string(),
                 component: Component::Schedule,
@@ -218,15 +220,14 @@ impl Judge {
         sheet: &mut Sheet,
     ) {
         let finite = found.is_finite() && expected.is_finite();
-        let close = finite && (found.0 - expected.0).abs() <= bounds.gradient * bounds.norm;
-        sheet.check(close, &step.line, || Difference {
+        sheet.check(near(found, expected, bounds.gradient * bounds.norm), &step.line, || Difference {
             expected: format!("grad_norm {expected} within {}", Number(bounds.gradient * bounds.norm)),
             actual: found.to_string(),
             component: if finite { Component::Normaliser } else { Component::Numerics },
             cause: if finite {
                 self.ratio(found.0 / expected.0, step, other)
             } else {
-                "the gradient is not finite".into()
+                "the gradient is finite in one grouping and not in the other".into()
             },
         });
     }
@@ -275,7 +276,7 @@ impl Judge {
             return;
         };
         let bound = bounds.gradient * bounds.norm;
-        sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
+        sheet.check(near(found, expected, bound), line, || Difference {
             expected: format!("gradient norm {expected} of {} within {}", tensor.name, Number(bound)),
             actual: found.to_string(),
             component: Component::Normaliser,
@@ -295,7 +296,7 @@ impl Judge {
         let noise = largest * self.noise("sketch", self.drift.updates());
         let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
         for (found, expected) in values {
-            sheet.check((found.0 - expected.0).abs() <= bound, line, || Difference {
+            sheet.check(near(*found, *expected, bound), line, || Difference {
                 expected: format!("sketch {expected} of {} within {}", tensor.name, Number(bound)),
                 actual: found.to_string(),
                 component: if self.clips { Component::Clipper } else { Component::OptimizerGroups },

@@ -35,9 +35,11 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
             let Divergence { segment, line, parting, .. } = divergence;
             let cause = format!("{act} changed the training that followed");
             sheet.check_in(segment, false, &line, || match &parting {
-                Parting::Field(differs) if !differs.finite => {
-                    found(differs, Component::Numerics, "the value is NaN or infinite".into())
-                }
+                Parting::Field(differs) if !differs.finite => found(
+                    differs,
+                    Component::Numerics,
+                    "the value is NaN or infinite in one of the two runs only".into(),
+                ),
                 Parting::Field(differs) => found(differs, component, cause),
                 _ => Difference {
                     expected: "the micro-batches and updates of the run without it".into(),

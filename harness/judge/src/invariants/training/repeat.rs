@@ -8,7 +8,7 @@ use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::same::{Divergence, Parting, Scope, walk};
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
-pub(crate) static RULE: Rule = Rule {
+pub static RULE: Rule = Rule {
     name: "determinism/repeat",
     says: "two runs of one plan give the same trace",
     verifies: "The micro-batches, updates, evaluations, states, probes and epochs of two runs of one plan are equal, \
@@ -44,9 +44,7 @@ fn describe(divergence: &Divergence) -> Difference {
             actual: differs.actual.clone(),
             component: if differs.finite { Component::Seeding } else { Component::Numerics },
             cause: match (differs.finite, event, differs.field) {
-                (false, ..) => {
-                    "the value is NaN or infinite: two runs that both have NaN do not count as equal".into()
-                }
+                (false, ..) => "the value is NaN or infinite in one of the two runs only".into(),
                 (_, Event::MicroBatch(_), "samples") => unseeded("the order of the samples"),
                 (_, Event::State(it), _) if it.at == Moment::Start => unseeded("the initial state"),
                 _ => unseeded(&format!("{} of the {}", differs.field, event.name())),

@@ -33,6 +33,7 @@ fn with(tensors: &[(&str, bool, bool)], change: fn(&mut Update)) -> Vec<Event> {
         step: 9,
         tensors,
         buffers: Default::default(),
+        parts: Default::default(),
         rng: None,
         schedule_step: None,
         cursor: None,

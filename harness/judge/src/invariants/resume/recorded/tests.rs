@@ -48,6 +48,7 @@ fn state(at: Moment, step: u64, update: u64) -> Event {
         at,
         step,
         tensors: vec![tensor("weight"), tensor("bias"), tensor("head")],
+        parts: Default::default(),
         buffers: [("norm.running_mean".to_owned(), format!("t:b{update}"))].into(),
         rng: None,
         schedule_step: None,
