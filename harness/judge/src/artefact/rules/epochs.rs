@@ -18,8 +18,8 @@ pub(crate) static RULE: Rule = Rule {
                logged epoch is the one that its step implies, where the partial last window of an epoch is an update \
                of its own. With --epochs, max_steps is the number of updates in these epochs, and a finished run has \
                trained all of them.",
-    does_not_verify: "The pace of a log that transformers' Trainer did not write. What max_steps should be without --epochs: the file does not say whether it was set or derived. \
-                      Which samples were trained.",
+    does_not_verify: "The pace of a log that transformers' Trainer did not write. What max_steps should be without \
+                      --epochs: the file does not say whether it was set or derived. Which samples were trained.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,

@@ -19,8 +19,8 @@ pub(crate) static RULE: Rule = Rule {
     name: "schedule/closed-form",
     says: "the learning rate of every update is the one that follows from the plan and the contract",
     verifies: "The learning rate of every parameter group at every update equals the closed form of warm-up and decay, \
-               within 1e-7 of the peak, or within the rounding of a log. The judge derives the total number of updates from the plan. Wherever a state \
-               gives the scheduler's step, it equals the number of updates.",
+               within 1e-7 of the peak, or within the rounding of a log. The judge derives the total number of updates \
+               from the plan. Wherever a state gives the scheduler's step, it equals the number of updates.",
     does_not_verify: "That the optimizer uses the rate that it reports (seam/identical, partition/same-update). \
                       Parameter groups with learning rates of their own.",
     kind: Kind::Trace(|opening| Box::new(Schedule::new(opening))),
