@@ -10,8 +10,9 @@ use traintrue_memory::gate::{Gate, Held, Limits};
 use traintrue_memory::series::{Recording, read_trace};
 use traintrue_protocol::exit::Exit;
 
-use crate::bench::{BenchArgs, BenchError, Request};
+use crate::bench::{BenchArgs, Request};
 use crate::faults::{GOLDEN, matrix};
+use crate::keep::KeepError;
 use crate::progress::Progress;
 use crate::{Done, output};
 
@@ -97,7 +98,7 @@ fn baselines(args: &AcceptArgs) -> Done {
     let gate = Gate::of(&recordings, Held { limits: Some(&limits), ..Held::default() });
     let exit = gate.exit();
     if exit == Exit::Held {
-        let failed = |source| BenchError::File { path: args.limits.clone(), source };
+        let failed = |source| KeepError::File { path: args.limits.clone(), source };
         std::fs::write(&args.limits, limits.with_baseline(&gate.series)).map_err(failed)?;
         eprintln!("{}: baselines written", args.limits.display());
     } else {

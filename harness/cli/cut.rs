@@ -101,7 +101,7 @@ pub fn cut(args: &CutArgs) -> Done {
         outcomes,
     };
     if args.keep.is_some() {
-        keep::page(&work, &report)?;
+        keep::every_form(&work, &report)?;
     }
     show(&report, args.format)?;
     Ok(report.exit())

@@ -8,7 +8,9 @@ use traintrue_protocol::exit::Exit;
 
 use crate::{Done, output};
 
-/// Writes `traintrue.toml` and a job for GitHub, for the training scripts that it finds. A file that is there stays as it is.
+/// Writes `traintrue.toml` and a job for GitHub, for the training scripts that it finds.
+///
+/// A file that is there stays as it is.
 #[derive(Args, Debug)]
 pub struct InitArgs {
     /// The repository.

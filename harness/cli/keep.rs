@@ -1,4 +1,4 @@
-//! Keeps a report in a folder: `run` and `check` in every form, `record` and `cut` beside their traces.
+//! Keeps a report in a folder, in every form.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -33,22 +33,16 @@ type Kept = Result<(), Box<dyn std::error::Error>>;
 
 /// Writes every form of the report, and the memory of its runs.
 pub fn every_form(folder: &Path, report: &RunReport) -> Kept {
-    let pictures = page(folder, report)?;
+    let pictures = Pictures::of(report, usual_limit)?;
     for plot in pictures.memory() {
         file(folder, &format!("plots/{}.svg", plot.name()), &plot.svg)?;
         file(folder, &format!("memory/{}.csv", plot.name()), plot.csv()?)?;
     }
+    file(folder, "report.html", html::run(report, &pictures))?;
+    file(folder, "report.json", json::document(report)?)?;
     file(folder, "results.sarif", json::document(&sarif::run(report))?)?;
     file(folder, "summary.md", markdown::run(report))?;
     Ok(file(folder, "junit.xml", junit::run(report)?)?)
-}
-
-/// Writes the report for a browser and for programs.
-pub fn page(folder: &Path, report: &RunReport) -> Result<Pictures, Box<dyn std::error::Error>> {
-    let pictures = Pictures::of(report, usual_limit)?;
-    file(folder, "report.html", html::run(report, &pictures))?;
-    file(folder, "report.json", json::document(report)?)?;
-    Ok(pictures)
 }
 
 /// Writes one file into the folder.

@@ -39,8 +39,9 @@ pub struct RecordArgs {
     /// Passes over the training samples.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
     epochs: Option<u64>,
-    /// The learning-rate schedule: a form, as cosine(updates=600, warmup=100, minimum=0.1), or FILE.py:FUNCTION, which gives the
-    /// rate of an update, counted from 0. The forms are constant, linear, polynomial, cosine, inverse_sqrt and wsd.
+    /// The learning-rate schedule: a form, as cosine(updates=600, warmup=100, minimum=0.1), or FILE.py:FUNCTION, which
+    /// gives the rate of an update, counted from 0. The forms are constant, linear, polynomial, cosine, inverse_sqrt and
+    /// wsd.
     #[arg(long, value_name = "SCHEDULE")]
     schedule: Option<Schedule>,
     /// Only parameters whose names match train: lora_*, or model.head.*; may be given several times.
@@ -93,7 +94,7 @@ fn judged(
     let report = check(&recording.traces, None, &Catalogue::load(None)?, &again)?;
     let waiving = Waiving { config, catalogue: None, today: waivers::today(), arguments: &again };
     let report: RunReport = waiving.apply(report);
-    keep::page(&recording.folder, &report)?;
+    keep::every_form(&recording.folder, &report)?;
     output::write("\n")?;
     show(&report, format)?;
     Ok(report.exit())

@@ -40,7 +40,7 @@ pub enum Relation {
 
 impl Relation {
     /// The invariant that judges it.
-    fn rule(self) -> &'static Rule {
+    pub fn rule(self) -> &'static Rule {
         match self {
             Self::Seam => &seam::RULE,
             Self::Equal => &repeat::RULE,

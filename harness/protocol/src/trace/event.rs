@@ -354,8 +354,8 @@ pub struct End {
     /// What a recorder could not observe because of an error of its own, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trouble: Vec<String>,
-    /// The numbers of optimizers that never stepped, though backward left gradients in parameters that only they hold. Set by
-    /// a recorder.
+    /// The numbers of optimizers that never stepped, though backward left gradients in parameters that only they hold.
+    /// Set by a recorder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<u64>,
 }
@@ -376,8 +376,8 @@ pub enum EndReason {
     Stopped,
     MemoryLimit,
     Error,
-    /// The trainer cannot carry out this plan, and says why in `message`. Only before the first micro-batch; the process then
-    /// ends with exit status 0.
+    /// The trainer cannot carry out this plan, and says why in `message`. Only before the first micro-batch; the
+    /// process then ends with exit status 0.
     Declined,
 }
 

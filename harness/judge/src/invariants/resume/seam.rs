@@ -20,9 +20,9 @@ pub static RULE: Rule = Rule {
     verifies: "Each segment equals the uninterrupted run from where the segment before it stopped: micro-batches with \
                their samples and losses, updates with their windows, rates, norms and digests, evaluations and states. \
                What a segment loads equals what the segment before it saved. The rule reports the first difference \
-               with its cause, in this order: place and samples, window, loaded state, field. A recorded script is compared from the update \
-               whose parameters its resumed run starts with, and must not start from an older update than its newest \
-               complete checkpoint.",
+               with its cause, in this order: place and samples, window, loaded state, field. A recorded script is compared \
+               from the update whose parameters its resumed run starts with, and must not start from an older update \
+               than its newest complete checkpoint.",
     does_not_verify: "That the uninterrupted run is right: a value that is NaN in both runs is equal \
                       (finite/everywhere reports it). For a trainer that is not deterministic, differences within \
                       the spread of its repeats are not seen.",

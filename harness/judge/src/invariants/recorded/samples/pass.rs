@@ -121,7 +121,8 @@ impl Pass {
         (!self.ascends).then_some(Order { epoch: self.epoch, trains: self.trains, hash })
     }
 
-    /// Whether both train one model in one order. Cross-validation seeds each fold's new model and loader alike, and means it.
+    /// Whether both train one model in one order. Cross-validation seeds each fold's new model and loader alike, on
+    /// purpose.
     pub(super) fn has_order_of(&self, other: Order) -> bool {
         self.order().is_some_and(|order| (order.hash, order.trains) == (other.hash, other.trains))
     }
