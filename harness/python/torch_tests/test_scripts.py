@@ -108,7 +108,8 @@ VARIANTS: List[Dict[str, str]] = [
     {"    model.train()\n": "    model.train()\n    if epoch == 1:\n        loader = DataLoader(train, batch_size=4, sampler=list(range(77, -1, -1)))\n"},
 ]  # fmt: skip
 
-RATES = "cosine(updates=24, warmup=4, rising=(u+1)/(W+1), minimum=0.1)"
+FORM: Dict[str, Any] = {"updates": 24, "warmup": 4, "rising": "(u+1)/(W+1)", "minimum": 0.1}
+RATES = "cosine({})".format(", ".join(f"{name}={value}" for name, value in FORM.items()))
 # Schedules that are declared of the characters' loop, whose rates are set by hand: a change of the script, the schedule, and
 # a part of the cause; none where the loop is held.
 DECLARED: List[Tuple[str, str, str, str]] = [
