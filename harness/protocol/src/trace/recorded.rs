@@ -116,6 +116,10 @@ impl fmt::Display for Fact {
     }
 }
 
+fn es(count: u64) -> &'static str {
+    if count == 1 { "" } else { "es" }
+}
+
 impl Recorded {
     /// The first of these facts that the recording does not give; nothing where it gives all of them.
     pub fn lacks(&self, needed: &[Fact]) -> Option<Fact> {
@@ -211,8 +215,9 @@ impl Recorded {
             Some(settings) => format!("read from {settings}"),
             None => "declared".to_owned(),
         };
-        let accumulation =
-            self.accumulation.map(|it| format!("windows of {it} micro-batches ({})", by("accumulation")));
+        let accumulation = self
+            .accumulation
+            .map(|it| format!("windows of {it} micro-batch{} ({})", es(it), by("accumulation")));
         let clip = self.clip.map(|it| format!("clip {it} ({})", by("clip")));
         let epochs = self.epochs.map(|it| format!("{it} epochs ({})", by("epochs")));
         let schedule = self.schedule.as_ref();

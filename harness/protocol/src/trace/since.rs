@@ -112,7 +112,8 @@ pub struct Modes {
     pub training: u64,
     /// Modules in evaluation mode.
     pub evaluation: u64,
-    /// The `training` flag of the model itself. Where it is true, the script put single modules into evaluation mode.
+    /// Whether a module with parameters that train is in training mode. Then the script put single modules into evaluation
+    /// mode, and not the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<bool>,
 }

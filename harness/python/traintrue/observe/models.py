@@ -18,16 +18,23 @@ class Owner:
 
     def __init__(self, module: Any, tensors: Any) -> None:
         self._module, self._tensors = weakref.ref(module), tensors
-        self._forwards, self._acting = 0, []
+        self._forwards, self._acting, self._trained = 0, [], []
 
     def modes(self) -> Dict[str, int]:
         """Of the modules that act only in training, how many are in which mode."""
         if self._forwards % RECOUNT == 0:
             self._acting = [weakref.ref(it) for it in self._tensors.acting_in_training(self._module())]
+            self._trained = [weakref.ref(it) for it in self._module().modules() if _trains(it)]
         self._forwards += 1
         acting = [it for it in (ref() for ref in self._acting) if it is not None]
         training = sum(it.training for it in acting)
-        return {"training": training, "evaluation": len(acting) - training, "model": bool(self._module().training)}
+        # Not the flag of the module that was called: it may be a wrapper, whose flag nobody sets.
+        model = any(it.training for it in (ref() for ref in self._trained) if it is not None)
+        return {"training": training, "evaluation": len(acting) - training, "model": model}
+
+
+def _trains(module: Any) -> bool:
+    return any(it.requires_grad for it in module.parameters(recurse=False))
 
 
 class Models:

@@ -10,7 +10,7 @@ from .patches import Patches
 
 # The argument of each of torch's schedulers that says after how many steps the schedule ends.
 LENGTHS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
-# transformers' schedules are functions of the step, with their arguments bound by keyword.
+# Schedules that are functions of the step have these arguments bound: by keyword (transformers), or in a closure (torchtune).
 LENGTH, WARMUP = "num_training_steps", "num_warmup_steps"
 
 
@@ -103,10 +103,18 @@ def _length(scheduler: Any) -> Tuple[Optional[int], Optional[str], Optional[int]
     if argument is not None:
         return _whole(getattr(scheduler, argument, None)), argument, None
     functions = getattr(scheduler, "lr_lambdas", None) or []
-    bound = getattr(functions[0], "keywords", {}) if functions else {}
+    bound = _bound(functions[0]) if functions else {}
     if LENGTH in bound:
         return _whole(bound[LENGTH]), LENGTH, _whole(bound.get(WARMUP))
     return None, None, None
+
+
+def _bound(function: Any) -> Dict[str, Any]:
+    """The values that a function keeps for its arguments, by name."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    # A cell is empty while the variable has no value yet.
+    cells = [(name, cell) for name, cell in zip(names, getattr(function, "__closure__", None) or ()) if name in (LENGTH, WARMUP)]
+    return getattr(function, "keywords", None) or {name: cell.cell_contents for name, cell in cells}
 
 
 def _whole(value: Any) -> Optional[int]:

@@ -21,8 +21,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "the model is in training mode at every micro-batch that trains it",
     verifies: "Not all dropout and batch-norm modules are in evaluation mode at the forward passes of training, neither \
                throughout the run nor from some micro-batch on.",
-    does_not_verify: "Single modules that the loop keeps in evaluation mode, such as frozen batch norms, and models \
-                      whose own training flag is set. Models without dropout and batch norms.",
+    does_not_verify: "Single modules that the loop keeps in evaluation mode, such as frozen batch norms, beside others \
+                      that train in training mode. Models without dropout and batch norms.",
     kind: Kind::Trace(|_| Box::new(Mode::default())),
     compares: Compares::Facts,
     judges_a_start: false,

@@ -154,7 +154,9 @@ impl Held {
                 expected: format!("all {} trainable tensors in an optimizer", left_out + held),
                 actual: format!("{left_out} in none, the first of them {name}"),
                 component: Component::OptimizerGroups,
-                cause: format!("{name} was added to the model, or unfrozen, after the optimizer was made"),
+                cause: format!(
+                    "the optimizer was made without {name}: it was left out, or added to the model or unfrozen later"
+                ),
             });
             return;
         }

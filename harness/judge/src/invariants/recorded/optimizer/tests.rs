@@ -72,7 +72,7 @@ fn an_optimizer_per_task_is_no_accusation() {
 #[rstest]
 #[case::per_epoch(with(&HELD, |it| since(it).remade = it.step > 1 && it.step % 3 == 1), "moments", "begin anew at update 4")]
 #[case::a_head_added_later(with(&[("a.weight", true, true), ("a.bias", true, true), ("head.weight", true, false)], |_| ()),
-    "optimizer-groups", "head.weight was added")]
+    "optimizer-groups", "made without head.weight")]
 #[case::replaced(with(&HELD, |it| { since(it).micro_batches = 0; (it.micro_batches, it.grad_norm) = (Some(0), None); }),
     "optimizer-groups", "holds none of the parameters")]
 fn a_wrong_optimizer_breaks(#[case] events: Vec<Event>, #[case] component: &str, #[case] cause: &str) {
