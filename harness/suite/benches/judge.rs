@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput};
 use traintrue_judge::arithmetic::{Rates, length, targets};
 use traintrue_judge::pass::judge_trace;
 use traintrue_judge::rules::RULES;
-use traintrue_protocol::contract::Contract;
+use traintrue_protocol::contract::{Contract, Targets};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Plan, SCHEMA};
 use traintrue_protocol::trace::event::{End, EndReason, Epoch, Loss, MicroBatch, Run, Update};
@@ -75,7 +75,7 @@ fn write(to: impl io::Write) -> io::Result<u64> {
 fn micro_batch(plan: &Plan, epoch: u64, index: u64) -> MicroBatch {
     let samples: Vec<u64> = (index * BATCH..(index + 1) * BATCH).collect();
     let lengths: Vec<u64> = samples.iter().map(|&id| length(&plan.data, id)).collect();
-    let supervised: u64 = lengths.iter().map(|&length| targets(length)).sum();
+    let supervised: u64 = lengths.iter().map(|&length| targets(length, Targets::NextTokens)).sum();
     let lm = Loss::new("lm", 2.75 * supervised as f64, supervised);
     MicroBatch {
         epoch,
