@@ -5,6 +5,7 @@ import sys
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim import swa_utils
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -71,6 +72,8 @@ def main():
     average = Average(model, 0.9)
     for _ in range(4):
         train(model, loader, optimizer, average)
+        # The statistics of the batch norm, measured anew.
+        swa_utils.update_bn(DataLoader(loader.dataset, batch_size=22), model)
         test(model, held_out, average)
         scheduler.step()
 

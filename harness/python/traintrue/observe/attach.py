@@ -33,7 +33,20 @@ def attach(session: Session) -> Patches:
     _seeds(session, patches, torch)
     _checkpoints(session, patches, torch)
     patches.wrap(torch.jit, "script", functools.partial(_scripting, patches))
+    patches.wrap(importlib.import_module("torch.optim.swa_utils"), "update_bn", functools.partial(_apart, session))
     return patches
+
+
+def _apart(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
+    # Forwards that measure the statistics of batch norms, in training mode: neither training nor an evaluation.
+    def function(*args: Any, **named: Any) -> Any:
+        before, session.models.paused = session.models.paused, True
+        try:
+            return original(*args, **named)
+        finally:
+            session.models.paused = before
+
+    return function
 
 
 def _scripting(patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:

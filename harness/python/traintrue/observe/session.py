@@ -133,6 +133,9 @@ class Session:
             before = self._fingerprint()
             self._around.evaluates(before)
             self._evaluation = {"digest_before": before, "modes": owner.modes()}
+        elif self._evaluation is not None:
+            # Some of its forwards may be in training mode on purpose, such as those that measure batch norms anew.
+            self._evaluation["modes"] = max(self._evaluation["modes"], owner.modes(), key=lambda it: it["evaluation"])
 
     def _before_micro_batch(self) -> None:
         """Everything that belongs to the micro-batch before is done when the next one begins."""
