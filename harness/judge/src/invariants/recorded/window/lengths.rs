@@ -120,6 +120,8 @@ impl Lengths {
             actual: format!("after {length}"),
             component: Component::Boundary,
             cause: match (evaluated, *length < full) {
+                (_, true) if self.usual() == Some(1) => "optimizer.step() runs after every micro-batch: the accumulation has no \
+                              effect",
                 (true, _) => "an evaluation inside the window changes when it closes: check what the evaluation's loader \
                               does to the condition for optimizer.step()",
                 (_, true) => "the window closes early: the condition for optimizer.step() must count micro-batches since \
@@ -136,7 +138,9 @@ impl Lengths {
         let (first, line) = self.first.as_ref()?;
         // A resumed run may begin one micro-batch before an update. Then the next epoch shows whether its steps come early.
         let is_fresh = !first.loaded && self.edges.all() == 0;
-        (full > 1 && first.held == 1 && (is_fresh || self.after_first_batch > 0)).then_some(line)
+        let most_are_full = self.usual().is_none_or(|usual| usual == full);
+        let begins_early = first.held == 1 && (is_fresh || self.after_first_batch > 0);
+        (full > 1 && most_are_full && begins_early).then_some(line)
     }
 
     /// The lengths other than the usual one, of windows that should be whole. The last window may be shorter.

@@ -118,6 +118,8 @@ fn a_wrong_window_breaks(#[case] events: Vec<Event>, #[case] component: &str, #[
 
 #[rstest]
 #[case::once_is_enough(at(&[5], shorter), "closes early")]
+#[case::after_each_micro_batch(in_each(|it| { it.micro_batches = Some(1); since(it).micro_batches = 1; }),
+    "after every micro-batch")]
 #[case::always(in_each(|it| { it.micro_batches = Some(6); since(it).micro_batches = 6; }), "closes late")]
 fn a_declared_accumulation_is_held_strictly(#[case] mut events: Vec<Event>, #[case] cause: &str) {
     recorded(&mut events).accumulation = Some(4);
