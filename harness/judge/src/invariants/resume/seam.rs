@@ -19,13 +19,11 @@ pub static RULE: Rule = Rule {
     says: "a run that was stopped and resumed equals the uninterrupted run bit for bit",
     verifies: "Each segment equals the uninterrupted run from where the segment before it stopped: micro-batches with \
                their samples and losses, updates with their windows, rates, norms and digests, evaluations and states. \
-               What a segment loads equals what the segment before it saved. The rule reports the first difference \
-               with its cause, in this order: place and samples, window, loaded state, field. A recorded script is compared \
-               from the update whose parameters its resumed run starts with, and must not start from an older update \
-               than its newest complete checkpoint.",
-    does_not_verify: "That the uninterrupted run is right: a value that is NaN in both runs is equal \
-                      (finite/everywhere reports it). For a trainer that is not deterministic, differences within \
-                      the spread of its repeats are not seen.",
+               What a segment loads equals what the segment before it saved. The first difference is reported with its \
+               cause: place and samples, window, loaded state, field. A recorded script is compared from the update whose \
+               parameters its resumed run starts with, which must not be older than its newest complete checkpoint.",
+    does_not_verify: "That the uninterrupted run is right: a value that is NaN in both runs is equal (finite/everywhere \
+                      reports it). Differences within the spread of a trainer that is not deterministic.",
     kind: Kind::Pair(judge),
     compares: Compares::Bits,
     judges_a_start: false,
