@@ -6,7 +6,7 @@ import unittest
 from typing import Any, List
 
 from traintrue import schedules
-from traintrue.declared import checked
+from traintrue.declared import checked, recorded_facts
 from traintrue.observe.rates import Rates
 
 
@@ -61,6 +61,11 @@ class AForm(unittest.TestCase):
             lambda: schedules.inverse_sqrt(warmup=0),
         ):
             self.assertRaisesRegex(ValueError, "expected", make)
+
+    def test_that_begins_at_0_by_hand_tells_of_no_peak(self) -> None:
+        for rates_of_groups, peak in (((0.0,), None), ((0.1,), 0.1), ((0.1, 0.2), None)):
+            facts = recorded_facts({}, None, Optimizer(*rates_of_groups), [], None)
+            self.assertEqual(facts.get("lr"), peak)
 
 
 class ADeclaredSchedule(unittest.TestCase):

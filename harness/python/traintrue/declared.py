@@ -74,7 +74,8 @@ def _peak_lr(groups: Iterable[Mapping[str, Any]]) -> Optional[float]:
     # A scheduler that exists already has set `lr` to the first step's rate and keeps the peak in `initial_lr`.
     rates = {float(group.get("initial_lr", group["lr"])) for group in groups}
     rate = rates.pop() if len(rates) == 1 else None
-    return rate if rate is not None and math.isfinite(rate) else None
+    # A loop that sets its rates by hand may begin with 0, which is no peak.
+    return rate if rate is not None and 0.0 < rate < math.inf else None
 
 
 def _adam_eps(groups: Iterable[Mapping[str, Any]]) -> Optional[float]:
