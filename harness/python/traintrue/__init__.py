@@ -14,3 +14,17 @@ from .testing import NotJudgedWarning, held
 
 __version__ = "0.1.0"
 __all__ = ["CommandError", "NotHeld", "NotJudgedWarning", "Recorder", "held", "record", "schedules", "__version__"]
+
+_notebooks = {}
+
+
+def load_ipython_extension(shell):
+    """`%load_ext traintrue`."""
+    from .notebook import Notebook
+
+    _notebooks[shell] = Notebook(shell)
+
+
+def unload_ipython_extension(shell):
+    """`%unload_ext traintrue`."""
+    _notebooks.pop(shell).close()
