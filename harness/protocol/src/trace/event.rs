@@ -100,6 +100,27 @@ pub struct State {
     pub parts: std::collections::BTreeMap<String, String>,
 }
 
+impl State {
+    /// One of which no more is known yet.
+    pub fn new(at: Moment, step: u64) -> Self {
+        Self {
+            at,
+            step,
+            tensors: Vec::new(),
+            buffers: Default::default(),
+            rng: None,
+            schedule_step: None,
+            cursor: None,
+            window: None,
+            window_digest: None,
+            best: None,
+            scaler: None,
+            ema: None,
+            parts: Default::default(),
+        }
+    }
+}
+
 /// One parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorState {

@@ -19,6 +19,7 @@ use std::thread;
 
 use traintrue_protocol::plan::ScheduleName;
 use traintrue_protocol::trace::event::{Epoch, Loss, MicroBatch, Update};
+use traintrue_protocol::vocabulary::Moment;
 use traintrue_protocol::{Plan, Recorder, Trainer, TrainerError};
 
 use model::{Training, targets};
@@ -93,7 +94,7 @@ fn windows(plan: &Plan) -> Chunks<'_, Vec<u32>> {
 }
 
 fn train(training: &mut Training, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
-    recorder.write(|| seen::state("start", training))?;
+    recorder.write(|| seen::state(Moment::Start, training))?;
     for epoch in 0..plan.data.epochs {
         recorder.write(|| Epoch::begin(epoch))?;
         let mut indices = 0..;
@@ -117,11 +118,11 @@ fn train(training: &mut Training, plan: &Plan, recorder: &mut Recorder) -> Resul
                 lr: vec![plan.train.optimizer.lr.into()],
                 ..Default::default()
             })?;
-            recorder.write(|| seen::state("update", training))?;
+            recorder.write(|| seen::state(Moment::Update, training))?;
         }
         recorder.write(|| Epoch::end(epoch))?;
     }
-    Ok(recorder.write(|| seen::state("end", training))?)
+    Ok(recorder.write(|| seen::state(Moment::End, training))?)
 }
 
 fn main() -> ExitCode {

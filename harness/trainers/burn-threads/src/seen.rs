@@ -2,6 +2,7 @@
 
 use traintrue_protocol::digest::{Digest, norm, sketch};
 use traintrue_protocol::trace::event::{State, TensorState};
+use traintrue_protocol::vocabulary::Moment;
 
 use crate::model::{Training, values};
 
@@ -9,7 +10,7 @@ use crate::model::{Training, values};
 const SKETCHES: u64 = 2;
 
 /// Every parameter, and the norm of its gradient at the last update: 0 where burn gave none.
-pub fn state(at: &str, training: &Training) -> State {
+pub fn state(at: Moment, training: &Training) -> State {
     let parameters = training.model.parameters();
     let tensors = (0..).zip(parameters).map(|(place, (name, parameter))| {
         let values = values(parameter.val().inner());
@@ -26,5 +27,5 @@ pub fn state(at: &str, training: &Training) -> State {
             sketch: sketch(&values, SKETCHES).into_iter().map(Into::into).collect(),
         }
     });
-    State { at: at.to_owned(), step: training.steps, tensors: tensors.collect(), ..State::default() }
+    State { tensors: tensors.collect(), ..State::new(at, training.steps) }
 }

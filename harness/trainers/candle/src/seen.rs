@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 use traintrue_protocol::digest::{Digest, norm, sketch};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{Cursor, State, TensorState};
+use traintrue_protocol::vocabulary::Moment;
 
 use crate::Tensors;
 use crate::checkpoint::Place;
@@ -49,7 +50,7 @@ pub fn digest(model: &Model) -> Result<String> {
 
 /// Everything that the next update depends on, but for moments that cannot be read.
 pub fn state(
-    at: &str,
+    at: Moment,
     place: Place,
     model: &Model,
     optimizer: &Optimizer,
@@ -74,14 +75,12 @@ pub fn state(
         })
     };
     Ok(State {
-        at: at.to_owned(),
-        step: place.step,
         tensors: model.named.iter().map(tensor).collect::<Result<_>>()?,
         rng: model.dropout.digest(),
         schedule_step: Some(place.step),
         cursor: Some(Cursor { epoch: place.epoch, micro_batches: place.done }),
         window: Some(window.counts.micro_batches),
         window_digest: Some(window.digest()?),
-        ..State::default()
+        ..State::new(at, place.step)
     })
 }

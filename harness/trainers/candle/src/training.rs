@@ -7,6 +7,7 @@ use traintrue_protocol::plan::ProbeAt;
 use traintrue_protocol::trace::event::{
     Checkpoint, CheckpointEdge, Epoch, Evaluation, Loss, MicroBatch, Update,
 };
+use traintrue_protocol::vocabulary::Moment;
 use traintrue_protocol::{Plan, Recorder, TrainerError};
 
 use crate::Parts;
@@ -45,12 +46,12 @@ impl<'a> Training<'a> {
         let (window, place, norms) = (Window::default(), Place::default(), Norms::new());
         let mut run = Self { plan, contract, model, optimizer, window, place, norms };
         let at = match &plan.start {
-            None => "start",
+            None => Moment::Start,
             Some(start) => {
                 let Self { model, optimizer, window, .. } = &mut run;
                 run.place = checkpoint::load(&start.from, model, optimizer, window)?;
                 run.checkpoint(CheckpointEdge::Loaded, &start.from, recorder)?;
-                "loaded"
+                Moment::Loaded
             }
         };
         run.state(at, recorder)?;
@@ -101,7 +102,7 @@ impl<'a> Training<'a> {
             }
         }
         self.probes(ProbeAt::End, "end", recorder)?;
-        self.state("end", recorder)?;
+        self.state(Moment::End, recorder)?;
         match plan.stop.as_ref().and_then(|stop| stop.save.as_deref()) {
             Some(folder) => self.save(folder, recorder),
             None => Ok(()),
@@ -152,7 +153,7 @@ impl<'a> Training<'a> {
             ..Default::default()
         })?;
         match self.plan.state_every {
-            Some(every) if step.is_multiple_of(every) => self.state("update", recorder),
+            Some(every) if step.is_multiple_of(every) => self.state(Moment::Update, recorder),
             _ => Ok(()),
         }
     }
@@ -190,7 +191,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    fn state(&self, at: &str, recorder: &mut Recorder) -> Done {
+    fn state(&self, at: Moment, recorder: &mut Recorder) -> Done {
         let Self { place, model, optimizer, window, norms, .. } = self;
         let state = seen::state(at, *place, model, optimizer, window, norms)?;
         Ok(recorder.write(|| state)?)
