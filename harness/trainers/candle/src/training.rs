@@ -180,6 +180,7 @@ impl<'a> Training<'a> {
             rng_before: rng,
             rng_after: dropout.digest(),
             dropped: Some(dropout.dropped.get() - dropped),
+            ..Evaluation::default()
         })?)
     }
 

@@ -27,7 +27,7 @@ pub(crate) static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Schedule,
-    needs: &[Fact::Rates],
+    needs: &[Fact::Observed, Fact::Rates],
 };
 
 struct DeclaredRates {
