@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use traintrue_protocol::{Plan, Recorder, Trainer, TrainerError};
-//! use traintrue_protocol::trace::event::{Epoch};
+//! use traintrue_protocol::trace::event::Epoch;
 //!
 //! #[derive(Default)]
 //! struct MyTrainer;

@@ -7,13 +7,36 @@
         train(model, optimizer, loader)  # the same in a test, which fails where the loop is broken
 """
 
-from . import schedules
-from .command import CommandError, NotHeld
-from .recorder import Recorder, record
-from .testing import NotJudgedWarning, held
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import schedules as schedules
+    from .command import CommandError as CommandError, NotHeld as NotHeld
+    from .recorder import Recorder as Recorder, record as record
+    from .testing import NotJudgedWarning as NotJudgedWarning, held as held
 
 __version__ = "0.1.0"
 __all__ = ["CommandError", "NotHeld", "NotJudgedWarning", "Recorder", "held", "record", "schedules", "__version__"]
+
+# The module of each name. Imported when it is asked for: every Python process of a recorded command imports this package.
+_MODULES = {
+    "CommandError": "command",
+    "NotHeld": "command",
+    "NotJudgedWarning": "testing",
+    "Recorder": "recorder",
+    "held": "testing",
+    "record": "recorder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "schedules":
+        return import_module(".schedules", __name__)
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
 
 _notebooks = {}
 

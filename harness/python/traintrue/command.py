@@ -45,14 +45,18 @@ class Verdict(NamedTuple):
     notes: List[str]
     # Why nothing was judged; empty where something was.
     nothing: str
-    # The report for people.
-    text: str
+    # The arguments of the command.
+    words: List[str]
+
+    def text(self) -> str:
+        """The report for people. The command judges the trace again for it."""
+        return _output(self.words)
 
     def hold(self, what: str) -> None:
         """Raises `NotHeld` unless something was judged, and is held."""
         if self.findings:
             rules = ", ".join(dict.fromkeys(rule for rule, _ in self.findings))
-            raise NotHeld(f"{rules}: {what} is broken\n\n{self.text}", self.findings)
+            raise NotHeld(f"{rules}: {what} is broken\n\n{self.text()}", self.findings)
         if self.nothing:
             raise nothing(what, self.nothing)
 
@@ -87,7 +91,7 @@ def check(trace: str) -> Verdict:
         findings=[(it["invariant"], it["cause"]) for it in findings if not it.get("waived")],
         notes=[*(note for outcome in outcomes for note in outcome["notes"]), *waived],
         nothing="; ".join(it["reason"] or "" for it in outcomes if it["verdict"] == "not-judged"),
-        text=_output(words),
+        words=words,
     )
 
 
@@ -100,7 +104,7 @@ def gate(trace: str, max_slope: str, lanes: List[str]) -> Verdict:
         findings=[("max-slope", f"{it['lane']} {it['reason']}") for it in series if it["verdict"] == "exceeds"],
         notes=[f"not judged: {it}" for it in unknown],
         nothing="; ".join(unknown) if len(unknown) == len(series) else "",
-        text=_output(words),
+        words=words,
     )
 
 

@@ -16,7 +16,7 @@ use include_dir::{Dir, DirEntry, include_dir};
 use serde::Serialize;
 use tempfile::TempDir;
 
-pub use self::schedule::{Form, Rising, Schedule};
+pub use self::schedule::{Decay, Form, Rising, Schedule};
 
 static PACKAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/python");
 const PACKAGE_NAME: &str = "traintrue";

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use traintrue_judge::case::{Case, compare, held_to, judge, rests_on_bits};
 use traintrue_judge::evidence::Evidence;
+use traintrue_judge::invariants::training::repeat;
 use traintrue_judge::rule::RunEvidence;
-use traintrue_judge::rules::find;
 use traintrue_judge::tally::Labels;
 use traintrue_judge::verdict::{Outcome, RunReport, Summary};
 use traintrue_protocol::contract::Description;
@@ -196,12 +196,11 @@ fn unable(scenario: &Scenario, lacking: Capability) -> Examined {
 
 /// What shows that a trainer, whatever it declares, does not give the same bits twice.
 fn shown_not_deterministic(evidence: &Evidence) -> Option<String> {
-    let rule = find("determinism/repeat")?;
     evidence.runs.iter().map(|run| &run.evidence).find_map(|run| {
         let once = RunEvidence { repeats: Vec::new(), ..run.clone() };
         let broken = run.repeats.iter().find_map(|segments| {
             let again = RunEvidence { segments: segments.clone(), ..once.clone() };
-            compare(rule, &again, Some(&once)).broken
+            compare(&repeat::RULE, &again, Some(&once)).broken
         })?;
         let (name, event) = (&run.name, &broken.at.event);
         Some(format!(

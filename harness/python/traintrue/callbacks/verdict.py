@@ -57,7 +57,7 @@ class Verdict:
             verdict = command.check(trace)
             if self._strict:
                 verdict.hold("the training")
-            print(f"\n{verdict.text}")
+            print(f"\n{verdict.text()}")
         except (command.CommandError, command.NotHeld) as error:
             if self._strict:
                 raise

@@ -90,10 +90,11 @@ class Session:
 
     # Optimizers.
 
-    def optimizer_made(self, optimizer: Any) -> None:
-        """A script has made an optimizer, or an optimizer that was not seen before steps."""
-        if self._window(optimizer) is not None:
-            return
+    def optimizer_made(self, optimizer: Any) -> Window:
+        """A script has made an optimizer, or an optimizer that may not have been seen before steps."""
+        known = self._window(optimizer)
+        if known is not None:
+            return known
         window = Window(len(self._windows), optimizer, self._tensors)
         same = {id(it) for it in window.parameters()}
         # Without a state, as SGD's without momentum, nothing begins anew.
@@ -102,6 +103,7 @@ class Session:
         self._windows.append(window)
         self._rates.optimizer_made(optimizer)
         self.models.hold(self._held())
+        return window
 
     def model_given(self, model: Any) -> None:
         """The user names a model: its parameters are in the trace, whether an optimizer holds one of them or not."""
@@ -278,8 +280,7 @@ class Session:
         if optimizer in self._stepping:
             self._stepping.clear()
         self._stepping.append(optimizer)
-        self.optimizer_made(optimizer)
-        self._window(optimizer).called = True
+        self.optimizer_made(optimizer).called = True
         if len(self._stepping) == 1:
             self.settle()
             if not has_closure(args, named):
@@ -301,7 +302,7 @@ class Session:
     def skipped(self, optimizer: Any) -> None:
         """The GradScaler found a gradient that is not finite and did not call the optimizer."""
         self.settle()
-        self._window(optimizer).called = True
+        self.optimizer_made(optimizer).called = True
         self._measure(optimizer)
         self._update(optimizer, applied=False, closure=False)
 

@@ -34,15 +34,7 @@ pub enum Form {
         #[serde(default)]
         rising: Rising,
     },
-    Linear {
-        updates: u64,
-        #[serde(default)]
-        warmup: u64,
-        #[serde(default)]
-        rising: Rising,
-        #[serde(default)]
-        minimum: f64,
-    },
+    Linear(Decay),
     Polynomial {
         updates: u64,
         #[serde(default)]
@@ -53,15 +45,7 @@ pub enum Form {
         minimum: f64,
         power: f64,
     },
-    Cosine {
-        updates: u64,
-        #[serde(default)]
-        warmup: u64,
-        #[serde(default)]
-        rising: Rising,
-        #[serde(default)]
-        minimum: f64,
-    },
+    Cosine(Decay),
     InverseSqrt {
         warmup: u64,
         #[serde(default)]
@@ -79,6 +63,20 @@ pub enum Form {
         #[serde(default)]
         minimum: f64,
     },
+}
+
+/// A decay over so many updates, the warm-up included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as for the forms")]
+pub struct Decay {
+    pub updates: u64,
+    #[serde(default)]
+    pub warmup: u64,
+    #[serde(default)]
+    pub rising: Rising,
+    #[serde(default)]
+    pub minimum: f64,
 }
 
 /// What update `u` of a warm-up, from 0, multiplies the rate by.
@@ -101,9 +99,9 @@ impl Form {
     fn counts(&self) -> (Option<u64>, u64) {
         match *self {
             Self::Constant { warmup, .. } | Self::InverseSqrt { warmup, .. } => (None, warmup),
-            Self::Linear { updates, warmup, .. }
-            | Self::Polynomial { updates, warmup, .. }
-            | Self::Cosine { updates, warmup, .. } => (Some(updates), warmup),
+            Self::Linear(Decay { updates, warmup, .. })
+            | Self::Cosine(Decay { updates, warmup, .. })
+            | Self::Polynomial { updates, warmup, .. } => (Some(updates), warmup),
             Self::Wsd { updates, decay, warmup, .. } => {
                 (Some(updates), warmup.saturating_add(decay.max(1) - 1))
             }

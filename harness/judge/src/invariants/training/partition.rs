@@ -18,7 +18,7 @@ use crate::invariants::training::schedule::TOLERANCE;
 use crate::near::near;
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
-/// Two runs are held to it by name, in `check --as`.
+/// The same work in other micro-batches makes the same updates.
 pub static RULE: Rule = Rule {
     name: "partition/same-update",
     says: "an update does not depend on how its samples are split into micro-batches, concatenated or recomputed",

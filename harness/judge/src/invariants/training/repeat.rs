@@ -8,7 +8,7 @@ use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::same::{Divergence, Parting, Scope, walk};
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
-/// Two runs are held to it by name, in `check --as`.
+/// Two runs of one plan give one trace.
 pub static RULE: Rule = Rule {
     name: "determinism/repeat",
     says: "two runs of one plan give the same trace",
