@@ -13,8 +13,8 @@
 //!    1997), with an error that counts autocorrelated residuals for what they are worth (Santer et al. 2000, Sokal 1997).
 //!
 //! Warm-up, a pool's growth and a held batch are therefore offsets and not slopes. A leak that begins half-way is judged
-//! from where it begins. Growth that begins in the last fifth of a run is seen late or not at all, three stairs are told
-//! from three growths of a pool by their equal size alone, and memory that wanders further than the limit allows over the
+//! from where it begins. Growth that begins in the last fifth of a run is at best not judged (`late`), three stairs are told
+//! from three growths of a pool by their equal size and distance, and memory that wanders further than the limit allows over the
 //! whole run is not judged.
 //!
 //! Error rates, on generated series of 300 to 3,000 points whose growth is 1.5 to 20 times the limit, or below 0.6 of it,
@@ -27,6 +27,7 @@
 
 mod fall;
 mod jumps;
+mod late;
 mod recur;
 mod robust;
 mod tail;
@@ -102,6 +103,8 @@ struct Growth {
     once: usize,
     /// Whether the growth consists of recurring jumps.
     recurs: bool,
+    /// If its jumps may recur: the steps after which one more would show it.
+    due: Option<f64>,
 }
 
 /// Judges a series against a limit. Never fails: a series that is too short is not judged, and the result says how many
@@ -122,11 +125,16 @@ pub fn judge(points: &[Point], limit: BytesPerStep) -> Slope {
             Growth { high: low.high.max(high.high), ..low }
         }
     };
-    verdict(&growth, span, limit)
+    let late = late::climb(&level, limit.0);
+    let slope = verdict(&growth, span, limit);
+    match late {
+        Some(late) if slope.verdict == SlopeVerdict::Within => too_late(slope, late, span, limit),
+        _ => slope,
+    }
 }
 
 fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
-    let Growth { slope, low, high, from, once, recurs } = *growth;
+    let Growth { slope, low, high, from, once, recurs, due } = *growth;
     let verdict = match () {
         () if high <= limit.0 => SlopeVerdict::Within,
         () if low > limit.0 => SlopeVerdict::Exceeds,
@@ -142,20 +150,42 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
             format!("grows by {} to {}, and the limit {limit} is in between", shown(low), shown(high))
         }
     };
-    match once {
+    match (once, due) {
         _ if recurs => reason.push_str("; it grows by recurring jumps"),
-        0 => {}
-        1 => reason.push_str("; one jump that did not recur is not counted"),
-        more => reason.push_str(&format!("; {more} jumps that did not recur are not counted")),
+        (0, _) => {}
+        (count, Some(_)) => {
+            reason.push_str(&format!("; its {count} jumps are as large as they are far apart, and may recur"));
+        }
+        (1, None) => reason.push_str("; one jump that did not recur is not counted"),
+        (more, None) => reason.push_str(&format!("; {more} jumps that did not recur are not counted")),
     }
+    let further = || due.map_or_else(|| further(growth, span, limit.0), |steps| steps.ceil() as u64);
     Slope {
         verdict,
         slope_per_step: slope,
         low: Some(low),
         high: Some(high),
-        further_steps: (verdict == SlopeVerdict::NotJudged).then(|| further(growth, span, limit.0)),
+        further_steps: (verdict == SlopeVerdict::NotJudged).then(further),
         from_step: (slope > 0.0).then_some(from),
         reason,
+    }
+}
+
+/// A slope that is within its limit, and a climb at the end that it does not cover: not judged.
+fn too_late(slope: Slope, late: late::Late, span: f64, limit: BytesPerStep) -> Slope {
+    let reason = format!(
+        "climbs by {} in its last {} steps, too few to tell whether that lasts, the limit is {limit}; \
+         before that it {}",
+        BytesPerStep(late.slope),
+        late.steps,
+        slope.reason
+    );
+    Slope {
+        verdict: SlopeVerdict::NotJudged,
+        high: slope.high.map(|high| high.max(late.slope)),
+        further_steps: Some(late.further(span).ceil() as u64),
+        reason,
+        ..slope
     }
 }
 

@@ -57,7 +57,7 @@ pub fn growth(points: &[Point], limit: f64) -> Growth {
             mine.retain(|jump| jump.bytes.abs() > APART * largest);
             found = rate(&sized(&mine), begin, end);
             let late = Late { gained: &rest[late..], first: late };
-            if !found.recurs && late.grows_in_lumps(&mine, sign) {
+            if !found.recurs && found.due.is_none() && late.grows_in_lumps(&mine, sign) {
                 found = perhaps(&sized(&mine), begin, end);
             }
         }
@@ -77,6 +77,7 @@ pub fn growth(points: &[Point], limit: f64) -> Growth {
         from: if up.recurs { up.from.min(tail.from) } else { tail.from },
         once: if up.recurs { 0 } else { taken.iter().filter(|jump| jump.bytes > 0.0).count() },
         recurs: up.recurs,
+        due: up.due,
     }
 }
 

@@ -23,6 +23,10 @@ const ONE_SIZE: std::ops::RangeInclusive<f64> = 0.7..=1.4;
 const EQUAL: f64 = 0.1;
 /// A rate at one distance is known this well.
 const REGULAR_ERROR: f64 = 0.15;
+/// Jumps are stairs where the growth since the jump before varies by less than this (relative standard deviation).
+const STAIRS: f64 = 0.1;
+/// The next stair is overdue after this many of the waits before it.
+const OVERDUE: f64 = 1.6;
 /// One-sided 95 % of a normal distribution.
 const NORMAL_95: f64 = 1.645;
 
@@ -34,6 +38,8 @@ pub struct Rate {
     pub high: f64,
     /// Whether the jumps are shown to recur.
     pub recurs: bool,
+    /// If they may: the steps after which one more would show it.
+    pub due: Option<f64>,
     /// The step at which they begin.
     pub from: f64,
 }
@@ -43,7 +49,7 @@ pub fn rate(jumps: &[Point], begin: f64, end: f64) -> Rate {
     let settled = begin + SETTLING * (end - begin);
     let late: Vec<Point> = jumps.iter().copied().filter(|jump| jump.step > settled).collect();
     if late.len() <= FEW {
-        return Rate::default();
+        return stairs(jumps, begin, end).unwrap_or_default();
     }
     let size = median(&late.iter().map(|jump| jump.bytes).collect::<Vec<_>>());
     regular(&late, size, settled, end).unwrap_or_else(|| {
@@ -79,7 +85,7 @@ fn regular(late: &[Point], size: f64, settled: f64, end: f64) -> Option<Rate> {
         && strangers <= (met / 2).max(3);
     let rate = size / wait;
     let (low, high) = ((1.0 - REGULAR_ERROR) * rate, (1.0 + REGULAR_ERROR) * rate);
-    holds.then_some(Rate { low, rate, high, recurs: true, from })
+    holds.then_some(Rate { low, rate, high, recurs: true, due: None, from })
 }
 
 /// How many of the places that lie `wait` apart before the step `last` have a jump, how many have none, and the first step.
@@ -96,6 +102,33 @@ fn walk_back(late: &[Point], size: f64, wait: f64, last: f64) -> (usize, usize, 
         }
     }
     (met, missed, at)
+}
+
+/// Stairs over the whole run: each jump is as large as the wait before it is long. Three of one size recur. Two may, and so
+/// may those that double, size and wait alike, as a list does that is never emptied.
+fn stairs(jumps: &[Point], begin: f64, end: f64) -> Option<Rate> {
+    let (first, [.., before, last]) = (jumps.first()?, jumps) else { return None };
+    let sizes: Vec<f64> = jumps.iter().map(|jump| jump.bytes).collect();
+    let gained = jumps.windows(2).map(|pair| pair[1].bytes / (pair[1].step - pair[0].step));
+    let (rates, wait) = (gained.collect::<Vec<_>>(), last.step - before.step);
+    let (equal, rate) = (variation(&sizes) < EQUAL, median(&rates));
+    // A doubling waits twice as long as the one before it did.
+    let next = wait * if equal { 1.0 } else { (last.bytes / before.bytes).max(1.0) };
+    let from_the_start = (0.5..=OVERDUE).contains(&((first.step - begin) / wait));
+    let lasts = end - last.step < OVERDUE * next && variation(&rates) < STAIRS;
+    let (enough, few) = (jumps.len() > FEW, jumps.len() == FEW && equal && from_the_start);
+    let high = (1.0 + REGULAR_ERROR) * rate;
+    match () {
+        () if !lasts => None,
+        () if enough && equal => {
+            Some(Rate { low: (1.0 - REGULAR_ERROR) * rate, rate, high, recurs: true, due: None, from: begin })
+        }
+        () if enough || few => {
+            let due = (last.step + OVERDUE * next - end).max(0.0);
+            Some(Rate { rate, high, due: Some(due), ..Rate::default() })
+        }
+        () => None,
+    }
 }
 
 /// The rate of jumps that may recur and may not.
@@ -136,5 +169,5 @@ fn irregular(late: &[Point], all: &[Point], begin: f64, end: f64) -> Rate {
         (bytes, squares, span, settled)
     };
     let error = NORMAL_95 * squares.sqrt();
-    Rate { low: (bytes - error) / span, rate: bytes / span, high: (bytes + error) / span, recurs: true, from }
+    Rate { low: (bytes - error) / span, rate: bytes / span, high: (bytes + error) / span, recurs: true, due: None, from }
 }

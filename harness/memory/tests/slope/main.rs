@@ -3,6 +3,7 @@
 mod held_out;
 mod labelled;
 mod recorded;
+mod unsettled;
 
 use std::collections::BTreeMap;
 
