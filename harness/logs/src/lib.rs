@@ -25,6 +25,6 @@ pub use error::LogError;
 pub use formats::table::LIGHTNING;
 pub use formats::text::{Pattern, PatternError};
 pub use formats::trainer_state;
-pub use log::{Best, Counts, Entry, Log};
+pub use log::{Best, Counts, Entry, Log, Patience};
 pub use precision::Precision;
 pub use read::{is_log, read};

@@ -37,6 +37,8 @@ pub struct Log {
     pub save_steps: Option<u64>,
     /// The best evaluation, if the run tracks it.
     pub best: Option<Best>,
+    /// Early stopping, if the run has it.
+    pub patience: Option<Patience>,
     /// Whether the run had a loss scaler: then updates may be skipped. None if the log does not say.
     pub scaled: Option<bool>,
     /// What the reader of a verdict must know: which columns were read, and what was not.
@@ -64,6 +66,15 @@ pub struct Best {
     pub checkpoint: Option<String>,
 }
 
+/// Early stopping: how many evaluations without improvement it waits for, and how many it has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Evaluations without improvement after which the run stops.
+    pub patience: u64,
+    /// Evaluations without improvement so far.
+    pub counter: u64,
+}
+
 /// What was logged at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -86,6 +97,12 @@ impl Entry {
     /// The norm of the gradients.
     pub fn norm(&self) -> Option<Number> {
         self.figures.get(Column::GradNorm.figure()).copied()
+    }
+
+    /// The name of the evaluation's metric that has this value.
+    pub fn evaluated(&self, value: f64) -> Option<&str> {
+        let mut names = self.figures.iter().filter(|(name, _)| name.starts_with("eval_"));
+        names.find(|(_, figure)| figure.0 == value).map(|(name, _)| name.as_str())
     }
 
     /// Whether the entry is about training, and not an evaluation or the final summary.

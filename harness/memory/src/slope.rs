@@ -154,7 +154,8 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
         _ if recurs => reason.push_str("; it grows by recurring jumps"),
         (0, _) => {}
         (count, Some(_)) => {
-            reason.push_str(&format!("; its {count} jumps are as large as they are far apart, and may recur"));
+            reason
+                .push_str(&format!("; its {count} jumps are as large as they are far apart, and may recur"));
         }
         (1, None) => reason.push_str("; one jump that did not recur is not counted"),
         (more, None) => reason.push_str(&format!("; {more} jumps that did not recur are not counted")),

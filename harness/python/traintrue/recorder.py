@@ -58,7 +58,7 @@ class Recorder(Recording):
     def __init__(self, path: Path, model: Any, optimizer: Any, loader: Any, criterion: Any, digest_every: int, **declared: Any) -> None:
         super().__init__(lambda: open(path, "w", encoding="utf-8"), declared, digest_every)
         try:
-            self._session.model_given(model)
+            self._session.states.given.append(model)
             self.made(optimizer)
             if loader is not None:
                 self._loader(loader)

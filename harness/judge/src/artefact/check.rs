@@ -12,7 +12,9 @@ use super::files::error::ArtefactError;
 use super::files::events::{Reading, finite_figures};
 use super::files::given::Given;
 use super::files::left::{Left, of_adapter, of_model};
-use crate::artefact::rules::{adapter, best, continues, epochs, log, moves, shards, targets, tensors};
+use crate::artefact::rules::{
+    adapter, best, continues, epochs, log, moves, patience, shards, signal, targets, tensors, tied,
+};
 use crate::finding::Sheet;
 use crate::invariants::training::{finite, schedule};
 use crate::pass::imported;
@@ -96,6 +98,10 @@ fn judge(
     for file in &left.files {
         judged.by(&tensors::FINITE, &file.path, |sheet| tensors::finite(file, sheet));
         judged.by(&tensors::ZERO, &file.path, |sheet| tensors::zero(file, |_| true, sheet));
+        judged.by(&tensors::EMPTY, &file.path, |sheet| tensors::empty(file, sheet));
+    }
+    if let Some(weights) = left.weights().filter(|_| left.tied) {
+        judged.by(&tied::RULE, &weights.path, |sheet| tied::judge(&weights, sheet));
     }
     if let Some(earlier) = earlier {
         of_pair(left, earlier, &mut judged)?;
@@ -122,8 +128,12 @@ fn of_log(log: &Log, given: &Given, judged: &mut Judged) -> Result<(), ArtefactE
     log.notes.iter().for_each(|note| judged.tally.note(note));
     judged.by(&log::RULE, &log.path, |sheet| log::judge(log, sheet));
     judged.by(&epochs::RULE, &log.path, |sheet| epochs::judge(log, given, sheet));
+    judged.by(&signal::RULE, &log.path, |sheet| signal::judge(log, sheet));
     if let Some(it) = &log.best {
         judged.by(&best::RULE, &log.path, |sheet| best::judge(log, it, sheet));
+        if let Some(patience) = &log.patience {
+            judged.by(&patience::RULE, &log.path, |sheet| patience::judge(log, it, patience, sheet));
+        }
     }
     let plan = given.plan(log)?;
     let contract = Contract::default();
@@ -225,6 +235,7 @@ fn remark(log: &Log, reading: Reading, precision: Precision, judged: &mut Judged
 fn of_an_adapter(it: &Adapter, config: &Path, judged: &mut Judged) {
     let path = it.path();
     judged.by(&tensors::FINITE, path, |sheet| tensors::finite(&it.file, sheet));
+    judged.by(&tensors::EMPTY, path, |sheet| tensors::empty(&it.file, sheet));
     judged.by(&targets::MODULES_TO_SAVE, path, |sheet| targets::modules_to_save(it, config, sheet));
     let whole = |tensor: &super::Tensor| it.is_saved_whole(&tensor.name);
     judged.by(&tensors::ZERO, path, |sheet| tensors::zero(&it.file, whole, sheet));

@@ -8,9 +8,12 @@ pub(crate) mod continues;
 pub(crate) mod epochs;
 pub(crate) mod log;
 pub(crate) mod moves;
+pub(crate) mod patience;
 pub(crate) mod shards;
+pub(crate) mod signal;
 pub(crate) mod targets;
 pub(crate) mod tensors;
+pub(crate) mod tied;
 
 use crate::finding::{At, Difference, Sheet};
 

@@ -9,7 +9,7 @@ use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::COUNT_MOST;
 
 use crate::python_json::readable;
-use crate::{Best, Counts, Entry, Log, LogError, json};
+use crate::{Best, Counts, Entry, Log, LogError, Patience, json};
 
 #[derive(Deserialize)]
 struct File {
@@ -30,6 +30,8 @@ struct File {
     best_global_step: Option<u64>,
     #[serde(default)]
     best_model_checkpoint: Option<String>,
+    #[serde(default)]
+    stateful_callbacks: BTreeMap<String, Value>,
     log_history: Vec<BTreeMap<String, Value>>,
 }
 
@@ -59,8 +61,17 @@ pub fn parse(path: &Path, text: &str, scaled: bool) -> Result<Log, LogError> {
         logging_steps: file.logging_steps.and_then(count),
         save_steps: file.save_steps.and_then(count),
         best,
+        patience: file.stateful_callbacks.get("EarlyStoppingCallback").and_then(patience),
         scaled: Some(scaled),
         ..Log::default()
+    })
+}
+
+/// What transformers' EarlyStoppingCallback saves of itself.
+fn patience(callback: &Value) -> Option<Patience> {
+    Some(Patience {
+        patience: callback["args"]["early_stopping_patience"].as_u64()?,
+        counter: callback["attributes"]["early_stopping_patience_counter"].as_u64()?,
     })
 }
 

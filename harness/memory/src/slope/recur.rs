@@ -169,5 +169,12 @@ fn irregular(late: &[Point], all: &[Point], begin: f64, end: f64) -> Rate {
         (bytes, squares, span, settled)
     };
     let error = NORMAL_95 * squares.sqrt();
-    Rate { low: (bytes - error) / span, rate: bytes / span, high: (bytes + error) / span, recurs: true, due: None, from }
+    Rate {
+        low: (bytes - error) / span,
+        rate: bytes / span,
+        high: (bytes + error) / span,
+        recurs: true,
+        due: None,
+        from,
+    }
 }

@@ -47,7 +47,11 @@ fn a_leak_that_begins_late_is_not_judged_until_it_has_lasted(
 #[case::four_epochs(200, 254.0, 810)]
 #[case::two_long_epochs(1250, 254.0, 2520)]
 #[case::four_long_epochs(1250, 254.0, 5000)]
-fn equal_jumps_at_one_distance_are_never_within(#[case] period: usize, #[case] mib: f64, #[case] steps: usize) {
+fn equal_jumps_at_one_distance_are_never_within(
+    #[case] period: usize,
+    #[case] mib: f64,
+    #[case] steps: usize,
+) {
     let slope = judged(steps, |step| (step / period) as f64 * mib * MIB);
     let seen = (steps - 1) / period;
     let expected = if seen > 2 { SlopeVerdict::Exceeds } else { SlopeVerdict::NotJudged };

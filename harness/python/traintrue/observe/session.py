@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .. import batches, scalers
 from ..declared import checked, contract_of, recorded_facts
 from ..memory import ALWAYS, Memory
-from ..parameters import Parameters
 from ..tensors import Torch
 from ..trace import SCHEMA, Writer, failure, number
 from ..updates import has_closure
@@ -18,10 +17,11 @@ from .around import Around
 from .cut import Cut
 from .draws import Draw, Draws
 from .losses import Losses
-from .models import Models, Owner, names
+from .models import Models, Owner
 from .patches import Guard
 from .rates import Rates
 from .schedules import Schedules
+from .states import States
 from .windows import MicroBatch, Window
 
 # What every update of a loop does alike is measured at so many first updates, and then at each that is digested: the norm
@@ -43,7 +43,6 @@ class Session:
         self._opens, self._declared, self._digest_every = opens, checked(declared), digest_every
         self._contract = contract_of(self._declared.pop("contract", None))
         self._rates = Rates(self._declared.pop("rates", None))
-        self._models_given: List[Any] = []
         self._process = os.getpid()
         self.guard = Guard()
         self._tensors = Torch()
@@ -55,8 +54,8 @@ class Session:
         self.losses = Losses(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
         self._windows: List[Window] = []
+        self.states = States(self._windows, self._tensors, whole=cut is not None)
         self._writer: Optional[Writer] = None
-        self._parameters: Optional[Parameters] = None
         self._memory: Optional[Memory] = None
         self.step = 0
         self._next_state = digest_every
@@ -74,10 +73,8 @@ class Session:
         self._first: Optional[Dict[str, Any]] = None
         self._random: Optional[str] = None
         self._evaluation: Optional[Dict[str, Any]] = None
-        self._around = Around(self._fingerprint)
+        self._around = Around(self.states.fingerprint)
         self._marks: List[Any] = []
-        # The identities of parameters that required gradients at a backward pass.
-        self._trained: Set[int] = set()
         # The GradScaler that scaled the next backward pass's loss, and the scale of the last one.
         self.scaler: Optional[Any] = None
         self._scale = 1.0
@@ -102,22 +99,11 @@ class Session:
         window.remade = bool(same) and any(it.held == same for it in earlier)
         self._windows.append(window)
         self._rates.optimizer_made(optimizer)
-        self.models.hold(self._held())
+        self.models.hold(self.states.held())
         return window
-
-    def model_given(self, model: Any) -> None:
-        """The user names a model: its parameters are in the trace, whether an optimizer holds one of them or not."""
-        self._models_given.append(model)
 
     def _window(self, optimizer: Any) -> Optional[Window]:
         return next((it for it in self._windows if it.optimizer() is optimizer), None)
-
-    def _alive(self) -> List[Window]:
-        return [it for it in self._windows if it.optimizer() is not None]
-
-    def _held(self) -> List[Any]:
-        """The parameters of all optimizers."""
-        return [parameter for it in self._alive() for parameter in it.parameters()]
 
     # Forwards.
 
@@ -128,11 +114,11 @@ class Session:
             self.end_evaluation()
             self._before_micro_batch()
             changed = self._around.training_forward()
-            for it in self._alive() if changed is not None else []:
+            for it in self.states.alive() if changed is not None else []:
                 it.parameters_changed = changed or bool(it.parameters_changed)
                 it.swapped = self._around.swapped()
-        elif self._parameters is not None and self._evaluation is None:
-            before = self._fingerprint()
+        elif self.states.known and self._evaluation is None:
+            before = self.states.fingerprint()
             self._around.evaluates(before)
             self._evaluation = {"digest_before": before, "modes": owner.modes()}
         elif self._evaluation is not None:
@@ -146,8 +132,8 @@ class Session:
         self._begun = True
         if self._first is None and self._writer is None:
             # Before the first forward: a batch norm's buffers change in it.
-            self._know(self._held())
-            self._first = self._fields_of_state("start")
+            self.states.look_up()
+            self._first = self.states.fields("start", self.step)
         if self._cut.is_here(self._micro_batches):
             self.settle()
             self._cut.end()
@@ -175,7 +161,7 @@ class Session:
         """`torch.autograd.backward` is called on these tensors, each with a factor or none."""
         self.models.outside()
         self.end_evaluation()
-        alive = self._alive()
+        alive = self.states.alive()
         if not alive:
             return
         held = [roots] if self._tensors.is_tensor(roots) else list(roots)
@@ -192,7 +178,7 @@ class Session:
         self._forwarded = self._matched = False
         for it in alive:
             it.settle()
-        self._trained.update(id(it) for window in alive for it in window.parameters() if it.requires_grad)
+        self.states.trained()
         self._marks = [(it, it.marks()) for it in alive]
         scaler, self.scaler = self.scaler, None
         scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
@@ -226,7 +212,7 @@ class Session:
             now = self._epochs[loader] = Epoch(0 if now is None else now.number + 1, draw)
             order = None if draw is None else draw.loader.facts.get("order")
             self._write("epoch", epoch=now.number, edge="begin", loader=loader, order=order)
-            for it in self._alive():
+            for it in self.states.alive():
                 it.epoch_begins()
         if draw is None:
             index, self._index = self._index, self._index + 1
@@ -324,7 +310,7 @@ class Session:
         window = self._window(optimizer)
         self._start()
         self.step += 1
-        checksums = self._parameters.checksums() if self.step % self._digest_every == 0 else None
+        checksums = self.states.checksums() if self.step % self._digest_every == 0 else None
         held = len(window.members)
         draw = self._draw
         since = window.take(
@@ -346,7 +332,7 @@ class Session:
             grad_norm=None if self._before is None else number(self._before),
             clipped_norm=None if self._clipped is None else number(self._clipped),
             applied=applied,
-            digest=None if checksums is None else self._parameters.digest(checksums),
+            digest=self.states.digest(checksums),
             since=since,
         )
         self._around.updated()
@@ -361,7 +347,7 @@ class Session:
 
     def clipped(self, parameters: List[Any], limit: float, norm: Optional[Any], by_value: bool, norm_type: float) -> None:
         """The script has called `clip_grad_norm_` or `clip_grad_value_`."""
-        for it in self._alive():
+        for it in self.states.alive():
             it.settle()
             scaled = self._scale != 1.0 and not it.unscaled
             it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled, norm_type=norm_type)
@@ -374,18 +360,18 @@ class Session:
 
     def seeded(self, seed: int) -> None:
         """The script has seeded the global random generator."""
-        for it in self._alive():
+        for it in self.states.alive():
             it.seeds.append(seed)
 
     def restored(self) -> None:
         """The script has put the global random state back: what it seeded has no effect on training."""
-        for it in self._alive():
+        for it in self.states.alive():
             it.seeds.clear()
 
     def loaded(self) -> None:
         """The script has loaded a state dict."""
         self._around.forget()
-        for it in self._alive():
+        for it in self.states.alive():
             it.loaded = True
 
     def checkpoint(self, edge: str, path: str) -> None:
@@ -402,7 +388,7 @@ class Session:
         if draw is not None:
             self._evaluation["apart"] = draw.loader.number is None
         # Here and not when the evaluation is over: averaged weights are swapped out before training goes on.
-        self._evaluation["digest_after"] = self._fingerprint()
+        self._evaluation["digest_after"] = self.states.fingerprint()
 
     def end_evaluation(self) -> None:
         """No more forwards belong to the evaluation, if there is one."""
@@ -414,17 +400,16 @@ class Session:
         self._write("evaluation", step=self.step, apart=apart or None, **total, **it)
         self._memory.write("evaluation", self.step)
         self._around.evaluated()
-        for window in self._alive():
+        for window in self.states.alive():
             window.evaluated()
 
     # The trace.
 
     def _start(self) -> None:
         """Opens the trace, with the first line and the state before training; and takes note of new parameters."""
-        held = self._held()
-        every = _Groups(self._windows)
-        if self.models.hold(held) or self._parameters is None:
-            self._know(held)
+        held = self.states.held()
+        if self.models.hold(held) or not self.states.known:
+            self.states.look_up()
         if self._writer is not None:
             return
         self._writer = Writer(self._opens())
@@ -433,7 +418,7 @@ class Session:
         read, whose = frameworks.read()
         whose = {name: kind for name, kind in whose.items() if name not in self._declared}
         told = {**read, **self._declared}
-        facts = recorded_facts(told, loader, every, self._parameters.named.values(), self._tensors)
+        facts = recorded_facts(told, loader, self.states.groups, self.states.named().values(), self._tensors)
         facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
         if self._rates.words is not None:
             facts["rates"] = self._rates.words
@@ -447,19 +432,7 @@ class Session:
             recorded=facts,
             contract=self._contract,
         )
-        self._write("state", **(self._first or self._fields_of_state("start")))
-
-    def _know(self, held: List[Any]) -> None:
-        """Names the parameters of all optimizers."""
-        named = _Named(*names(held, self._tensors, self._models_given))
-        self._parameters = Parameters(named, _Groups(self._windows), self._tensors, self._group, self._trains)
-
-    def _trains(self, parameter: Any) -> bool:
-        # A GAN may freeze its discriminator for the generator's half of each step.
-        return bool(parameter.requires_grad) or id(parameter) in self._trained
-
-    def _group(self, _name: str, parameter: Any) -> Dict[str, str]:
-        return {"group": "base" if self._trains(parameter) else "frozen"}
+        self._write("state", **(self._first or self.states.fields("start", self.step)))
 
     def close(self, error: Optional[BaseException] = None) -> None:
         """Writes what is still open, and the end."""
@@ -477,7 +450,7 @@ class Session:
         for loader in self._epochs:
             self._end_epoch(loader)
         # At the end of a process the script's optimizer may be gone: a state would say that nothing trains.
-        if error is None and self._alive():
+        if error is None and self.states.alive():
             self._state("end")
 
     def _end(self, error: Optional[BaseException]) -> None:
@@ -492,31 +465,11 @@ class Session:
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
-        self._write("state", **self._fields_of_state(at, checksums))
-
-    def _fields_of_state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
-        tensors = self._parameters.state({}, checksums)
-        buffers = None
-        if self._cut is not None:
-            moments = self._moments()
-            tensors = [{**it, "moments": moments.get(it["name"])} for it in tensors]
-            tensors = [{name: value for name, value in it.items() if value is not None} for it in tensors]
-            buffers = {name: self._tensors.checksum(it) for name, it in self._parameters.buffers().items()}
-        return {"at": at, "step": self.step, "tensors": tensors, "buffers": buffers}
-
-    def _moments(self) -> Dict[str, str]:
-        """A digest of the optimizer's state per parameter."""
-        state = {id(it): held for window in self._alive() for it, held in window.optimizer().state.items()}
-        return {
-            name: self._tensors.digest_of(state[id(it)]) for name, it in self._parameters.named.items() if id(it) in state
-        }
+        self._write("state", **self.states.fields(at, self.step, checksums))
 
     def _write(self, event: str, **fields: Any) -> None:
         if self._writer is not None:
             self._writer.event(event, **fields)
-
-    def _fingerprint(self) -> str:
-        return self._tensors.fingerprint(self._held())
 
 
 class Epoch:
@@ -533,30 +486,6 @@ class Epoch:
             return False
         self._loader.settle()
         return self.drawn in self._loader.complete
-
-
-class _Groups:
-    """The parameter groups of all optimizers together."""
-
-    def __init__(self, windows: List[Window]) -> None:
-        self._windows = windows
-
-    @property
-    def param_groups(self) -> List[Any]:
-        return [group for it in self._windows if it.optimizer() is not None for group in it.optimizer().param_groups]
-
-
-class _Named:
-    """What `Parameters` asks of a model."""
-
-    def __init__(self, named: Dict[str, Any], buffers: Dict[str, Any]) -> None:
-        self._named, self._buffers = named, buffers
-
-    def named_parameters(self) -> Any:
-        return self._named.items()
-
-    def named_buffers(self) -> Any:
-        return self._buffers.items()
 
 
 def _loss(value: float, weight: float) -> Dict[str, Any]:

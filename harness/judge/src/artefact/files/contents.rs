@@ -19,6 +19,7 @@ pub(super) const STATE: &str = "trainer_state.json";
 pub(super) const ADAPTER_CONFIG: &str = "adapter_config.json";
 pub(super) const ADAPTER: &str = "adapter_model.safetensors";
 const INDEX: &str = ".safetensors.index.json";
+const CONFIG: &str = "config.json";
 const SCALER: &str = "scaler.pt";
 
 /// Endings of files that are pickles, or archives of them.
@@ -35,6 +36,8 @@ pub(crate) struct Contents {
     pub(crate) scaled: bool,
     /// The configuration and the tensors of an adapter.
     pub(crate) adapter: Option<(PathBuf, PathBuf)>,
+    /// The configuration of the model beside its weights.
+    pub(crate) config: Option<PathBuf>,
     /// Another log than a trainer_state.json.
     pub(crate) log: bool,
     pub(crate) indices: Vec<PathBuf>,
@@ -98,6 +101,8 @@ impl Contents {
             _ if ends(path, &PICKLES) => return Err(ArtefactError::Pickle { path: path.to_owned() }),
             _ => contents.log = is_log(path, layout)?,
         }
+        let weights = !contents.tensors.is_empty() || !contents.indices.is_empty();
+        contents.config = Some(beside(CONFIG)).filter(|path| weights && path.is_file());
         if let Some((_, tensors)) = contents.adapter.as_ref().filter(|(_, tensors)| !tensors.exists()) {
             let missing = ADAPTER;
             let path = tensors.with_file_name(ADAPTER_CONFIG);
@@ -136,6 +141,7 @@ impl Contents {
             indices: of(&|file| file.ends_with(INDEX)),
             tensors,
             pickles,
+            config: has(CONFIG).then(|| path.join(CONFIG)),
             log: false,
         };
         // Beside a checkpoint's own files a log is not looked for: it is named to be judged.

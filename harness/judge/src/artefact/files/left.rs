@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use traintrue_logs::{Layout, Log, trainer_state};
+use serde::Deserialize;
+use traintrue_logs::{Layout, Log, json, trainer_state};
 
 use super::adapter::{Adapter, Part, module_of};
 use super::contents::Contents;
@@ -20,6 +21,8 @@ pub(crate) struct Left {
     pub(crate) indices: Vec<Index>,
     /// Weights that do not belong to an adapter.
     pub(crate) files: Vec<TensorFile>,
+    /// Whether the configuration says that input and output embeddings are one.
+    pub(crate) tied: bool,
 }
 
 impl Left {
@@ -42,8 +45,10 @@ impl Left {
         let mut paths: Vec<PathBuf> = contents.tensors.iter().cloned().chain(shards).collect();
         paths.sort();
         paths.dedup();
-        let files = paths.iter().map(|path| TensorFile::read(path, digests)).collect::<Result<_, _>>()?;
-        Ok(Self { path: path.to_owned(), contents, log, adapter, indices, files })
+        let tied = contents.config.as_deref().map(tied).transpose()?.unwrap_or(false);
+        let file = |path: &PathBuf| TensorFile::read(path, digests || tied);
+        let files = paths.iter().map(file).collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), contents, log, adapter, indices, files, tied })
     }
 
     /// The name of the run that left it, for findings.
@@ -62,6 +67,17 @@ impl Left {
         };
         Some(TensorFile::of(path, self.files.iter().flat_map(|file| file.tensors.clone()).collect()))
     }
+}
+
+/// Whether a model's configuration ties its embeddings. It may lack the field: the default differs by model.
+fn tied(config: &Path) -> Result<bool, ArtefactError> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        tie_word_embeddings: Option<bool>,
+    }
+    let config: Config = json::parse(config, &json::read_text(config)?)?;
+    Ok(config.tie_word_embeddings.unwrap_or(false))
 }
 
 /// What training does to a tensor of an adapter's file.

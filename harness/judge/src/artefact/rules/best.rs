@@ -12,7 +12,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "artefact/best",
     says: "best_metric is in the log, and no checkpoint is better",
     verifies: "best_metric is a value of an evaluation in the log, at best_global_step and at the named checkpoint if \
-               these are given. If it is a loss, no evaluation that could be saved has a lower one. Any other metric \
+               these are given. That checkpoint is one that save_steps saves. If it is a loss, no evaluation that could be saved has a lower one. Any other metric \
                is the lowest or the highest.",
     does_not_verify: "Which direction is better for a metric that is not a loss: that is a training argument. That the \
                       named checkpoint still exists.",
@@ -35,7 +35,7 @@ pub(crate) fn judge(state: &Log, best: &Best, sheet: &mut Sheet) {
         });
     }
     let of_step = |it: &&Entry| best.step.or(named).is_none_or(|step| it.step == step);
-    let found = state.entries.iter().filter(of_step).find_map(|it| Some((it, figure(it, best.metric)?)));
+    let found = state.entries.iter().filter(of_step).find_map(|it| Some((it, it.evaluated(best.metric)?)));
     sheet.check_at(found.is_some(), 0, top, || Difference {
         expected: format!("best_metric {} among the evaluations of the log", best.metric),
         actual: "no evaluation with this value".into(),
@@ -45,6 +45,7 @@ pub(crate) fn judge(state: &Log, best: &Best, sheet: &mut Sheet) {
                 .into(),
     });
     if let Some((at, name)) = found {
+        saved(state, named, at, sheet);
         better(state, best.metric, at, name, sheet);
     }
 }
@@ -54,10 +55,23 @@ fn number(checkpoint: &str) -> Option<u64> {
     checkpoint.rsplit_once("checkpoint-")?.1.trim_end_matches('/').parse().ok()
 }
 
-/// The name of the evaluation's metric that has this value.
-fn figure(it: &Entry, value: f64) -> Option<&str> {
-    let mut names = it.figures.iter().filter(|(name, _)| name.starts_with("eval_"));
-    names.find(|(_, figure)| figure.0 == value).map(|(name, _)| name.as_str())
+/// Whether a checkpoint was saved at the best evaluation. That the run saves every `save_steps` updates, and not once per
+/// epoch or at each best, shows in the place of this state itself.
+fn saved(state: &Log, named: Option<u64>, at: &Entry, sheet: &mut Sheet) {
+    let (Some(every), Some(here), Some(named)) = (state.save_steps, state.global_step, named) else { return };
+    let of_an_epoch = |epoch: Option<f64>| epoch.is_none_or(|epoch| epoch.fract() == 0.0);
+    let by_steps = here.is_multiple_of(every) && named < here;
+    if !by_steps || of_an_epoch(state.epoch) || of_an_epoch(at.epoch) || state.max_steps == Some(named) {
+        return;
+    }
+    sheet.check_at(named.is_multiple_of(every), at.line, || entry(named), || Difference {
+        expected: format!("a checkpoint of a multiple of save_steps {every}"),
+        actual: format!("checkpoint-{named}"),
+        component: Component::Checkpoint,
+        cause: "the best model was evaluated and never saved: the run evaluates more often than it saves, and \
+                load_best_model_at_end has nothing to load"
+            .into(),
+    });
 }
 
 fn better(state: &Log, best: f64, at: &Entry, name: &str, sheet: &mut Sheet) {
@@ -140,6 +154,15 @@ mod tests {
         of the log")]
     #[case::of_another_step(|it: &mut Value| it["best_global_step"] = json!(5), "expected the checkpoint of \
         best_global_step 5, found checkpoint-10")]
+    #[case::never_saved(|it: &mut Value| {
+        (it["best_metric"], it["best_global_step"]) = (json!(0.5), json!(8));
+        (it["best_model_checkpoint"], it["save_steps"]) = (json!("out/checkpoint-8"), json!(3));
+        (it["global_step"], it["epoch"]) = (json!(9), json!(1.8));
+        let log = it["log_history"].as_array_mut().unwrap();
+        log.truncate(10);
+        log.insert(9, json!({"step": 8, "epoch": 1.6, "eval_loss": 0.5}));
+    }, "expected a checkpoint of a multiple of save_steps 3, found checkpoint-8: the best model was evaluated and never \
+        saved")]
     #[case::worst(|it: &mut Value| {
         (it["best_metric"], it["best_global_step"]) = (json!(2.0), json!(5));
         it["best_model_checkpoint"] = json!("out/checkpoint-5");

@@ -14,7 +14,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "artefact/epochs",
     says: "global_step, epochs and max_steps are consistent",
     verifies: "global_step is not beyond max_steps and equals the number in the checkpoint's name. Every epoch in the \
-               log follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each \
+               log is above 0 and follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each \
                logged epoch is the one that its step implies, where the partial last window of an epoch is an update \
                of its own. With --epochs, max_steps is the number of updates in these epochs, and a finished run has \
                trained all of them.",
@@ -30,8 +30,14 @@ pub(crate) static RULE: Rule = Rule {
 /// Older releases log epochs rounded to two decimals: half a unit of the second, and room for f64.
 const ROUNDED: f64 = 0.005_001;
 
+/// As many epochs stand for a stream without an end.
+const MANY_EPOCHS: u64 = 1_000_000;
+
 pub(crate) fn judge(state: &Log, given: &Given, sheet: &mut Sheet) {
     counts(state, sheet);
+    if state.counts == Counts::Updates {
+        begun(state, sheet);
+    }
     match (given.micro_batches, state.counts) {
         (Some(_), _) if state.epochs_are_whole() || state.steps_within_epochs => {
             sheet.cannot("epochs are not compared with steps: the log gives no fractions of epochs");
@@ -62,6 +68,28 @@ pub(crate) fn judge(state: &Log, given: &Given, sheet: &mut Sheet) {
 
 fn top() -> At {
     At { event: "state".to_owned(), ..At::default() }
+}
+
+/// No epoch is below 0, and none is 0 where the run is well into its epochs.
+fn begun(state: &Log, sheet: &mut Sheet) {
+    let logged = state.entries.iter().filter_map(|it| Some((it.line, it.step, it.epoch?)));
+    let own = state.global_step.zip(state.epoch).map(|(step, epoch)| (0, step, epoch));
+    for (line, step, epoch) in logged.chain(own) {
+        // num_train_epochs is rounded up.
+        let least = state.num_train_epochs.zip(state.max_steps).filter(|(epochs, _)| *epochs < MANY_EPOCHS);
+        let least = least.map_or(0.0, |(epochs, most)| step as f64 / most as f64 * (epochs - 1) as f64);
+        sheet.check_at(
+            epoch > 0.0 || epoch == 0.0 && least < 2.0 * ROUNDED,
+            line,
+            || entry(step),
+            || Difference {
+                expected: format!("an epoch above {least:.2} after {step} updates"),
+                actual: format!("epoch {epoch}"),
+                component: Component::Data,
+                cause: "the place in the data was lost, while the count of updates was kept".into(),
+            },
+        );
+    }
 }
 
 fn counts(state: &Log, sheet: &mut Sheet) {

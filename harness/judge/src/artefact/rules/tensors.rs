@@ -1,4 +1,4 @@
-//! `artefact/finite-tensors`, `artefact/zero-tensors`: values that no weight of a trained model has.
+//! `artefact/finite-tensors`, `artefact/zero-tensors`, `artefact/empty-tensors`: values that no weight of a trained model has.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
@@ -25,6 +25,18 @@ pub(crate) static ZERO: Rule = Rule {
     verifies: "Every floating-point tensor with two or more dimensions has a value other than 0.",
     does_not_verify: "Vectors, which often start as zeros. Matrices of which only a part was lost. A matrix that \
                       starts as zeros on purpose and was not trained yet looks like a lost one.",
+    kind: Kind::Artefact,
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Artefact,
+    needs: &[Fact::Plan],
+};
+
+pub(crate) static EMPTY: Rule = Rule {
+    name: "artefact/empty-tensors",
+    says: "no saved weight or bias is empty",
+    verifies: "Every tensor whose name ends in weight or bias has a value.",
+    does_not_verify: "Tensors with other names: buffers of quantised layers are empty on purpose.",
     kind: Kind::Artefact,
     compares: Compares::Facts,
     judges_a_start: false,
@@ -68,6 +80,19 @@ pub(crate) fn zero(file: &TensorFile, of: impl Fn(&Tensor) -> bool, sheet: &mut 
     }
 }
 
+pub(crate) fn empty(file: &TensorFile, sheet: &mut Sheet) {
+    let ends = |it: &&Tensor| ["weight", "bias"].iter().any(|end| it.name.ends_with(end));
+    for tensor in file.tensors.iter().filter(ends) {
+        sheet.tensor(tensor.elements() > 0, &tensor.name, || Difference {
+            expected: "at least one value".into(),
+            actual: format!("shape {:?}", tensor.shape),
+            component: Component::Checkpoint,
+            cause: "the tensor was partitioned over devices, or offloaded, and saved without being gathered"
+                .into(),
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -98,6 +123,20 @@ mod tests {
     fn ordinary_weights_hold() {
         let tensors = [Written::filled("w", &[2, 2], 0.5), Written::filled("bias", &[2], 0.0)];
         judged(&tensors).iter().for_each(holds);
+    }
+
+    #[test]
+    fn an_empty_weight_breaks() {
+        let mut sheet = Sheet::default();
+        empty(&file(&[Written::filled("modules_to_save.score.weight", &[0], 0.0)]), &mut sheet);
+        let found = broke(&sheet);
+        assert!(found.contains("score.weight: expected at least one value, found shape [0]"), "{found}");
+        let mut sheet = Sheet::default();
+        empty(
+            &file(&[Written::filled("w.absmax", &[0], 0.0), Written::filled("w.weight", &[2], 0.0)]),
+            &mut sheet,
+        );
+        holds(&sheet);
     }
 
     #[test]

@@ -1,0 +1,111 @@
+"""What a script's parameters, their optimizers' moments and the buffers beside them are: the `state` events of a recording."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Set
+
+from ..parameters import Parameters
+from .models import names
+from .windows import Window
+
+
+class States:
+    """The parameters of all optimizers of a script, by name. `whole` is for a resume: moments and buffers, too."""
+
+    def __init__(self, windows: List[Window], tensors: Any, whole: bool) -> None:
+        self._windows, self._tensors, self._whole = windows, tensors, whole
+        # Models that the user names: their parameters are in the trace, whether an optimizer holds one of them or not.
+        self.given: List[Any] = []
+        self._parameters: Optional[Parameters] = None
+        # The identities of parameters that required gradients at a backward pass.
+        self._trained: Set[int] = set()
+
+    @property
+    def known(self) -> bool:
+        """Whether parameters were looked up."""
+        return self._parameters is not None
+
+    @property
+    def groups(self) -> "Groups":
+        """The parameter groups of all optimizers together."""
+        return Groups(self._windows)
+
+    def alive(self) -> List[Window]:
+        """The optimizers that are still there."""
+        return [it for it in self._windows if it.optimizer() is not None]
+
+    def held(self) -> List[Any]:
+        """The parameters of all optimizers."""
+        return [parameter for it in self.alive() for parameter in it.parameters()]
+
+    def named(self) -> Dict[str, Any]:
+        """The parameters by name."""
+        return self._parameters.named
+
+    def fingerprint(self) -> str:
+        """A digest that is quick and is not to be compared with another process's."""
+        return self._tensors.fingerprint(self.held())
+
+    def look_up(self) -> None:
+        """Names the parameters of all optimizers."""
+        named = _Named(*names(self.held(), self._tensors, self.given))
+        self._parameters = Parameters(named, self.groups, self._tensors, self._group, self._trains)
+
+    def trained(self) -> None:
+        """A backward pass begins: what requires gradients now trains."""
+        self._trained.update(id(it) for it in self.held() if it.requires_grad)
+
+    def checksums(self) -> Dict[str, str]:
+        """A checksum per parameter."""
+        return self._parameters.checksums()
+
+    def digest(self, checksums: Optional[Mapping[str, str]]) -> Optional[str]:
+        """One digest over all parameters, of their checksums."""
+        return None if checksums is None else self._parameters.digest(checksums)
+
+    def fields(self, at: str, step: int, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
+        """The fields of a `state` event."""
+        tensors = self._parameters.state({}, checksums)
+        buffers = None
+        if self._whole:
+            moments = self._moments()
+            tensors = [{**it, "moments": moments.get(it["name"])} for it in tensors]
+            tensors = [{name: value for name, value in it.items() if value is not None} for it in tensors]
+            buffers = {name: self._tensors.checksum(it) for name, it in self._parameters.buffers().items()}
+        return {"at": at, "step": step, "tensors": tensors, "buffers": buffers}
+
+    def _moments(self) -> Dict[str, str]:
+        """A digest of the optimizer's state per parameter."""
+        state = {id(it): held for window in self.alive() for it, held in window.optimizer().state.items()}
+        return {name: self._tensors.digest_of(state[id(it)]) for name, it in self.named().items() if id(it) in state}
+
+    def _trains(self, parameter: Any) -> bool:
+        # A GAN may freeze its discriminator for the generator's half of each step.
+        return bool(parameter.requires_grad) or id(parameter) in self._trained
+
+    def _group(self, _name: str, parameter: Any) -> Dict[str, str]:
+        return {"group": "base" if self._trains(parameter) else "frozen"}
+
+
+class Groups:
+    """What `Parameters` asks of an optimizer: here of several."""
+
+    def __init__(self, windows: List[Window]) -> None:
+        self._windows = windows
+
+    @property
+    def param_groups(self) -> List[Any]:
+        return [group for it in self._windows if it.optimizer() is not None for group in it.optimizer().param_groups]
+
+
+class _Named:
+    """What `Parameters` asks of a model."""
+
+    def __init__(self, named: Dict[str, Any], buffers: Dict[str, Any]) -> None:
+        self._named, self._buffers = named, buffers
+
+    def named_parameters(self) -> Any:
+        return self._named.items()
+
+    def named_buffers(self) -> Any:
+        return self._buffers.items()
