@@ -319,15 +319,9 @@ impl Walk {
     }
 
     fn checkpoint(&mut self, edge: CheckpointEdge, here: Cursor) {
-        self.events.push(Event::Checkpoint(Checkpoint {
-            edge,
-            step: self.counts.updates_at(here),
-            epoch: here.epoch,
-            micro_batches: here.micro_batches,
-            path: "saved".into(),
-            operations: None,
-            damaged: Vec::new(),
-        }));
+        let step = self.counts.updates_at(here);
+        let place = (here.epoch, here.micro_batches);
+        self.events.push(Event::Checkpoint(Checkpoint::new(edge, step, place, "saved")));
     }
 }
 

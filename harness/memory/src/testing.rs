@@ -22,15 +22,8 @@ pub fn sampled(to: &Path, held: impl Fn(u64) -> Vec<(&'static str, Option<u64>)>
         }
         if step % 40 == 0 {
             let epoch = step / 40 - 1;
-            events.push(Event::Checkpoint(Checkpoint {
-                edge: CheckpointEdge::Saved,
-                step,
-                epoch,
-                micro_batches: 40,
-                path: "checkpoint".into(),
-                operations: None,
-                damaged: Vec::new(),
-            }));
+            let checkpoint = Checkpoint::new(CheckpointEdge::Saved, step, (epoch, 40), "checkpoint");
+            events.push(Event::Checkpoint(checkpoint));
             events.push(Event::Epoch(Epoch::end(epoch)));
         }
     }

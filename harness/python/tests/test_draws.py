@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import unittest
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 from traintrue.observe.draws import Draws, Iteration, order
 from traintrue.observe.patches import Guard
@@ -16,8 +16,8 @@ class Tensor:
 
     places = itertools.count(0, 100)
 
-    def __init__(self, rows: int) -> None:
-        self.shape, self.place = (rows, 4), next(self.places)
+    def __init__(self, rows: int, look: Optional[float] = None) -> None:
+        self.shape, self.place, self.look = (rows, 4), next(self.places), look
 
 
 class Tensors:
@@ -29,6 +29,9 @@ class Tensors:
 
     def places(self, tensors: List[Tensor]) -> List[Tuple[int, int]]:
         return [(it.place, it.place + 10) for it in tensors]
+
+    def shape_of_values(self, tensor: Tensor) -> Optional[Tuple[int, List[float]]]:
+        return None if tensor.look is None else (tensor.shape[0], [tensor.look])
 
     def thinned(self, tensor: Tensor, _most: int) -> List[bytes]:
         return [b"%d" % row for row in range(tensor.shape[0])]
@@ -83,7 +86,7 @@ def watched(draws: Draws, loader: Loader) -> Iteration:
 class Forwards(unittest.TestCase):
     def setUp(self) -> None:
         self.guard = Guard()
-        self.draws = Draws(Tensors(), self.guard)
+        self.draws = Draws(Tensors(), self.guard, contents=False)
 
     def tearDown(self) -> None:
         self.assertEqual(self.guard.trouble(), [])
@@ -99,6 +102,13 @@ class Forwards(unittest.TestCase):
     def test_on_copies_consume_the_oldest_batch(self) -> None:
         list(watched(self.draws, Loader()))
         self.assertEqual([self.samples([Tensor(2)]) for _ in range(3)], [[0, 1], [2, 3], [4, 5]])
+
+    def test_on_copies_consume_the_batch_that_looks_the_same_where_others_were_skipped(self) -> None:
+        for look, batch in enumerate(watched(self.draws, Loader())):
+            batch.look = float(look)
+            self.draws._recent[-1].waiting[-1].looks = [(2, [batch.look])]
+        self.assertEqual(self.samples([Tensor(2, 2.01)]), [4, 5])
+        self.assertEqual(self.samples([Tensor(2, 7.0)]), [0, 1], "of one that looks like none, nothing is known")
 
     def test_of_one_micro_batch_consume_one_batch(self) -> None:
         list(watched(self.draws, Loader()))
@@ -149,7 +159,7 @@ class ASampler(unittest.TestCase):
 
     def test_is_pickled_as_it_is_without_a_recorder(self) -> None:
         loader = Loader()
-        draws = Draws(Tensors(), Guard())
+        draws = Draws(Tensors(), Guard(), contents=False)
         draws.begins(loader)
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             made = pickle.loads(pickle.dumps(loader.batch_sampler, protocol))

@@ -62,7 +62,7 @@ class Loop:
     def step(self) -> Dict[str, Any]:
         self.window.settle()
         held = len(self.window.members)
-        since = self.window.take(epoch_over=False, closure=False, schedules=[], declared=None, before=None)
+        since = self.window.take(epoch_over=False, closure=False, schedules=[], declared=None, before=None, averaged=None)
         return {"held": held, **since}
 
     def clear(self, to: Optional[float] = None) -> None:

@@ -41,9 +41,15 @@ class Torch:
         self._torch = torch
         # Not public: torch says nowhere else that a transform of torch.func runs.
         self._interpreter = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
+        nn = torch.nn
+        self._norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
         # The same in every process, so that two runs have comparable sketches.
         generator = torch.Generator().manual_seed(0)
         self._signs = torch.randint(0, 2, (SKETCHES, BLOCK), generator=generator).double() * 2 - 1
+
+    def batch_norms(self, module: Any) -> List[Any]:
+        """The batch norms below `module`, and itself, that keep running statistics."""
+        return [it for it in module.modules() if isinstance(it, self._norms) and it.track_running_stats]
 
     def version(self) -> str:
         return f"torch {self._torch.__version__}"
@@ -85,7 +91,7 @@ class Torch:
     def acting_in_training(self, module: Any) -> List[Any]:
         """The modules below `module` that act only in training: dropout, and batch norms whose parameters train."""
         nn = self._torch.nn
-        norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+        norms = self._norms
         dropouts = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
         def acts(it: Any) -> bool:
@@ -98,9 +104,11 @@ class Torch:
     def module_kind(self) -> type:
         return self._torch.nn.Module
 
-    def fingerprint(self, parameters: Sequence[Any]) -> str:
-        """A digest of a few values of each parameter: cheap enough for every update. Another set of weights gives another."""
-        step = max(1, len(parameters) // FINGERS)
+    def fingerprint(self, parameters: Sequence[Any], every: bool = False) -> str:
+        """A digest of a few values of each parameter: cheap enough for every update. Another set of weights gives another.
+
+        Of many parameters only some are looked at, unless `every` one is asked for."""
+        step = 1 if every else max(1, len(parameters) // FINGERS)
         values = [self._few(it) for it in parameters[::step] if self.is_tensor(it) and it.numel()]
         return digest(self.bytes(self._torch.cat(values))) if values else digest()
 
@@ -177,6 +185,26 @@ class Torch:
             yield state.tobytes()
         else:
             yield repr(state).encode()
+
+    def few_of(self, output: Any) -> Optional[Any]:
+        """A few values of an output's first tensor, as they are now."""
+        first = next(iter(output), None) if isinstance(output, (list, tuple)) else output
+        return self._few(first).clone() if self.is_tensor(first) and first.numel() else None
+
+    def near(self, one: Any, other: Any) -> bool:
+        """Whether two such values are the same but for rounding."""
+        return one is None or other is None or bool(self._torch.allclose(one, other, rtol=0.05, atol=1e-4, equal_nan=True))
+
+    def shape_of_values(self, tensor: Any) -> Optional[Tuple[int, List[float]]]:
+        """How many values a tensor has, and a few of them, centred and scaled: a copy that was cast or normalised looks the same.
+        None where a few values tell nothing."""
+        held = tensor.detach()
+        if not self.is_tensor(held) or held.numel() < 2 or held.is_complex():
+            return None
+        flat = held.reshape(-1)
+        few = flat[:: max(1, flat.numel() // FINGERS)][:FINGERS].double().cpu()
+        spread = float(few.std(unbiased=False))
+        return (flat.numel(), ((few - few.mean()) / spread).tolist()) if math.isfinite(spread) and spread > 0 else None
 
     def sketch(self, tensor: Any) -> List[float]:
         """A few sums of the values with seeded random signs. Two tensors that are close have close sketches.

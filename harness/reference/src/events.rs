@@ -189,15 +189,9 @@ pub fn checkpoint(
     operations: u64,
     damaged: Vec<String>,
 ) -> Checkpoint {
-    Checkpoint {
-        edge,
-        step,
-        epoch: cursor.epoch,
-        micro_batches: cursor.micro_batches,
-        path: path.display().to_string(),
-        operations: Some(operations),
-        damaged,
-    }
+    let place = (cursor.epoch, cursor.micro_batches);
+    let checkpoint = Checkpoint::new(edge, step, place, path.display().to_string());
+    Checkpoint { operations: Some(operations), damaged, ..checkpoint }
 }
 
 /// Caches of `bytes` were released.

@@ -231,8 +231,7 @@ impl State {
 
     fn checkpoint(&self, edge: CheckpointEdge, folder: &Path) -> Checkpoint {
         let path = folder.display().to_string();
-        let (step, epoch, micro_batches) = (self.step, self.epoch, self.done);
-        Checkpoint { edge, step, epoch, micro_batches, path, operations: None, damaged: Vec::new() }
+        Checkpoint::new(edge, self.step, (self.epoch, self.done), path)
     }
 }
 

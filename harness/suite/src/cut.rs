@@ -86,17 +86,18 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
     let places = places::chosen(&against.segments[0], &request.at)?;
     for place in &places {
         tell(&format!("cut after micro-batch {}, {}", place.after, place.what));
-        let (evidence, sheet) = at(request, place, &against)?;
+        let Cutting { evidence, mut sheet, recorded } = at(request, place, &against)?;
+        let named = |remark: &String| format!("{}: {remark}", evidence.name);
+        sheet.remarks = sheet.remarks.iter().map(named).collect();
         tally.asked(&SEAM, &evidence, Some(&against), &sheet);
-        traces.extend_from_slice(&evidence.segments);
-        sheet.remarks.iter().for_each(|remark| tally.note(&format!("{}: {remark}", evidence.name)));
+        traces.extend(recorded);
     }
     tally.count("cuts", places.len() as u64);
     Ok(Outcome { seconds: seconds_since(begun), traces, ..tally.outcome("cut") })
 }
 
 /// One cut: the script until there, resumed, and compared with the whole run.
-fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<(RunEvidence, Sheet), CutError> {
+fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<Cutting, CutError> {
     let name = format!("cut-{}", place.after);
     let run = Run { request, folder: request.work.join(&name) };
     let before =
@@ -112,13 +113,24 @@ fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<(RunEvide
         (None, []) if before.failure().is_none() && before.traces.is_empty() => {
             sheet.cannot("the cut run trained nothing")
         }
+        (None, []) if reached(&before)?.all == place.of => {
+            sheet.cannot("the script did not stop: it trained to its end after the signal, and nothing was left to resume")
+        }
+        (Some(status), []) if !reached(&before)?.saved => sheet.cannot(&format!(
+            "the script had saved nothing by then, as far as the recorder sees, and the resume command ends with exit status \
+             {status}: {}",
+            run.last_words("resumed")
+        )),
         (status, traces) => {
+            // A finding names the output: there is no trace to name.
+            evidence.segments = vec![run.output("resumed")];
             let actual = match status {
                 Some(status) => format!("exit status {status}: {}", run.last_words("resumed")),
                 None if traces.is_empty() => "it ends without training".to_owned(),
                 None => format!("{} processes train", traces.len()),
             };
-            sheet.check_at(false, 0, || At { event: "process".into(), ..At::default() }, || Difference {
+            let at = || At { event: "process".into(), ..At::default() };
+            sheet.check_at(false, 0, at, || Difference {
                 expected: "the resume command to train the rest".into(),
                 actual,
                 component: Component::Checkpoint,
@@ -126,7 +138,15 @@ fn at(request: &Request, place: &Place, whole: &RunEvidence) -> Result<(RunEvide
             });
         }
     }
-    Ok((evidence, sheet))
+    Ok(Cutting { evidence, sheet, recorded: [before.traces, resumed.traces].concat() })
+}
+
+/// What was seen at one place.
+struct Cutting {
+    evidence: RunEvidence,
+    sheet: Sheet,
+    /// The traces of its two runs.
+    recorded: Vec<PathBuf>,
 }
 
 /// One run of the script in a folder of its own.
@@ -158,6 +178,11 @@ impl Run<'_> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ")
     }
+}
+
+/// How far a run came that was cut.
+fn reached(recorded: &Recording) -> Result<places::Course, CutError> {
+    Ok(recorded.traces.first().map(|trace| places::course(trace)).transpose()?.unwrap_or_default())
 }
 
 fn one_trace(recorded: &Recording) -> Result<PathBuf, CutError> {

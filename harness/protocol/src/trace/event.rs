@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::number::Number;
 use crate::plan::Boundary;
 use crate::trace::recorded::Order;
-use crate::trace::since::Modes;
+use crate::trace::since::{Modes, Recomputed, Silent};
 use crate::vocabulary::{Adaptation, Moment};
 pub use run::Run;
 pub use step::{Loss, MicroBatch, Update};
@@ -320,6 +320,23 @@ pub struct Checkpoint {
     /// Checkpoints that claimed to be whole and were not, and were passed over for this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
+    /// Whether it holds every parameter that trains and the optimizers' states, with what was saved beside it. Set by a
+    /// recorder whose run is compared with another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<bool>,
+}
+
+impl Checkpoint {
+    /// One after `step` updates, in `epoch` after so many of its micro-batches, of which no more is known yet.
+    pub fn new(
+        edge: CheckpointEdge,
+        step: u64,
+        (epoch, micro_batches): (u64, u64),
+        path: impl Into<String>,
+    ) -> Self {
+        let path = path.into();
+        Self { edge, step, epoch, micro_batches, path, operations: None, damaged: Vec::new(), whole: None }
+    }
 }
 
 /// What happened to a checkpoint.
@@ -379,12 +396,30 @@ pub struct End {
     /// Set by a recorder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<u64>,
+    /// The numbers of optimizers whose gradients are not finite and were not cleared, though several windows have passed.
+    /// Set by a recorder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<u64>,
+    /// Trainable tensors that never received a gradient, if there are any. Set by a recorder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Silent>,
+    /// What activation checkpointing repeated, if it did. Set by a recorder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recomputed: Option<Recomputed>,
 }
 
 impl End {
     /// An end of which no more is known.
     pub fn new(reason: EndReason, message: Option<String>) -> Self {
-        Self { reason, message, trouble: Vec::new(), idle: Vec::new() }
+        Self {
+            reason,
+            message,
+            trouble: Vec::new(),
+            idle: Vec::new(),
+            stuck: Vec::new(),
+            silent: None,
+            recomputed: None,
+        }
     }
 }
 

@@ -57,6 +57,10 @@ pub struct Since {
     /// Whether the step was given a closure.
     #[serde(default)]
     pub closure: bool,
+    /// How often an average of the weights that the script keeps has moved between the micro-batches of this update's window.
+    /// Absent where there is no average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<u64>,
 }
 
 /// One call that clips gradients.
@@ -116,6 +120,30 @@ pub struct Modes {
     /// mode, and not the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<bool>,
+    /// Batch norms without a parameter that trains that the script had put into evaluation mode by themselves, and that are
+    /// in training mode again: their running statistics move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drifting: Option<u64>,
+}
+
+/// Trainable tensors that never received a gradient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Silent {
+    /// How many.
+    pub count: u64,
+    /// Of so many that required one.
+    pub of: u64,
+    /// The names of the first.
+    pub names: Vec<String>,
+}
+
+/// Segments under activation checkpointing that a backward pass has repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recomputed {
+    /// How many.
+    pub repeated: u64,
+    /// Of these, those that began with another random state and draw from it, or gave other values.
+    pub differ: u64,
 }
 
 impl Modes {

@@ -13,6 +13,7 @@ words! {
         Clipper = "clipper": "Gradient clipping. Look at where it runs: once per optimizer step, over all parameters, after unscaling.",
         Optimizer = "optimizer": "The optimizer's update. Look at its hyper-parameters and at whether it runs where it should.",
         OptimizerGroups = "optimizer-groups": "Which parameters the optimizer holds. Look at where the groups are built: after adapters and heads are added, from every parameter that requires a gradient.",
+        Averages = "averages": "Averages of the weights (EMA). Look at how often they are updated, at whether they are saved and restored, and at what is swapped in and out around an evaluation.",
         Moments = "moments": "The optimizer's state per parameter. Look at whether `optimizer.state_dict()` is saved and loaded, and into the same order of parameters.",
         Order = "order": "The order of the samples. Look at the sampler's seed per epoch, and at how a resume skips what was seen.",
         Cursor = "cursor": "Where in the epoch the data stands. Look at how a resume skips: in micro-batches, not in samples or updates.",

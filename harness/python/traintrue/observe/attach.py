@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
+import shutil
 import warnings
 from typing import Any, Callable
 
@@ -32,6 +34,7 @@ def attach(session: Session) -> Patches:
     _scalers(session, patches, torch)
     _seeds(session, patches, torch)
     _checkpoints(session, patches, torch)
+    session.recomputed.watch(patches, importlib.import_module("torch.utils.checkpoint"))
     patches.wrap(torch.jit, "script", functools.partial(_scripting, patches))
     patches.wrap(importlib.import_module("torch.optim.swa_utils"), "update_bn", functools.partial(_apart, session))
     return patches
@@ -59,13 +62,13 @@ def _scripting(patches: Patches, original: Callable[..., Any]) -> Callable[..., 
 
 
 def _after(session: Session, call: Callable[..., None]) -> Callable[..., Any]:
-    """A wrapper that calls `call(result, *given)` after the original."""
+    """A wrapper that calls `call(result, *given)` after the original, with named arguments after the others."""
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*args: Any, **named: Any) -> Any:
             result = original(*args, **named)
             if session.here():
-                session.guard(call, result, *args)
+                session.guard(call, result, *args, *named.values())
             return result
 
         return function
@@ -210,9 +213,14 @@ def _seeds(session: Session, patches: Patches, torch: Any) -> None:
 
 
 def _checkpoints(session: Session, patches: Patches, torch: Any) -> None:
-    def saved(_result: Any, _state: Any, to: Any = None, *_: Any) -> None:
-        if isinstance(to, (str, os.PathLike)):
-            session.checkpoint("saved", os.fspath(to))
-
-    patches.wrap(torch, "save", _after(session, saved))
+    patches.wrap(torch, "save", _after(session, lambda _result, state, to=None, *_: session.saved(state, to)))
     patches.wrap(torch.nn.Module, "load_state_dict", _after(session, lambda *_: session.loaded()))
+    if session.saves is None:
+        return
+    patches.wrap(torch, "load", _after(session, lambda _result, source=None, *_: session.saves.loaded(source)))
+    for owner, name in ((os, "rename"), (os, "replace"), (os, "link"), (shutil, "copy"), (shutil, "copy2"), (shutil, "copyfile"), (shutil, "copytree")):
+        patches.wrap(owner, name, _after(session, lambda _result, source=None, to=None, *_: session.moved(source, to)))
+    if importlib.util.find_spec("safetensors") is not None:
+        files = importlib.import_module("safetensors.torch")
+        patches.wrap(files, "save_file", _after(session, lambda _result, state, to=None, *_: session.saved(state, to)))
+        patches.wrap(files, "load_file", _after(session, lambda _result, source=None, *_: session.saves.loaded(source)))

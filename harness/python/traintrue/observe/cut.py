@@ -17,6 +17,8 @@ class Cut:
         if how != EXIT and how not in signal.Signals.__members__:
             raise ValueError(f"how: {how!r}, expected {EXIT}, SIGTERM or SIGKILL")
         self._after, self._how = after, how
+        # Whether the process is over as far as the comparison goes: what the script still does was not done in time.
+        self.over = False
 
     def is_here(self, done: int) -> bool:
         """Whether so many micro-batches are all that the run may make."""
@@ -26,5 +28,6 @@ class Cut:
         """Ends the process. After a SIGTERM the script has as long as it needs."""
         self._after = None
         if self._how == EXIT:
+            self.over = True
             raise SystemExit(0)
         os.kill(os.getpid(), signal.Signals[self._how])

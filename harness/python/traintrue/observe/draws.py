@@ -2,7 +2,7 @@
 
 A loop may fetch batches long before it trains on them: a whole window (transformers' Trainer), one ahead (accelerate,
 Lightning), or the next one before the backward pass. A batch belongs to the forward that is given its tensors; if the
-tensors were copied to another device, to the oldest batch that was not trained on.
+tensors were copied to another device, to the batch that looks the same, or to the oldest that was not trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ CLASS = object.__dict__["__class__"]
 
 # The addresses of a tensor's values: the first, and the one after the last.
 Place = Tuple[int, int]
+# How many values a tensor has, and a few of them, centred and scaled.
+Look = Tuple[int, List[float]]
+# Values look the same that differ by less: a copy may be in half precision.
+SAME = 0.02
 
 
 class Draw:
@@ -34,6 +38,9 @@ class Draw:
     def __init__(self, loader: "Loader", epoch: int, index: int, samples: Optional[List[int]], sizes: Dict[str, int], places: List[Place]) -> None:
         self.loader, self.epoch, self.index = loader, epoch, index
         self.samples, self.sizes, self.places = samples, sizes, places
+        # Ids by what is in the rows, where they are asked for; and how the values of each tensor look.
+        self.content: Optional[List[int]] = None
+        self.looks: List[Look] = []
         self.trained = self.evaluated = False
 
 
@@ -123,8 +130,9 @@ def order(sampler: Any) -> Optional[str]:
 class Draws:
     """All loaders of a script."""
 
-    def __init__(self, tensors: Any, guard: Callable[..., Any]) -> None:
-        self._tensors, self._guard = tensors, guard
+    def __init__(self, tensors: Any, guard: Callable[..., Any], contents: bool) -> None:
+        """`contents`: whether batches get ids by what is in them, too."""
+        self._tensors, self._guard, self._contents = tensors, guard, contents
         self._loaders: List[Loader] = []
         self._recent: List[Loader] = []
         self._restore: List[Callable[[], None]] = []
@@ -152,8 +160,10 @@ class Draws:
         take the next batch that was fetched ahead.
         """
         found = self._by_place(given)
-        if found is None and first:
-            found = self._oldest(training)
+        if first and (found is None or found.trained or found.evaluated):
+            # The memory of a batch that was consumed may be another's by now.
+            waiting = self._waiting(training)
+            found = self._by_look(given, waiting) or found or next(iter(waiting), None)
         if found is None:
             return None
         if not training:
@@ -222,10 +232,13 @@ class Draws:
             samples = None if samples is None else [int(index) for index in samples]
         except (TypeError, ValueError):
             samples = None
-        if samples is None:
-            samples = batches.content_ids(batch, self._tensors)
-        places = self._tensors.places(batches.tensors_of(batch, self._tensors))
+        content = batches.content_ids(batch, self._tensors) if self._contents or samples is None else None
+        if samples is None and not self._contents:
+            samples = content
+        tensors = batches.tensors_of(batch, self._tensors)
+        places = self._tensors.places(tensors)
         known.last = Draw(known, known.epoch, known.given, samples, batches.describe(batch, self._tensors), places)
+        known.last.content, known.last.looks = content, self._looks(tensors)
         known.waiting.append(known.last)
         known.given += 1
         if known in self._recent:
@@ -241,14 +254,26 @@ class Draws:
                     return draw
         return None
 
-    def _oldest(self, training: bool) -> Optional[Draw]:
-        """The oldest batch that no such forward has consumed, of the loader that gave one last."""
+    def _looks(self, tensors: List[Any]) -> List[Look]:
+        return [look for look in map(self._tensors.shape_of_values, tensors) if look is not None]
+
+    def _by_look(self, given: Any, waiting: List[Draw]) -> Optional[Draw]:
+        """Of several batches that wait, the one that these inputs are a copy of: a loop may have skipped some."""
+        looks = self._looks(batches.tensors_of(given, self._tensors))
+        return next((draw for draw in waiting if any(_same(one, other) for one in looks for other in draw.looks)), None)
+
+    def _waiting(self, training: bool) -> List[Draw]:
+        """The batches that no such forward has consumed, the likeliest first: the oldest of the loader that gave one last."""
         loaders = list(reversed(self._recent))
         if training:
             untrained = [draw for it in loaders for draw in it.waiting if not draw.trained]
             # A teacher may have seen the batch first; the batches of a real evaluation come last.
-            return min(untrained, key=lambda it: (it.loader.number is None, it.evaluated), default=None)
-        return next((draw for it in loaders[:1] for draw in it.waiting if not draw.evaluated and not draw.trained), None)
+            return sorted(untrained, key=lambda it: (it.loader.number is None, it.evaluated))
+        return [draw for it in loaders[:1] for draw in it.waiting if not draw.evaluated and not draw.trained]
+
+
+def _same(one: Look, other: Look) -> bool:
+    return one[0] == other[0] and all(abs(a - b) < SAME for a, b in zip(one[1], other[1]))
 
 
 class Iteration:

@@ -28,6 +28,8 @@ class Losses:
         self._tensors, self._guard = tensors, guard
         self._inside = False
         self._found: List[Loss] = []
+        # Targets of the losses since the last backward pass, where a loss function says which it leaves out.
+        self._targets_seen: Optional[int] = None
         self._output: Optional[Any] = None
         self._evaluated: Deque[Any] = deque(maxlen=EVALUATED_MOST)
 
@@ -46,9 +48,14 @@ class Losses:
 
     def take(self) -> List[Loss]:
         """The losses since the last call."""
+        self._targets_seen = None
         found = self._found or ([(self._output, 1.0)] if self._output is not None else [])
         self._found, self._output = [], None
         return found
+
+    def has_no_targets(self) -> bool:
+        """Whether every position of every loss since the last backward pass is one that its function leaves out."""
+        return self._targets_seen == 0
 
     def take_evaluated(self) -> List[Any]:
         """The mean losses of an evaluation since the last call."""
@@ -92,7 +99,9 @@ class Losses:
         if target is None:
             return 1.0
         if ignored is not None and self._tensors.is_integer(target):
-            return float(max(1, self._tensors.count_unlike(target, ignored)))
+            count = self._tensors.count_unlike(target, ignored)
+            self._targets_seen = count + (self._targets_seen or 0)
+            return float(max(1, count))
         return float(max(1, target.numel()))
 
 

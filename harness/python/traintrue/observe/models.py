@@ -20,8 +20,9 @@ class Owner:
         self._module, self._tensors = weakref.ref(module), tensors
         self._forwards, self._acting, self._trained = 0, [], []
 
-    def modes(self) -> Dict[str, int]:
-        """Of the modules that act only in training, how many are in which mode."""
+    def modes(self, frozen: Any) -> Dict[str, int]:
+        """Of the modules that act only in training, how many are in which mode. `frozen` are modules that the script has put
+        into evaluation mode by themselves: `drifting` are those that are in training mode again, though nothing in them trains."""
         if self._forwards % RECOUNT == 0:
             self._acting = [weakref.ref(it) for it in self._tensors.acting_in_training(self._module())]
             self._trained = [weakref.ref(it) for it in self._module().modules() if _trains(it)]
@@ -30,7 +31,9 @@ class Owner:
         training = sum(it.training for it in acting)
         # Not the flag of the module that was called: it may be a wrapper, whose flag nobody sets.
         model = any(it.training for it in (ref() for ref in self._trained) if it is not None)
-        return {"training": training, "evaluation": len(acting) - training, "model": model}
+        modes = {"training": training, "evaluation": len(acting) - training, "model": model}
+        drifting = sum(it.training and not _trains(it) for it in self._module().modules() if it in frozen) if frozen else 0
+        return {**modes, "drifting": drifting} if drifting else modes
 
 
 def _trains(module: Any) -> bool:
@@ -48,6 +51,10 @@ class Models:
         self._held: Set[int] = set()
         # By identity; the reference tells whether the identity is still that module's.
         self._owners: Dict[int, Tuple[Any, Optional[Owner]]] = {}
+        # Batch norms that the script has put into evaluation mode by themselves, or with a module of which nothing trains.
+        # Each with the identity of what was put into that mode.
+        self.frozen: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()
+        self._changes_mode = False
 
     def watch(self, patches: Patches, module: Any) -> None:
         """Registers torch's hooks for all modules. `module` is `torch.nn.modules.module`."""
@@ -57,6 +64,30 @@ class Models:
         leave = self._leave
         how = {"with_kwargs": True, "always_call": True} if keywords else {}
         patches.hook(module.register_module_forward_hook(leave, **how))
+
+        patches.wrap(module.Module, "train", self._trained)
+
+    def _trained(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def train(module: Any, mode: bool = True) -> Any:
+            # A module passes its mode on to those in it: only what the script itself calls counts.
+            outer, self._changes_mode = not self._changes_mode, True
+            try:
+                return original(module, mode)
+            finally:
+                if outer:
+                    self._changes_mode = False
+                    self._guard(self._changed_mode, module, mode)
+
+        return train
+
+    def _changed_mode(self, module: Any, mode: bool) -> None:
+        norms = self._tensors.batch_norms(module)
+        if mode:
+            # What was evaluated as a whole, and trains as a whole again, was never frozen.
+            for norm in [norm for norm in norms if self.frozen.get(norm) == id(module)]:
+                del self.frozen[norm]
+        elif norms == [module] or not any(it.requires_grad for it in module.parameters()):
+            self.frozen.update({norm: id(module) for norm in norms})
 
     def hold(self, parameters: List[Any]) -> bool:
         """These parameters train. Returns whether they are others than before: their owners are then looked up anew."""

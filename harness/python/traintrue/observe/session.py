@@ -14,12 +14,15 @@ from ..trace import SCHEMA, Writer, failure, number
 from ..updates import has_closure
 from . import frameworks
 from .around import Around
+from .averages import Averages
 from .cut import Cut
 from .draws import Draw, Draws
 from .losses import Losses
 from .models import Models, Owner
 from .patches import Guard
 from .rates import Rates
+from .recomputed import Recomputed
+from .saves import Saves
 from .schedules import Schedules
 from .states import States
 from .windows import MicroBatch, Window
@@ -49,12 +52,15 @@ class Session:
         self._cut = cut
         # First updates at which live tensors are counted; later, and by default, where parameters are checksummed.
         self._counts = counts
-        self.draws = Draws(self._tensors, self.guard)
-        self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
-        self.losses = Losses(self._tensors, self.guard)
-        self.schedules = Schedules(self.guard)
         self._windows: List[Window] = []
         self.states = States(self._windows, self._tensors, whole=cut is not None)
+        self.draws = Draws(self._tensors, self.guard, contents=cut is not None)
+        self.saves = None if cut is None else Saves(self._tensors, self.states.needed)
+        self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
+        self.losses = Losses(self._tensors, self.guard)
+        self.averages = Averages(self._tensors)
+        self.recomputed = Recomputed(self._tensors, self.guard)
+        self.schedules = Schedules(self.guard)
         self._writer: Optional[Writer] = None
         self._memory: Optional[Memory] = None
         self.step = 0
@@ -71,6 +77,8 @@ class Session:
         # Whether the next micro-batch has begun, and the random state at its beginning; only where a run is cut.
         self._begun = False
         self._first: Optional[Dict[str, Any]] = None
+        # Whether an update has left a state that is still to be written; only where a run is cut.
+        self._leaves = self._skipped = False
         self._random: Optional[str] = None
         self._evaluation: Optional[Dict[str, Any]] = None
         self._around = Around(self.states.fingerprint)
@@ -120,20 +128,26 @@ class Session:
         elif self.states.known and self._evaluation is None:
             before = self.states.fingerprint()
             self._around.evaluates(before)
-            self._evaluation = {"digest_before": before, "modes": owner.modes()}
+            self._evaluation = {"digest_before": before, "modes": owner.modes(())}
         elif self._evaluation is not None:
             # Some of its forwards may be in training mode on purpose, such as those that measure batch norms anew.
-            self._evaluation["modes"] = max(self._evaluation["modes"], owner.modes(), key=lambda it: it["evaluation"])
+            self._evaluation["modes"] = max(self._evaluation["modes"], owner.modes(()), key=lambda it: it["evaluation"])
 
     def _before_micro_batch(self) -> None:
         """Everything that belongs to the micro-batch before is done when the next one begins."""
-        if self._cut is None or self._begun:
+        if self._cut is None:
             return
-        self._begun = True
-        if self._first is None and self._writer is None:
-            # Before the first forward: a batch norm's buffers change in it.
+        if self._writer is None and (self.states.moved(buffers=False) or self._first is None):
+            # Before the first forward: a batch norm's buffers change in it. And again before another one where the script
+            # has loaded since.
             self.states.look_up()
             self._first = self.states.fields("start", self.step)
+        if self._begun:
+            return
+        self._begun = True
+        self._left()
+        # In the rest of the window only batch norms' buffers change: a state of these is written where they are saved.
+        self._leaves = False
         if self._cut.is_here(self._micro_batches):
             self.settle()
             self._cut.end()
@@ -150,7 +164,7 @@ class Session:
         self._matched = self._matched or draw is not None
         self._draw = draw or self._draw
         # By owner: a forward in evaluation mode with gradients, and no backward pass, may have come before.
-        self._modes[owner] = owner.modes()
+        self._modes[owner] = owner.modes(self.models.frozen)
         self._inputs = None if self.draws.any() else inputs
         self.losses.output(output)
         self._forwarded = True
@@ -174,7 +188,10 @@ class Session:
             self.settle()
             self._before_micro_batch()
             self._micro_batches, self._begun = self._micro_batches + 1, False
-            self._open = MicroBatch(self._seen(), self.losses.take())
+            seen = self._seen()
+            seen = {**seen, "targets": 0} if self.losses.has_no_targets() else seen
+            self._open = MicroBatch(seen, self.losses.take())
+            self.averages.micro_batch(first=all(not it.members or it.members[-1].used for it in alive))
         self._forwarded = self._matched = False
         for it in alive:
             it.settle()
@@ -189,6 +206,7 @@ class Session:
     def backward_ends(self) -> None:
         """The backward pass is done."""
         marks, self._marks = self._marks, []
+        self.states.arrived()
         if self._open is None:
             return
         for it, before in marks:
@@ -250,14 +268,19 @@ class Session:
         acting = {mode: sum(it[mode] for it in modes) for mode in ("training", "evaluation")} if modes else None
         if acting is not None:
             acting["model"] = any(it["model"] for it in modes)
+            acting["drifting"] = sum(it.get("drifting", 0) for it in modes) or None
+            acting = {name: value for name, value in acting.items() if value is not None}
         if self._draw is not None:
-            samples, sizes = self._draw.samples, self._draw.sizes
+            samples, sizes, content = self._draw.samples, self._draw.sizes, self._draw.content
         elif inputs is not None:
             args, named = inputs
             samples, sizes = batches.content_ids(inputs, self._tensors), batches.describe(named or args, self._tensors)
+            content = samples
         else:
-            samples, sizes = None, {}
-        return {"samples": samples, **sizes, "modes": acting, "rng": self._random}
+            samples, sizes, content = None, {}, None
+        seen = {"samples": samples, **sizes, "modes": acting}
+        # Where runs are compared, one may know its samples by their indices and the other, which skips some, only by what is in them.
+        return seen if self._cut is None else {**seen, "rng": self._random, "content": content}
 
     # Steps.
 
@@ -319,6 +342,7 @@ class Session:
             schedules=self.schedules.on(optimizer),
             declared=self._rates.of(optimizer, applied),
             before=self._before,
+            averaged=self.averages.take(),
         )
         groups = [group for group in optimizer.param_groups if group["params"]]
         decay = [number(float(it["weight_decay"])) for it in groups if "weight_decay" in it]
@@ -337,11 +361,19 @@ class Session:
         )
         self._around.updated()
         self._memory.write("update", self.step, count=checksums is not None or self.step <= self._counts)
-        every = self._cut is not None
-        if applied and checksums is not None and (every or self.step >= self._next_state):
+        self._leaves = self._cut is not None
+        # An update that a GradScaler skips leaves the state of the one before, and counts.
+        self._skipped = not applied
+        if applied and checksums is not None and self._cut is None and self.step >= self._next_state:
             # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
             self._next_state = 2 * self.step
             self._state("update", checksums)
+
+    def _left(self) -> None:
+        """Writes the state that an update left. Not in its step: a loop may clamp parameters after it, or average them."""
+        if self._leaves and (self.states.moved(buffers=True) or self._skipped):
+            self._state("update")
+            self._skipped = False
 
     # What else a script does.
 
@@ -371,15 +403,35 @@ class Session:
     def loaded(self) -> None:
         """The script has loaded a state dict."""
         self._around.forget()
+        if self.saves is not None:
+            self.saves.loaded(None)
+        if self._writer is None:
+            self._first = None
         for it in self.states.alive():
             it.loaded = True
 
-    def checkpoint(self, edge: str, path: str) -> None:
-        """The script has `saved` or `loaded` a checkpoint file."""
+    def saved(self, saved: Any, to: Any) -> None:
+        """The script has saved something in a file, or in an open one."""
+        if self.saves is None:
+            if isinstance(to, (str, os.PathLike)):
+                self._checkpoint("saved", os.fspath(to), None)
+        elif not self._cut.over and self.states.known:
+            self.settle()
+            self._leaves = self._leaves or self.step > 0
+            self._left()
+            self._checkpoint("saved", *self.saves.saved(saved, to, self.step))
+
+    def moved(self, source: Any, to: Any) -> None:
+        """The script has given a file or a folder another name."""
+        for path, step, whole in self.saves.moved(source, to):
+            if step == self.step and not self._cut.over:
+                self._checkpoint("saved", path, whole)
+
+    def _checkpoint(self, edge: str, path: str, whole: Optional[bool]) -> None:
         if self._writer is not None:
             self.settle()
             place = {"epoch": 0, "micro_batches": 0} if self._draw is None else {"epoch": self._draw.epoch, "micro_batches": self._draw.index + 1}
-            self._write("checkpoint", edge=edge, step=self.step, **place, path=path)
+            self._write("checkpoint", edge=edge, step=self.step, **place, path=path, whole=whole)
 
     def _evaluated(self, inputs: Any) -> None:
         if self._evaluation is None:
@@ -433,6 +485,9 @@ class Session:
             contract=self._contract,
         )
         self._write("state", **(self._first or self.states.fields("start", self.step)))
+        self.averages.look_up(self.states.training())
+        for path in self.saves.loads if self.saves is not None else []:
+            self._checkpoint("loaded", path, None)
 
     def close(self, error: Optional[BaseException] = None) -> None:
         """Writes what is still open, and the end."""
@@ -447,6 +502,7 @@ class Session:
     def _finish(self, error: Optional[BaseException]) -> None:
         self.end_evaluation()
         self.settle()
+        self._left()
         for loader in self._epochs:
             self._end_epoch(loader)
         # At the end of a process the script's optimizer may be gone: a state would say that nothing trains.
@@ -461,7 +517,16 @@ class Session:
         else:
             reason = failure(error)
         idle = [it.number for it in self._windows if it.idle(self._windows)]
-        self._write("end", **reason, trouble=self.guard.trouble() or None, idle=idle or None)
+        stuck = [it.number for it in self._windows if it.stuck()]
+        self._write(
+            "end",
+            **reason,
+            trouble=self.guard.trouble() or None,
+            idle=idle or None,
+            stuck=stuck or None,
+            silent=self.states.silent(),
+            recomputed=self.recomputed.told(),
+        )
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:

@@ -9,6 +9,10 @@ from .models import names
 from .windows import Window
 
 
+# So many tensors without a gradient are named.
+NAMES_MOST = 8
+
+
 class States:
     """The parameters of all optimizers of a script, by name. `whole` is for a resume: moments and buffers, too."""
 
@@ -19,6 +23,9 @@ class States:
         self._parameters: Optional[Parameters] = None
         # The identities of parameters that required gradients at a backward pass.
         self._trained: Set[int] = set()
+        # Of these, those that never had a gradient.
+        self._silent: Set[int] = set()
+        self._seen: Dict[bool, str] = {}
 
     @property
     def known(self) -> bool:
@@ -46,6 +53,19 @@ class States:
         """A digest that is quick and is not to be compared with another process's."""
         return self._tensors.fingerprint(self.held())
 
+    def moved(self, buffers: bool) -> bool:
+        """Whether parameters or moments are others than at the last call; with `buffers`, or buffers are."""
+        beside = list(self._parameters.buffers().values()) if buffers and self.known else []
+        now = self._tensors.fingerprint([*self.held(), *self.needed(), *beside], every=True)
+        before, self._seen[buffers] = self._seen.get(buffers), now
+        return now != before
+
+    def needed(self) -> List[Any]:
+        """What a resume needs: the parameters that train, and the optimizers' states of them."""
+        states = [it for window in self.alive() for held in window.optimizer().state.values() for it in held.values()]
+        moments = [it for it in states if self._tensors.is_tensor(it) and it.numel() > 1]
+        return [*(it for it in self.held() if self._trains(it)), *moments]
+
     def look_up(self) -> None:
         """Names the parameters of all optimizers."""
         named = _Named(*names(self.held(), self._tensors, self.given))
@@ -53,7 +73,23 @@ class States:
 
     def trained(self) -> None:
         """A backward pass begins: what requires gradients now trains."""
-        self._trained.update(id(it) for it in self.held() if it.requires_grad)
+        new = {id(it) for it in self.held() if it.requires_grad} - self._trained
+        self._trained |= new
+        self._silent |= new
+
+    def arrived(self) -> None:
+        """A backward pass is done: what has a gradient now is not silent."""
+        if self._silent:
+            self._silent -= {id(it) for it in self.held() if it.grad is not None}
+
+    def silent(self) -> Optional[Dict[str, Any]]:
+        """The parameters that train and have never had a gradient."""
+        names = [name for name, it in self.named().items() if id(it) in self._silent] if self.known else []
+        return {"count": len(names), "of": len(self._trained), "names": names[:NAMES_MOST]} if names else None
+
+    def training(self) -> Dict[str, Any]:
+        """The parameters that train, by name."""
+        return {name: it for name, it in self.named().items() if self._trains(it)}
 
     def checksums(self) -> Dict[str, str]:
         """A checksum per parameter."""

@@ -32,6 +32,8 @@ class MicroBatch:
         self.roots: List[Tuple[Any, float]] = []
         self.reached: List[int] = []
         self.finite = True
+        # Whether a clip has seen that gradients are not finite with it.
+        self.lost = False
         # Whether an optimizer has stepped with its gradients, and how many windows hold them.
         self.used, self.holders = False, 0
 
@@ -54,6 +56,8 @@ class Window:
         # Whether a step left a state, such as moments.
         self.has_state = False
         self.remade = False
+        # Micro-batches of the longest window.
+        self._longest = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -109,6 +113,9 @@ class Window:
             it.holders -= 1
             # Another optimizer may have used these gradients: a generator's backward pass leaves some in its discriminator.
             self._unused += not it.used and it.holders == 0 and it.finite
+        if not any(it.used for it in self.members):
+            # What clipped gradients that no step has used is not of the next step's.
+            self.clips = [call for call in self.clips if call["used"]]
         self.members = []
 
     def add(self, micro_batch: MicroBatch) -> None:
@@ -129,6 +136,11 @@ class Window:
         """Whether the optimizer never stepped, though it has gradients that no other optimizer can have used."""
         return self._received and not self.called and not any(it.called and it.held & self.held for it in others)
 
+    def stuck(self) -> bool:
+        """Whether gradients that are not finite were left in place, and more were added to them than in any window before."""
+        lost = next((at for at, it in enumerate(self.members) if not it.finite or it.lost), None)
+        return lost is not None and len(self.members) - lost > max(ENOUGH, 2 * self._longest)
+
     def epoch_begins(self) -> None:
         """The next micro-batch is the first of an epoch."""
         self._began = 0
@@ -140,18 +152,20 @@ class Window:
     def clipped(self, limit: float, norm: Optional[Any], given: List[Any], **how: Any) -> None:
         """The loop has clipped these gradients: all of the optimizer's, or some."""
         asked = {id(it) for it in given}
-        mine = [it for it in self.parameters() if it.grad is not None]
-        if not any(id(it) in asked for it in mine):
+        if not any(id(it) in asked for it in self.parameters()):
             return
+        mine = [it for it in self.parameters() if it.grad is not None]
         used = bool(self.members) and all(it.used for it in self.members)
         whole = all(id(it) in asked for it in mine)
+        if norm is not None and self.members and not math.isfinite(self._tensors.number(norm)):
+            self.members[-1].lost = True
         self.clips.append(
             {"limit": limit, "norm": norm, "held": len(self.members), "used": used, "whole": whole, **how}
         )
 
     def norm_before(self, at_the_step: Optional[float]) -> Optional[float]:
         """The norm before clipping: what the first call of the window saw. Unknown where the gradients were clipped in parts."""
-        calls = [it for it in self.clips if not it["used"]]
+        calls = [it for it in self.clips if it["held"] and not it["used"]]
         if not calls:
             return at_the_step
         norm = calls[0]["norm"]
@@ -166,6 +180,7 @@ class Window:
         schedules: List[Dict[str, Any]],
         declared: Optional[List[Any]],
         before: Optional[float],
+        averaged: Optional[int],
     ) -> Dict[str, Any]:
         """The `since` field of an update, and the beginning of the next window. The gradients stay until they are cleared."""
         carried = self._began is not None and self._began < self._micro_batches
@@ -186,7 +201,9 @@ class Window:
             "loaded": self.loaded,
             "remade": self.remade and not self.stepped and not self.loaded,
             "closure": closure,
+            "averaged": averaged,
         }
+        self._longest = max(self._longest, len(self.members))
         for it in self.members:
             it.used = True
         self.stepped = True

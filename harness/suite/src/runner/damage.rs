@@ -39,8 +39,7 @@ mod tests {
 
     fn checkpoint(path: &Path) -> Checkpoint {
         let path = path.display().to_string();
-        let edge = CheckpointEdge::Saved;
-        Checkpoint { edge, step: 1, epoch: 0, micro_batches: 8, path, operations: None, damaged: Vec::new() }
+        Checkpoint::new(CheckpointEdge::Saved, 1, (0, 8), path)
     }
 
     #[rstest]

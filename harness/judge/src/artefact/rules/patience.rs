@@ -25,7 +25,8 @@ pub(crate) fn judge(log: &Log, best: &Best, patience: &Patience, sheet: &mut She
     let evaluations: Vec<(&Entry, f64)> = match of_the_metric(log, best) {
         Some(name) => log.entries.iter().filter_map(|it| Some((it, it.figures.get(name)?.0))).collect(),
         None => {
-            return sheet.cannot("the best metric is not in the log, so evaluations since it are not counted");
+            return sheet
+                .cannot("the best metric is not in the log, so evaluations since it are not counted");
         }
     };
     let at = evaluations

@@ -173,7 +173,7 @@ mod tests {
     fn in_training(mut events: Vec<Event>) -> Vec<Event> {
         for event in &mut events {
             if let Event::Evaluation(it) = event {
-                it.modes = Some(Modes { training: 3, evaluation: 0, model: Some(true) });
+                it.modes = Some(Modes { training: 3, evaluation: 0, model: Some(true), drifting: None });
             }
         }
         events

@@ -20,7 +20,8 @@ pub(crate) static RULE: Rule = Rule {
     name: "loop/mode",
     says: "the model is in training mode at every micro-batch that trains it",
     verifies: "Not all dropout and batch-norm modules are in evaluation mode at the forward passes of training, neither \
-               throughout the run nor from some micro-batch on.",
+               throughout the run nor from some micro-batch on. Frozen batch norms that the script has put into \
+               evaluation mode stay in it.",
     does_not_verify: "Single modules that the loop keeps in evaluation mode, such as frozen batch norms, beside others \
                       that train in training mode. Models without dropout and batch norms.",
     kind: Kind::Trace(|_| Box::new(Mode::default())),
@@ -32,6 +33,9 @@ pub(crate) static RULE: Rule = Rule {
 
 #[derive(Default)]
 struct Mode {
+    /// Micro-batches with batch norms that were frozen and are in training mode again, and how many of them.
+    drifting: Sightings,
+    norms: u64,
     /// By the optimizers that a micro-batch trains: the two models of a GAN have modes of their own.
     models: BTreeMap<Vec<u64>, Seen>,
     updates: u64,
@@ -92,6 +96,10 @@ impl Seen {
 impl Mode {
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line, sheet: &mut Sheet) {
         let Some(modes) = it.modes else { return sheet.missing("modes of a micro-batch") };
+        if let Some(norms) = modes.drifting.filter(|norms| *norms > 0) {
+            self.drifting.add(line);
+            self.norms = self.norms.max(norms);
+        }
         if modes.all() > 0 {
             self.models.entry(it.optimizers.clone()).or_default().add(modes, self.updates, line);
         }
@@ -137,6 +145,17 @@ fn fallen(line: &Line, count: u64, began: Began, modules: u64, sheet: &mut Sheet
     });
 }
 
+fn drift(line: &Line, norms: u64, count: u64, sheet: &mut Sheet) {
+    sheet.check(false, line, || Difference {
+        expected: format!("{norms} frozen batch norms in evaluation mode, into which the script has put them"),
+        actual: format!("in training mode again, at {}", micro_batches(count)),
+        component: Component::Evaluation,
+        cause: "model.train() puts frozen batch norms back into training mode: their running statistics move although \
+                nothing in them trains. eval() must be called on them after it"
+            .into(),
+    });
+}
+
 impl TraceRule for Mode {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         match &line.event {
@@ -149,6 +168,9 @@ impl TraceRule for Mode {
     }
 
     fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        if let Some(line) = self.drifting.at_least(LEAST) {
+            drift(line, self.norms, self.drifting.times, sheet);
+        }
         for seen in self.models.values_mut() {
             sheet.compared += seen.on;
             if seen.on == 0 && self.is_probe {
@@ -178,7 +200,7 @@ mod tests {
     use crate::invariants::recorded::testing::*;
     use crate::testing::{breaks, judge};
 
-    const OFF: Modes = Modes { training: 0, evaluation: 3, model: Some(false) };
+    const OFF: Modes = Modes { training: 0, evaluation: 3, model: Some(false), drifting: None };
 
     fn changed(change: fn(&mut MicroBatch)) -> Vec<Event> {
         let mut events = clean(Shape { tail: Tail::Carry, ..Shape::default() });
@@ -188,7 +210,7 @@ mod tests {
 
     #[rstest]
     #[case::in_training(changed(|_| ()))]
-    #[case::some_norms_frozen(changed(|it| it.modes = Some(Modes { training: 2, evaluation: 1, model: Some(true) })))]
+    #[case::some_norms_frozen(changed(|it| it.modes = Some(Modes { training: 2, evaluation: 1, model: Some(true), drifting: None })))]
     #[case::all_norms_frozen_on_purpose(changed(|it| it.modes = Some(Modes { model: Some(true), ..OFF })))]
     #[case::norms_frozen_later(changed(|it| if it.epoch == 2 { it.modes = Some(Modes { model: Some(true), ..OFF }) }))]
     #[case::once(changed(|it| if (it.epoch, it.index) == (1, 4) { it.modes = Some(OFF) }))]
@@ -206,6 +228,15 @@ mod tests {
     fn evaluation_mode_while_training_breaks(#[case] events: Vec<Event>, #[case] cause: &str) {
         let found = breaks(judge(RULE.name, &events), "evaluation");
         assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn frozen_batch_norms_that_train_again_break() {
+        let drifting = Modes { training: 2, evaluation: 0, model: Some(true), drifting: Some(1) };
+        let mut events = changed(|_| ());
+        micro_batches(&mut events).for_each(|it| it.modes = Some(drifting));
+        let found = breaks(judge(RULE.name, &events), "evaluation");
+        assert!(found.contains("model.train() puts frozen batch norms back"), "{found}");
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn plain(epoch: u64, index: u64, loss: f64, window: u64) -> MicroBatch {
         loader: Some(0),
         backward: Some(Number(loss / window as f64)),
         optimizers: vec![0],
-        modes: Some(Modes { training: 3, evaluation: 0, model: Some(true) }),
+        modes: Some(Modes { training: 3, evaluation: 0, model: Some(true), drifting: None }),
         ..Default::default()
     }
 }
@@ -150,7 +150,7 @@ fn update(step: u64, held: u64, since: Since) -> Event {
 
 /// An evaluation after that many updates, in evaluation mode.
 pub(super) fn evaluation(step: u64) -> Event {
-    let modes = Modes { training: 0, evaluation: 3, model: Some(false) };
+    let modes = Modes { training: 0, evaluation: 3, model: Some(false), drifting: None };
     let losses = vec![Loss::new("loss", 4.0, 2)];
     Event::Evaluation(Evaluation { step, losses, modes: Some(modes), ..Default::default() })
 }

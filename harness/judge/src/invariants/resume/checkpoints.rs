@@ -280,15 +280,8 @@ mod tests {
     use traintrue_protocol::trace::event::{Checkpoint, Cursor};
 
     fn saved(step: u64, here: Cursor) -> Event {
-        Event::Checkpoint(Checkpoint {
-            edge: CheckpointEdge::Saved,
-            step,
-            epoch: here.epoch,
-            micro_batches: here.micro_batches,
-            path: "saved".into(),
-            operations: None,
-            damaged: Vec::new(),
-        })
+        let place = (here.epoch, here.micro_batches);
+        Event::Checkpoint(Checkpoint::new(CheckpointEdge::Saved, step, place, "saved"))
     }
 
     /// A run that stops at micro-batch 2, goes on saving at every update, dies at micro-batch 6, and starts from

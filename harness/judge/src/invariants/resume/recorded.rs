@@ -5,6 +5,7 @@
 
 mod aligned;
 mod compared;
+mod data;
 mod history;
 
 use traintrue_protocol::trace::{Line, TraceError};
@@ -45,7 +46,7 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
     sheet.compared += 1;
     sheet.resumed_from = Some(aligned.step);
     if let Some(before) = &before {
-        again(aligned.step, before, start, segment, sheet);
+        again(aligned.step, before, &resumed, start, segment, sheet);
     }
     if sheet.broken.is_none() {
         for difference in aligned.restored(start) {
@@ -59,26 +60,42 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
 }
 
 /// What is done again because the resumed run goes on from an earlier update than the cut run had reached.
-fn again(step: u64, before: &History, start: &Line, segment: usize, sheet: &mut Sheet) {
-    let (done, saved) = (before.updates(), before.saved());
-    let newer = saved.as_ref().filter(|saved| saved.step > step);
-    let difference = newer.map(|saved| Difference {
-        expected: format!("to go on from update {}, saved as {}", saved.step, saved.path),
-        actual: format!("goes on from update {step}"),
-        component: if step == 0 { Component::Checkpoint } else { Component::CheckpointStore },
-        cause: if step == 0 {
-            "the resumed run begins with the parameters of a fresh start although a complete checkpoint was there: \
-             nothing was loaded, or it was loaded into a copy"
-                .into()
-        } else {
-            "the resumed run took an older checkpoint although a newer complete one was there".into()
-        },
-    });
-    sheet.compared_in(segment, start, difference);
+fn again(step: u64, before: &History, resumed: &History, start: &Line, segment: usize, sheet: &mut Sheet) {
+    let done = before.updates();
+    sheet.compared_in(segment, start, left_behind(step, before, resumed));
     if done > step {
         let from = if step == 0 { "the beginning".to_owned() } else { format!("update {step}") };
         sheet.remarks.push(format!("resumed from {from}; {} of {done} updates are done again", done - step));
     }
+}
+
+/// A newer whole checkpoint than the one that the resumed run went on from, if it should have been taken.
+fn left_behind(step: u64, before: &History, resumed: &History) -> Option<Difference> {
+    let (at_first, loaded) = (before.loaded(), resumed.loaded());
+    let new: Vec<&str> = loaded.iter().copied().filter(|path| !at_first.contains(path)).collect();
+    let nothing = step == 0 && new.is_empty() && loaded.len() <= at_first.len();
+    // A script may save more than it resumes from: its best weights, an export. Only the successor of what was loaded counts.
+    let successor = |path: &str| new.iter().any(|loaded| series(loaded) == series(path));
+    let saved = before.saved().filter(|it| it.step > step).find(|it| nothing || successor(&it.path))?;
+    Some(Difference {
+        expected: format!("to go on from update {}, saved as {}", saved.step, saved.path),
+        actual: format!("goes on from update {step}"),
+        component: if nothing { Component::Checkpoint } else { Component::CheckpointStore },
+        cause: if nothing {
+            "the resumed run loaded nothing, although a complete checkpoint was there: it begins as a fresh start does"
+                .into()
+        } else {
+            format!(
+                "the resumed run took an older checkpoint, {}, although a newer complete one was there",
+                new.join(", ")
+            )
+        },
+    })
+}
+
+/// A path without its numbers: `out/checkpoint-20/optimizer.pt` and `out/checkpoint-40/optimizer.pt` are of one series.
+fn series(path: &str) -> String {
+    path.chars().filter(|it| !it.is_ascii_digit()).collect()
 }
 
 #[cfg(test)]

@@ -210,8 +210,9 @@ impl Fields<'_> {
             backward: _,
             optimizers: _,
             modes: _,
-            // A digest per micro-batch is written where a recorded loop is cut, which seam/identical judges by itself.
+            // These are written where a recorded loop is cut, which seam/identical judges by itself.
             rng: _,
+            content: _,
         } = run;
         self.given("samples", samples, &against.samples);
         self.given("rows", rows, &against.rows);

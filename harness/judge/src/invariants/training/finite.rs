@@ -164,7 +164,7 @@ impl TraceRule for Finite {
     fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
         if self.left_out > 0 {
             sheet.remark(format!(
-                "losses that are not finite before {} updates: none of their gradients was used",
+                "losses that are not finite before {} updates, whose own gradients are finite",
                 self.left_out
             ));
         }

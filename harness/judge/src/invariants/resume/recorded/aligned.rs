@@ -37,9 +37,12 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
     let states =
         || whole.states.iter().filter_map(|(position, line)| state(line).map(|state| (*position, state)));
     let equal = states().filter(|(_, state)| differing(loaded, state, digest).is_empty());
-    // Parameters do not change where the rate is 0: of several states the one with the same moments, or else the last.
-    let best =
-        equal.max_by_key(|(position, state)| (differing(loaded, state, moments).is_empty(), *position));
+    // Parameters do not change where the rate is 0: of several states the one with the same moments and buffers, or else of
+    // the last update. Of one update's the first: what the resumed run does not repeat of the window is looked for later.
+    let best = equal.max_by_key(|(position, state)| {
+        let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
+        (same, state.step, std::cmp::Reverse(*position))
+    });
     if let Some((position, state)) = best {
         return Place::At(Aligned { step: state.step, position, state });
     }

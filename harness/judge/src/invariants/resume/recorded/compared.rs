@@ -5,15 +5,15 @@ use traintrue_protocol::trace::event::{MicroBatch, Update};
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
+use super::data::{known, other_samples, same, shown};
 use super::history::History;
 use crate::finding::{Difference, Sheet};
-use crate::invariants::shared::place::first_ids;
 
 /// Where two runs from the same start differ first; nothing where they are equal as far as both go.
 pub(super) fn first_difference(run: &[Line], whole: &[Line]) -> Option<String> {
     run.iter().zip(whole).find_map(|(one, other)| match (&one.event, &other.event) {
         (Event::MicroBatch(one), Event::MicroBatch(other)) => {
-            let equal = one.samples == other.samples && one.backward == other.backward;
+            let equal = same(one, other) && one.backward == other.backward;
             (!equal).then(|| format!("epoch {}, micro-batch {}", other.epoch, other.index))
         }
         (Event::Update(one), Event::Update(other)) => {
@@ -33,8 +33,8 @@ pub(super) fn from_there(
 ) {
     let rest = &whole.steps[position.min(whole.steps.len())..];
     let Some(offset) = offset(rest, resumed) else {
-        if let Some(line) = resumed.steps.first() {
-            sheet.check_in(segment, false, line, || other_samples(&whole.steps, position, line));
+        if let Some((line, Event::MicroBatch(it))) = resumed.steps.first().map(|line| (line, &line.event)) {
+            sheet.check_in(segment, false, line, || other_samples(&whole.steps, position, it));
         }
         return;
     };
@@ -67,56 +67,17 @@ fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
         _ => None,
     });
     // Without ids nothing can be matched: the losses will tell.
-    if first.samples.is_none() {
+    if !known(first) {
         return Some(0);
     }
-    window.position(|it| it.samples == first.samples)
-}
-
-fn other_samples(whole: &[Line], position: usize, line: &Line) -> Difference {
-    let Event::MicroBatch(it) = &line.event else { return boundary(&line.event, &line.event) };
-    let samples = |line: &Line| match &line.event {
-        Event::MicroBatch(it) => it.samples.clone(),
-        _ => None,
-    };
-    let due = whole[position.min(whole.len())..].iter().find_map(samples);
-    let found = whole.iter().position(|line| samples(line).is_some() && samples(line) == it.samples);
-    let micro_batches =
-        |range: &[Line]| range.iter().filter(|line| matches!(line.event, Event::MicroBatch(_))).count();
-    let (component, cause) = match found {
-        Some(at) if at < position => (
-            Component::Cursor,
-            format!(
-                "the data begin again too early: these samples were trained {} micro-batches before the place that the \
-                 parameters come from, and are trained twice",
-                micro_batches(&whole[at..position])
-            ),
-        ),
-        Some(at) => (
-            Component::Cursor,
-            format!("{} micro-batches are skipped, and their samples are never trained", micro_batches(&whole[position..at])),
-        ),
-        None => (
-            Component::Order,
-            "the resumed run goes through the data in another order: the sampler's random state at the start of the \
-             epoch was not restored"
-                .to_owned(),
-        ),
-    };
-    Difference {
-        expected: format!("samples {}", due.as_deref().map_or("none".to_owned(), first_ids)),
-        actual: format!("samples {}", it.samples.as_deref().map_or("none".to_owned(), first_ids)),
-        component,
-        cause,
-    }
+    window.position(|it| same(it, first))
 }
 
 fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usize) -> Option<Difference> {
-    if it.samples != due.samples {
-        let line = Line { number: 0, event: Event::MicroBatch(it.clone()) };
+    if !same(it, due) {
         return Some(Difference {
-            expected: format!("samples {}", due.samples.as_deref().map_or("none".to_owned(), first_ids)),
-            ..other_samples(whole, position, &line)
+            expected: format!("samples {}", shown(due, it)),
+            ..other_samples(whole, position, it)
         });
     }
     if it.modes != due.modes {
@@ -132,10 +93,25 @@ fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usiz
             cause: "the resumed run trains with its modules in another mode: model.train() after loading is missing, or left out".into(),
         });
     }
-    if it.backward == due.backward && it.losses == due.losses {
+    // What backward() was called on decides: a loss without a backward pass may come before it, as of a first evaluation.
+    if it.backward == due.backward && (it.backward.is_some() || it.losses == due.losses) {
         return None;
     }
     let random = it.rng != due.rng;
+    if it.content != due.content {
+        return Some(Difference {
+            expected: "the same samples to look as they did".into(),
+            actual: "other values in their rows".into(),
+            component: if random { Component::Rng } else { Component::Data },
+            cause: if random {
+                "the samples are drawn with an augmentation, and the random state before them was not restored".into()
+            } else {
+                "the samples of these indices are others than before: the dataset was changed, or an augmentation draws from \
+                 a generator of its own that was not restored"
+                    .into()
+            },
+        });
+    }
     let shown = |it: &MicroBatch| it.backward.map_or("unknown".to_owned(), |it| it.to_string());
     Some(Difference {
         expected: format!("loss {} for the same samples", shown(due)),

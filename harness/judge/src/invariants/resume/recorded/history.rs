@@ -49,9 +49,15 @@ impl History {
         self.steps.iter().filter(|line| matches!(line.event, Event::Update(_))).count() as u64
     }
 
-    /// The last checkpoint that was saved after an update.
-    pub fn saved(&self) -> Option<&Checkpoint> {
-        self.checkpoints.iter().rev().find(|it| it.edge == CheckpointEdge::Saved)
+    /// The checkpoints that were saved whole, the last first.
+    pub fn saved(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.checkpoints.iter().rev().filter(|it| it.edge == CheckpointEdge::Saved && it.whole == Some(true))
+    }
+
+    /// What was loaded before training began, by path.
+    pub fn loaded(&self) -> Vec<&str> {
+        let loaded = self.checkpoints.iter().filter(|it| it.edge == CheckpointEdge::Loaded);
+        loaded.map(|it| it.path.as_str()).collect()
     }
 }
 

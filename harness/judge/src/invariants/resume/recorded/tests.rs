@@ -68,6 +68,7 @@ fn micro_batch(at: u64) -> Event {
         samples: Some(vec![10 * at, 10 * at + 1]),
         backward: Some(Number(1.0 / (at + 1) as f64)),
         rng: Some(format!("t:r{at}")),
+        content: Some(vec![at]),
         ..MicroBatch::default()
     })
 }
@@ -100,16 +101,13 @@ fn trained(from: u64, to: u64, done: u64) -> Vec<Event> {
         .collect()
 }
 
-fn saved(step: u64) -> Event {
-    Event::Checkpoint(Checkpoint {
-        edge: CheckpointEdge::Saved,
-        step,
-        epoch: 0,
-        micro_batches: 2 * step,
-        path: format!("out/{step}"),
-        operations: None,
-        damaged: Vec::new(),
-    })
+fn saved(step: u64, path: &str) -> Event {
+    let checkpoint = Checkpoint::new(CheckpointEdge::Saved, step, (0, 2 * step), path);
+    Event::Checkpoint(Checkpoint { whole: Some(true), ..checkpoint })
+}
+
+fn loaded(path: &str) -> Event {
+    Event::Checkpoint(Checkpoint::new(CheckpointEdge::Loaded, 0, (0, 0), path))
 }
 
 fn end() -> Event {
@@ -120,7 +118,8 @@ fn end() -> Event {
 fn before() -> Vec<Event> {
     let mut events = vec![opening(), state(Moment::Start, 0, 0)];
     events.extend(trained(0, 4, 0));
-    events.push(saved(2));
+    events.push(saved(1, "out/1.pt"));
+    events.push(saved(2, "out/2.pt"));
     events.extend(trained(4, 5, 0));
     events
 }
@@ -129,6 +128,7 @@ fn before() -> Vec<Event> {
 fn resumed(from: u64) -> Vec<Event> {
     let mut events = vec![opening(), state(Moment::Start, 0, from)];
     events.extend(trained(2 * from, 8, from));
+    events.extend((from > 0).then(|| loaded(&format!("out/{from}.pt"))));
     events.push(end());
     events
 }
@@ -183,7 +183,7 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
 
 #[rstest]
 #[case::older_checkpoint(resumed(1), Component::CheckpointStore, "took an older checkpoint")]
-#[case::nothing_loaded(resumed(0), Component::Checkpoint, "nothing was loaded")]
+#[case::nothing_loaded(resumed(0), Component::Checkpoint, "loaded nothing")]
 #[case::no_moments(
     with(1, |it| of_state(it, |it| it.tensors.iter_mut().for_each(|it| it.moments = None))),
     Component::Moments,
@@ -210,14 +210,29 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
     "running statistics"
 )]
 #[case::data_begin_again(
-    with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![0, 1]))),
+    with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![10, 11]))),
     Component::Cursor,
-    "4 micro-batches before"
+    "3 micro-batches before"
 )]
 #[case::data_skipped(
     with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![70, 71]))),
     Component::Cursor,
     "3 micro-batches are skipped"
+)]
+#[case::order_of_the_first_epoch(
+    with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![0, 1]), Some("t:r9".into())))),
+    Component::Order,
+    "in the order of epoch 0"
+)]
+#[case::random_state_of_the_start(
+    with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![0, 1]), Some("t:r0".into())))),
+    Component::Rng,
+    "the random state is that of epoch 0, micro-batch 0 again"
+)]
+#[case::augmented_otherwise(
+    with(2, |it| of_micro_batch(it, |it| (it.content, it.rng, it.backward) = (Some(vec![1]), None, Some(Number(9.0))))),
+    Component::Rng,
+    "augmentation"
 )]
 #[case::other_order(
     with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![5, 6]))),
@@ -263,6 +278,29 @@ fn a_resume_that_goes_wrong_is_broken_by_its_cause(
     let broken = sheet.broken.unwrap_or_else(|| panic!("held: {:?}", sheet.missing));
     assert_eq!(broken.component, component, "{}", broken.cause);
     assert!(broken.cause.contains(cause), "{}", broken.cause);
+}
+
+/// A file of another name is another series: the best weights, an export at the end.
+#[test]
+fn a_newer_file_that_the_script_does_not_resume_from_is_no_fault() {
+    let mut events = resumed(1);
+    let at = events.len() - 2;
+    events[at] = loaded("out/last.pt");
+    let sheet = judged(events);
+    assert!(sheet.broken.is_none(), "{sheet:?}");
+    assert_eq!(sheet.remarks, ["resumed from update 1; 1 of 2 updates are done again"]);
+}
+
+/// A sampler that skips batches does not show its indices.
+#[test]
+fn samples_that_one_of_the_runs_knows_by_their_content_only_are_compared_by_that() {
+    let of_content = |content: u64| {
+        with(2, |it| of_micro_batch(it, |it| (it.samples, it.content) = (None, Some(vec![content]))))
+    };
+    let sheet = judged(of_content(4));
+    assert!(sheet.broken.is_none(), "{sheet:?}");
+    let broken = judged(of_content(7)).broken.unwrap();
+    assert_eq!(broken.component, Component::Cursor, "{}", broken.cause);
 }
 
 #[test]

@@ -1,0 +1,87 @@
+"""Averages of the weights (EMA) that a script keeps beside its model: whether one moves without an update."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+# Fewer tensors than this may look like a model's by chance.
+FEWEST = 2
+
+
+class Averages:
+    """What has the names and shapes of the parameters that train, and is in no optimizer: a copy of the model, or tensors by name."""
+
+    def __init__(self, tensors: Any) -> None:
+        self._tensors = tensors
+        self._found: List[Callable[[], Optional[Dict[str, Any]]]] = []
+        self._last: Optional[str] = None
+        # Moves since the last update that no update came before.
+        self.moves = 0
+
+    def look_up(self, trained: Dict[str, Any]) -> None:
+        """Looks for averages of these parameters. They are made before training begins, or not at all."""
+        wanted = {name: tuple(it.shape) for name, it in trained.items()}
+        if len(wanted) < FEWEST:
+            return
+        mine = {id(it) for it in trained.values()}
+        copies = [*self._models(wanted, mine), *self._shadows(wanted, mine)]
+        self._found = copies[:4]
+
+    def named(self) -> Dict[str, Any]:
+        """The tensors of all averages, by name."""
+        held = [get() for get in self._found]
+        return {f"average-{number}.{name}": it for number, each in enumerate(held) for name, it in (each or {}).items()}
+
+    def micro_batch(self, first: bool) -> None:
+        """A backward pass begins: `first`, of its window."""
+        held = list(self.named().values())
+        if not held:
+            return
+        now = self._tensors.fingerprint(held)
+        self.moves += self._last is not None and now != self._last and not first
+        self._last = now
+
+    def take(self) -> Optional[int]:
+        """Moves within the window; nothing where there is no average."""
+        moves, self.moves = self.moves, 0
+        return moves if self._found else None
+
+    def _models(self, wanted: Dict[str, Any], mine: set) -> Iterator[Callable[[], Optional[Dict[str, Any]]]]:
+        kind = self._tensors.module_kind()
+        for module in [it for it in gc.get_objects() if issubclass(type(it), kind) and hasattr(it, "_parameters")]:
+            held = dict(module.named_parameters())
+            if _alike(held, wanted) and not any(id(it) in mine for it in held.values()):
+                reference = weakref.ref(module)
+                yield lambda reference=reference: None if reference() is None else dict(reference().named_parameters())
+
+    def _shadows(self, wanted: Dict[str, Any], mine: set) -> Iterator[Callable[[], Optional[Dict[str, Any]]]]:
+        for owner in gc.get_objects():
+            fields = getattr(owner, "__dict__", None) if _is_users(type(owner)) else None
+            for name, held in list(fields.items()) if type(fields) is dict else []:
+                # state_dict() of a model is no copy: its tensors are the parameters themselves.
+                if type(held) is dict and _alike(held, wanted) and not any(id(it) in mine for it in held.values()):
+                    reference = weakref.ref(owner)
+                    yield lambda reference=reference, name=name: None if reference() is None else getattr(reference(), name, None)
+
+
+# Packages with hundreds of thousands of objects, none of which keeps a script's averages in a dictionary.
+OTHERS = ("torch", "builtins", "functools", "typing", "importlib", "weakref", "re", "enum", "inspect", "sympy")
+
+
+def _is_users(kind: type) -> bool:
+    """Whether a script may have made the class, and its objects can be referred to weakly."""
+    module = kind.__dict__.get("__module__")
+    return isinstance(module, str) and module.split(".")[0] not in OTHERS and kind.__weakrefoffset__ != 0
+
+
+def _alike(held: Dict[Any, Any], wanted: Dict[str, Any]) -> bool:
+    """Whether each wanted tensor is there, by the end of its name and by its shape."""
+    if len(held) < len(wanted):
+        return False
+    shapes = {name: tuple(getattr(it, "shape", ())) for name, it in held.items() if isinstance(name, str)}
+    for name, shape in wanted.items():
+        if shapes.get(name) != shape and shapes.get(f"module.{name}") != shape:
+            return False
+    return True
