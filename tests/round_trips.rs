@@ -188,7 +188,16 @@ fn checkpoint() -> impl Strategy<Value = Event> {
         prop_oneof![Just(CheckpointEdge::Saved), Just(CheckpointEdge::Loaded), Just(CheckpointEdge::Deleted)];
     (edge, any::<(u64, u64, u64)>(), ".*", of(any::<u64>()), vec(".*", 0..3)).prop_map(
         |(edge, (step, epoch, micro_batches), path, operations, damaged)| {
-            Event::Checkpoint(Checkpoint { edge, step, epoch, micro_batches, path, operations, damaged })
+            Event::Checkpoint(Checkpoint {
+                edge,
+                step,
+                epoch,
+                micro_batches,
+                path,
+                operations,
+                damaged,
+                whole: None,
+            })
         },
     )
 }
