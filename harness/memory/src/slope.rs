@@ -14,8 +14,8 @@
 //!
 //! Warm-up, a pool's growth and a held batch are therefore offsets and not slopes. A leak that begins half-way is judged
 //! from where it begins. Growth that begins in the last fifth of a run is at best not judged (`late`), three stairs are told
-//! from three growths of a pool by their equal size and distance, and memory that wanders further than the limit allows over the
-//! whole run is not judged.
+//! from three growths of a pool by their equal size and distance, and memory that wanders further than the limit allows
+//! over the whole run is not judged.
 //!
 //! Error rates, on generated series of 300 to 3,000 points whose growth is 1.5 to 20 times the limit, or below 0.6 of it,
 //! of five seeds that were not looked at before: of 30,000 from the source by which most constants were set, 33 verdicts

@@ -57,8 +57,8 @@ pub struct Since {
     /// Whether the step was given a closure.
     #[serde(default)]
     pub closure: bool,
-    /// How often an average of the weights that the script keeps has moved between the micro-batches of this update's window.
-    /// Absent where there is no average.
+    /// How often an average of the weights that the script keeps has moved between the micro-batches of this update's
+    /// window. Absent where there is no average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub averaged: Option<u64>,
 }

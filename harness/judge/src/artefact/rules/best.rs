@@ -12,8 +12,8 @@ pub(crate) static RULE: Rule = Rule {
     name: "artefact/best",
     says: "best_metric is in the log, and no checkpoint is better",
     verifies: "best_metric is a value of an evaluation in the log, at best_global_step and at the named checkpoint if \
-               these are given. That checkpoint is one that save_steps saves. If it is a loss, no evaluation that could be saved has a lower one. Any other metric \
-               is the lowest or the highest.",
+               these are given. That checkpoint is one that save_steps saves. If it is a loss, no evaluation that could \
+               be saved has a lower one. Any other metric is the lowest or the highest.",
     does_not_verify: "Which direction is better for a metric that is not a loss: that is a training argument. That the \
                       named checkpoint still exists.",
     kind: Kind::Artefact,

@@ -14,10 +14,10 @@ pub(crate) static RULE: Rule = Rule {
     name: "artefact/epochs",
     says: "global_step, epochs and max_steps are consistent",
     verifies: "global_step is not beyond max_steps and equals the number in the checkpoint's name. Every epoch in the \
-               log is above 0 and follows from its step at one pace for the whole run. With --micro-batches and --accumulation, each \
-               logged epoch is the one that its step implies, where the partial last window of an epoch is an update \
-               of its own. With --epochs, max_steps is the number of updates in these epochs, and a finished run has \
-               trained all of them.",
+               log is above 0 and follows from its step at one pace for the whole run. With --micro-batches and \
+               --accumulation, each logged epoch is the one that its step implies, where the partial last window of an \
+               epoch is an update of its own. With --epochs, max_steps is the number of updates in these epochs, and a \
+               finished run has trained all of them.",
     does_not_verify: "The pace of a log that transformers' Trainer did not write. What max_steps should be without \
                       --epochs: the file does not say whether it was set or derived. Which samples were trained.",
     kind: Kind::Artefact,

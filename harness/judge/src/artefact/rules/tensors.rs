@@ -1,4 +1,5 @@
-//! `artefact/finite-tensors`, `artefact/zero-tensors`, `artefact/empty-tensors`: values that no weight of a trained model has.
+//! `artefact/finite-tensors`, `artefact/zero-tensors`, `artefact/empty-tensors`: values that no weight of a
+//! trained model has.
 
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;

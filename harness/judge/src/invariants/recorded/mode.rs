@@ -200,6 +200,7 @@ mod tests {
     use crate::invariants::recorded::testing::*;
     use crate::testing::{breaks, judge};
 
+    const ON: Modes = Modes { training: 3, evaluation: 0, model: Some(true), drifting: None };
     const OFF: Modes = Modes { training: 0, evaluation: 3, model: Some(false), drifting: None };
 
     fn changed(change: fn(&mut MicroBatch)) -> Vec<Event> {
@@ -210,7 +211,7 @@ mod tests {
 
     #[rstest]
     #[case::in_training(changed(|_| ()))]
-    #[case::some_norms_frozen(changed(|it| it.modes = Some(Modes { training: 2, evaluation: 1, model: Some(true), drifting: None })))]
+    #[case::some_norms_frozen(changed(|it| it.modes = Some(Modes { training: 2, evaluation: 1, ..ON })))]
     #[case::all_norms_frozen_on_purpose(changed(|it| it.modes = Some(Modes { model: Some(true), ..OFF })))]
     #[case::norms_frozen_later(changed(|it| if it.epoch == 2 { it.modes = Some(Modes { model: Some(true), ..OFF }) }))]
     #[case::once(changed(|it| if (it.epoch, it.index) == (1, 4) { it.modes = Some(OFF) }))]

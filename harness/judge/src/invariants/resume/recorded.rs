@@ -74,7 +74,8 @@ fn left_behind(step: u64, before: &History, resumed: &History) -> Option<Differe
     let (at_first, loaded) = (before.loaded(), resumed.loaded());
     let new: Vec<&str> = loaded.iter().copied().filter(|path| !at_first.contains(path)).collect();
     let nothing = step == 0 && new.is_empty() && loaded.len() <= at_first.len();
-    // A script may save more than it resumes from: its best weights, an export. Only the successor of what was loaded counts.
+    // A script may save more than it resumes from: its best weights, an export. Only the successor of what was loaded
+    // counts.
     let successor = |path: &str| new.iter().any(|loaded| series(loaded) == series(path));
     let saved = before.saved().filter(|it| it.step > step).find(|it| nothing || successor(&it.path))?;
     Some(Difference {

@@ -52,8 +52,8 @@ pub struct MicroBatch {
     /// Digest of the random state before its first forward. Set by a recorder whose run is compared with another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rng: Option<String>,
-    /// Ids of its rows by what is in them, beside those of `samples`. Set by a recorder whose run is compared with another: one
-    /// of the two may not know the indices.
+    /// Ids of its rows by what is in them, beside those of `samples`. Set by a recorder whose run is compared with
+    /// another: one of the two may not know the indices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Vec<u64>>,
 }
