@@ -198,13 +198,11 @@ class Torch:
     def shape_of_values(self, tensor: Any) -> Optional[Tuple[int, List[float]]]:
         """How many values a tensor has, and a few of them, centred and scaled: a copy that was cast or normalised looks the same.
         None where a few values tell nothing."""
-        held = tensor.detach()
-        if not self.is_tensor(held) or held.numel() < 2 or held.is_complex():
+        if not self.is_tensor(tensor) or tensor.numel() < 2:
             return None
-        flat = held.reshape(-1)
-        few = flat[:: max(1, flat.numel() // FINGERS)][:FINGERS].double().cpu()
+        few = self._few(tensor).double().cpu()
         spread = float(few.std(unbiased=False))
-        return (flat.numel(), ((few - few.mean()) / spread).tolist()) if math.isfinite(spread) and spread > 0 else None
+        return (tensor.numel(), ((few - few.mean()) / spread).tolist()) if math.isfinite(spread) and spread > 0 else None
 
     def sketch(self, tensor: Any) -> List[float]:
         """A few sums of the values with seeded random signs. Two tensors that are close have close sketches.

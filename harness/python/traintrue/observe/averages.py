@@ -6,6 +6,8 @@ import gc
 import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from .models import modules
+
 # Fewer tensors than this may look like a model's by chance.
 FEWEST = 2
 
@@ -18,7 +20,7 @@ class Averages:
         self._found: List[Callable[[], Optional[Dict[str, Any]]]] = []
         self._last: Optional[str] = None
         # Moves since the last update that no update came before.
-        self.moves = 0
+        self._moves = 0
 
     def look_up(self, trained: Dict[str, Any]) -> None:
         """Looks for averages of these parameters. They are made before training begins, or not at all."""
@@ -29,28 +31,22 @@ class Averages:
         copies = [*self._models(wanted, mine), *self._shadows(wanted, mine)]
         self._found = copies[:4]
 
-    def named(self) -> Dict[str, Any]:
-        """The tensors of all averages, by name."""
-        held = [get() for get in self._found]
-        return {f"average-{number}.{name}": it for number, each in enumerate(held) for name, it in (each or {}).items()}
-
     def micro_batch(self, first: bool) -> None:
         """A backward pass begins: `first`, of its window."""
-        held = list(self.named().values())
+        held = [it for get in self._found for it in (get() or {}).values()]
         if not held:
             return
         now = self._tensors.fingerprint(held)
-        self.moves += self._last is not None and now != self._last and not first
+        self._moves += self._last is not None and now != self._last and not first
         self._last = now
 
     def take(self) -> Optional[int]:
         """Moves within the window; nothing where there is no average."""
-        moves, self.moves = self.moves, 0
+        moves, self._moves = self._moves, 0
         return moves if self._found else None
 
     def _models(self, wanted: Dict[str, Any], mine: set) -> Iterator[Callable[[], Optional[Dict[str, Any]]]]:
-        kind = self._tensors.module_kind()
-        for module in [it for it in gc.get_objects() if issubclass(type(it), kind) and hasattr(it, "_parameters")]:
+        for module in modules(self._tensors):
             held = dict(module.named_parameters())
             if _alike(held, wanted) and not any(id(it) in mine for it in held.values()):
                 reference = weakref.ref(module)
@@ -77,7 +73,7 @@ def _is_users(kind: type) -> bool:
 
 
 def _alike(held: Dict[Any, Any], wanted: Dict[str, Any]) -> bool:
-    """Whether each wanted tensor is there, by the end of its name and by its shape."""
+    """Whether each wanted tensor is there, by its name, also in a wrapper's `module`, and by its shape."""
     if len(held) < len(wanted):
         return False
     shapes = {name: tuple(getattr(it, "shape", ())) for name, it in held.items() if isinstance(name, str)}

@@ -159,13 +159,14 @@ def names(parameters: List[Any], tensors: Any, given: List[Any]) -> Tuple[Dict[s
 
 def _roots(held: Set[int], tensors: Any, given: List[Any]) -> List[Any]:
     """The modules that own some of the parameters and are in no other such module, in the order they were made."""
-    owners = [it for it in _modules(tensors) if any(id(parameter) in held for parameter in it.parameters())]
+    owners = [it for it in modules(tensors) if any(id(parameter) in held for parameter in it.parameters())]
     inner = {id(child) for it in [*owners, *given] for child in it.modules() if child is not it}
     found = [it for it in owners if id(it) not in inner]
     return [*found, *(it for it in given if not any(it is other for other in found))]
 
 
-def _modules(tensors: Any) -> Iterator[Any]:
+def modules(tensors: Any) -> Iterator[Any]:
+    """All modules that the process holds."""
     kind = tensors.module_kind()
     # By type, not by isinstance: `__class__` of a lazy proxy is a property that may import a whole library.
     return (it for it in gc.get_objects() if issubclass(type(it), kind) and hasattr(it, "_parameters"))

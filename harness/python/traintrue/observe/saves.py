@@ -18,15 +18,18 @@ class Saves:
         """`needed` gives the tensors that a resume needs: parameters that train, and the optimizers' states."""
         self._tensors, self._needed = tensors, needed
         self.loads: List[str] = []
-        # What each folder got since the update of that number.
-        self._held: Dict[Tuple[str, int], Set[Known]] = {}
+        # What each folder got since the last update.
+        self._held: Dict[str, Set[Known]] = {}
+        self._step = 0
         # Whole files by path, with the update.
         self._files: Dict[str, Tuple[int, bool]] = {}
 
     def saved(self, saved: Any, to: Any, step: int) -> Tuple[str, bool]:
         """The path of a file that was saved after `step` updates, and whether it is whole with what lies beside it."""
         path = path_of(to)
-        held = self._held.setdefault((os.path.dirname(path), step), set())
+        if step != self._step:
+            self._held, self._step = {}, step
+        held = self._held.setdefault(os.path.dirname(path), set())
         held.update(self._known(it) for it in self._tensors_in(saved))
         whole = all(self._known(it) in held for it in self._needed())
         self._files[path] = (step, whole)

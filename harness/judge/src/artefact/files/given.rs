@@ -35,7 +35,7 @@ pub struct Curve {
     pub updates: Option<u64>,
 }
 
-/// A placeholder: a plan needs a schedule even if the learning rates are not judged.
+/// The schedule of a plan whose learning rates are not judged.
 const NO_CURVE: Curve = Curve { lr: 1.0, schedule: ScheduleName::Constant, warmup: 0, updates: None };
 
 impl Given {

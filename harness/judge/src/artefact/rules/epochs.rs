@@ -73,8 +73,7 @@ fn top() -> At {
 /// No epoch is below 0, and none is 0 where the run is well into its epochs.
 fn begun(state: &Log, sheet: &mut Sheet) {
     let logged = state.entries.iter().filter_map(|it| Some((it.line, it.step, it.epoch?)));
-    let own = state.global_step.zip(state.epoch).map(|(step, epoch)| (0, step, epoch));
-    for (line, step, epoch) in logged.chain(own) {
+    for (line, step, epoch) in logged.chain(own(state)) {
         // num_train_epochs is rounded up.
         let least = state.num_train_epochs.zip(state.max_steps).filter(|(epochs, _)| *epochs < MANY_EPOCHS);
         let least = least.map_or(0.0, |(epochs, most)| step as f64 / most as f64 * (epochs - 1) as f64);
@@ -117,13 +116,17 @@ fn counts(state: &Log, sheet: &mut Sheet) {
 /// A line of the log, updates done, and passes over the data.
 type Place = (u64, u64, f64);
 
+/// The state's own place, which has no line in the log.
+fn own(state: &Log) -> Option<Place> {
+    state.global_step.zip(state.epoch).map(|(step, epoch)| (0, step, epoch))
+}
+
 /// Steps and epochs of each process, where both are known; the last is the state's own.
 fn places(state: &Log) -> Vec<Vec<Place>> {
     let of =
         |entries: &[Entry]| entries.iter().filter_map(|it| Some((it.line, it.step, it.epoch?))).collect();
     let mut processes: Vec<Vec<Place>> = state.processes().map(of).collect();
-    let own = state.global_step.zip(state.epoch).map(|(step, epoch)| (0, step, epoch));
-    processes.last_mut().into_iter().for_each(|last| last.extend(own));
+    processes.last_mut().into_iter().for_each(|last| last.extend(own(state)));
     for process in &mut processes {
         process.retain(|&(_, step, epoch)| step > 0 && epoch > 0.0 && epoch.is_finite());
     }

@@ -63,8 +63,9 @@ impl Learns {
         let Some(samples) = &it.samples else { return };
         let mut hasher = DefaultHasher::new();
         samples.hash(&mut hasher);
-        let known = self.seen.len() < MOST || self.seen.contains_key(&hasher.finish());
-        if let Some(before) = known.then(|| self.seen.insert(hasher.finish(), mean)).flatten() {
+        let key = hasher.finish();
+        let known = self.seen.len() < MOST || self.seen.contains_key(&key);
+        if let Some(before) = known.then(|| self.seen.insert(key, mean)).flatten() {
             if before == mean {
                 self.same += 1;
                 self.first.get_or_insert_with(|| (line.clone(), mean));

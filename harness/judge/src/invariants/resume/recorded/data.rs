@@ -24,21 +24,15 @@ pub(super) fn known(it: &MicroBatch) -> bool {
 
 /// A micro-batch that is not the one that is due at `position` of the uninterrupted run.
 pub(super) fn other_samples(whole: &[Line], position: usize, it: &MicroBatch) -> Difference {
-    let micro_batch = |line: &Line| match &line.event {
-        Event::MicroBatch(it) => Some(it.clone()),
-        _ => None,
-    };
     let due = whole[position.min(whole.len())..].iter().find_map(micro_batch);
-    let found = whole
-        .iter()
-        .position(|line| micro_batch(line).is_some_and(|other| known(&other) && same(it, &other)));
+    let found = whole.iter().enumerate().find_map(|(at, line)| {
+        let other = micro_batch(line).filter(|other| known(other) && same(it, other))?;
+        Some((at, other))
+    });
     let count = |range: &[Line]| range.iter().filter(|line| micro_batch(line).is_some()).count();
     let (component, cause) = match found {
-        Some(at) if at < position => {
-            let earlier = micro_batch(&whole[at]).unwrap_or_default();
-            again(it, &earlier, due.as_ref(), count(&whole[at..position]))
-        }
-        Some(at) => (
+        Some((at, earlier)) if at < position => again(it, earlier, due, count(&whole[at..position])),
+        Some((at, _)) => (
             Component::Cursor,
             format!("{} micro-batches are skipped, and their samples are never trained", count(&whole[position..at])),
         ),
@@ -50,10 +44,17 @@ pub(super) fn other_samples(whole: &[Line], position: usize, it: &MicroBatch) ->
         ),
     };
     Difference {
-        expected: format!("samples {}", due.as_ref().map_or("none".to_owned(), |due| shown(due, it))),
-        actual: format!("samples {}", due.as_ref().map_or_else(|| shown(it, it), |due| shown(it, due))),
+        expected: format!("samples {}", due.map_or("none".to_owned(), |due| shown(due, it))),
+        actual: format!("samples {}", shown(it, due.unwrap_or(it))),
         component,
         cause,
+    }
+}
+
+fn micro_batch(line: &Line) -> Option<&MicroBatch> {
+    match &line.event {
+        Event::MicroBatch(it) => Some(it),
+        _ => None,
     }
 }
 
