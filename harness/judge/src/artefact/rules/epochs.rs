@@ -72,7 +72,9 @@ fn top() -> At {
 
 /// No epoch is below 0, and none is 0 where the run is well into its epochs.
 fn begun(state: &Log, sheet: &mut Sheet) {
+    // An epoch of 0 after a later one goes backwards, which is artefact/log's.
     let logged = state.entries.iter().filter_map(|it| Some((it.line, it.step, it.epoch?)));
+    let logged = logged.take_while(|(.., epoch)| *epoch <= 0.0);
     for (line, step, epoch) in logged.chain(own(state)) {
         // num_train_epochs is rounded up.
         let least = state.num_train_epochs.zip(state.max_steps).filter(|(epochs, _)| *epochs < MANY_EPOCHS);
@@ -339,6 +341,9 @@ mod tests {
     #[case::folder(|it: &mut Value| it["global_step"] = json!(11), Given::default(), "expected global_step 10, as in \
         the folder's name")]
     #[case::pace(|it: &mut Value| it["log_history"][1]["epoch"] = json!(1.2), Given::default(), "about epoch 0.40")]
+    #[case::below_0(|it: &mut Value| it["log_history"][0]["epoch"] = json!(-1.0), Given::default(), "found epoch -1")]
+    #[case::lost(|it: &mut Value| it["epoch"] = json!(0.0), Given::default(), "an epoch above 1.33 after 10 updates, found \
+        epoch 0")]
     #[case::accumulation(|_: &mut Value| {}, given(20, 8, 3.0), "expected epoch 0.4 at step 1, found epoch 0.2")]
     #[case::carried(|it: &mut Value| {
         for entry in it["log_history"].as_array_mut().unwrap() {
