@@ -136,6 +136,7 @@ impl<'a> Tally<'a> {
         let reason = match self.unjudged.as_slice() {
             [] => None,
             [reason] => Some(reason.clone()),
+            [reason, _] => Some(format!("{reason}, and 1 more reason")),
             [reason, more @ ..] => Some(format!("{reason}, and {} more reasons", more.len())),
         };
         let verdict = match (self.findings.as_slice(), &reason) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Iterable, Optional
 
 
 def unscaled(norm: float, scale: float) -> float:
@@ -21,3 +21,9 @@ def overflowed(optimizer: Any, tensors: Any) -> bool:
     """Whether a fused optimizer skips this step: the scaler calls its `step` all the same, and tells it of the overflow."""
     found = getattr(optimizer, "found_inf", None)
     return found is not None and tensors.number(found) != 0.0
+
+
+def only(scalers: Iterable[Any]) -> Optional[Any]:
+    """The one that scales; nothing where there is none, or several."""
+    enabled = [it for it in scalers if it.is_enabled()]
+    return enabled[0] if len(enabled) == 1 else None

@@ -76,6 +76,9 @@ pub struct Recorded {
     /// The classes of the optimizers, by number. A recorder that writes what it saw since the last update writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub optimizers: Vec<String>,
+    /// Micro-batches after which the recorder ends the process, or tells it to end by a signal, where a run is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after: Option<u64>,
 }
 
 /// The order in which a loader gives its samples.

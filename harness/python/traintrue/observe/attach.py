@@ -174,6 +174,7 @@ def _scalers(session: Session, patches: Patches, torch: Any) -> None:
 
         return step
 
+    patches.wrap(kind, "__init__", _after(session, lambda _, it, *__: session.scaler_made(it)))
     patches.wrap(kind, "scale", _after(session, scaled))
     patches.wrap(kind, "unscale_", _after(session, lambda _, __, optimizer, *___: session.unscaled(optimizer)))
     patches.wrap(kind, "step", stepping)

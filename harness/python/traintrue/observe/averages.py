@@ -10,6 +10,8 @@ from .models import modules
 
 # Fewer tensors than this may look like a model's by chance.
 FEWEST = 2
+# More copies of a model than this are not looked at.
+MOST = 4
 
 
 class Averages:
@@ -17,7 +19,7 @@ class Averages:
 
     def __init__(self, tensors: Any) -> None:
         self._tensors = tensors
-        self._found: List[Callable[[], Optional[Dict[str, Any]]]] = []
+        self._found: List[Copy] = []
         self._last: Optional[str] = None
         # Moves since the last update that no update came before.
         self._moves = 0
@@ -29,11 +31,11 @@ class Averages:
             return
         mine = {id(it) for it in trained.values()}
         copies = [*self._models(wanted, mine), *self._shadows(wanted, mine)]
-        self._found = copies[:4]
+        self._found = copies[:MOST]
 
     def micro_batch(self, first: bool) -> None:
         """A backward pass begins: `first`, of its window."""
-        held = [it for get in self._found for it in (get() or {}).values()]
+        held = [it for copy in self._found for it in copy.tensors().values()]
         if not held:
             return
         now = self._tensors.fingerprint(held)
@@ -45,21 +47,40 @@ class Averages:
         moves, self._moves = self._moves, 0
         return moves if self._found else None
 
-    def _models(self, wanted: Dict[str, Any], mine: set) -> Iterator[Callable[[], Optional[Dict[str, Any]]]]:
+    def digests(self) -> Dict[str, str]:
+        """One digest for all copies of a kind: which is which of several is not known from one process to the next."""
+        kinds: Dict[str, List[str]] = {}
+        for copy in self._found:
+            kinds.setdefault(copy.kind, []).append(self._tensors.digest_of(copy.tensors()))
+        return {f"{kind} ({len(found)})" if len(found) > 1 else kind: "+".join(sorted(found)) for kind, found in kinds.items()}
+
+    def _models(self, wanted: Dict[str, Any], mine: set) -> Iterator["Copy"]:
         for module in modules(self._tensors):
             held = dict(module.named_parameters())
             if _alike(held, wanted) and not any(id(it) in mine for it in held.values()):
-                reference = weakref.ref(module)
-                yield lambda reference=reference: None if reference() is None else dict(reference().named_parameters())
+                # With its buffers: the count of updates is one.
+                yield Copy(module, lambda it: {**dict(it.named_parameters()), **dict(it.named_buffers())})
 
-    def _shadows(self, wanted: Dict[str, Any], mine: set) -> Iterator[Callable[[], Optional[Dict[str, Any]]]]:
+    def _shadows(self, wanted: Dict[str, Any], mine: set) -> Iterator["Copy"]:
         for owner in gc.get_objects():
             fields = getattr(owner, "__dict__", None) if _is_users(type(owner)) else None
             for name, held in list(fields.items()) if type(fields) is dict else []:
                 # state_dict() of a model is no copy: its tensors are the parameters themselves.
                 if type(held) is dict and _alike(held, wanted) and not any(id(it) in mine for it in held.values()):
-                    reference = weakref.ref(owner)
-                    yield lambda reference=reference, name=name: None if reference() is None else getattr(reference(), name, None)
+                    yield Copy(owner, lambda it, name=name: getattr(it, name, None) or {})
+
+
+class Copy:
+    """One copy of a model: a module, or tensors by name that an object keeps."""
+
+    def __init__(self, owner: Any, tensors: Callable[[Any], Dict[str, Any]]) -> None:
+        self.kind = type(owner).__name__
+        self._owner, self._tensors = weakref.ref(owner), tensors
+
+    def tensors(self) -> Dict[str, Any]:
+        """Its tensors by name; none when it is gone."""
+        owner = self._owner()
+        return {} if owner is None else self._tensors(owner)
 
 
 # Packages with hundreds of thousands of objects, none of which keeps a script's averages in a dictionary.

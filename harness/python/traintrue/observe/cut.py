@@ -16,17 +16,17 @@ class Cut:
         """`after` counts the micro-batches of the process; None: the run comes to its own end. `how`: exit, or a signal."""
         if how != EXIT and how not in signal.Signals.__members__:
             raise ValueError(f"how: {how!r}, expected {EXIT}, SIGTERM or SIGKILL")
-        self._after, self._how = after, how
+        self.after, self._how, self._done = after, how, False
         # Whether the process is over as far as the comparison goes: what the script still does was not done in time.
         self.over = False
 
     def is_here(self, done: int) -> bool:
         """Whether so many micro-batches are all that the run may make."""
-        return self._after is not None and done == self._after
+        return not self._done and done == self.after
 
     def end(self) -> None:
         """Ends the process. After a SIGTERM the script has as long as it needs."""
-        self._after = None
+        self._done = True
         if self._how == EXIT:
             self.over = True
             raise SystemExit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .. import batches, scalers
@@ -85,6 +86,7 @@ class Session:
         self._marks: List[Any] = []
         # The GradScaler that scaled the next backward pass's loss, and the scale of the last one.
         self.scaler: Optional[Any] = None
+        self._scalers: "weakref.WeakSet[Any]" = weakref.WeakSet()
         self._scale = 1.0
         self._stepping: List[Any] = []
         self._closed = False
@@ -141,7 +143,8 @@ class Session:
             # Before the first forward: a batch norm's buffers change in it. And again before another one where the script
             # has loaded since.
             self.states.look_up()
-            self._first = self.states.fields("start", self.step)
+            self.averages.look_up(self.states.training())
+            self._first = self._fields("start")
         if self._begun:
             return
         self._begun = True
@@ -384,6 +387,10 @@ class Session:
             scaled = self._scale != 1.0 and not it.unscaled
             it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled, norm_type=norm_type)
 
+    def scaler_made(self, scaler: Any) -> None:
+        """The script has made a GradScaler."""
+        self._scalers.add(scaler)
+
     def unscaled(self, optimizer: Any) -> None:
         """The script has called the GradScaler's `unscale_`."""
         window = self._window(optimizer)
@@ -472,6 +479,8 @@ class Session:
         told = {**read, **self._declared}
         facts = recorded_facts(told, loader, self.states.groups, self.states.named().values(), self._tensors)
         facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
+        if self._cut is not None and self._cut.after is not None:
+            facts["cut_after"] = self._cut.after
         if self._rates.words is not None:
             facts["rates"] = self._rates.words
         self._write(
@@ -484,8 +493,9 @@ class Session:
             recorded=facts,
             contract=self._contract,
         )
-        self._write("state", **(self._first or self.states.fields("start", self.step)))
-        self.averages.look_up(self.states.training())
+        if self._cut is None:
+            self.averages.look_up(self.states.training())
+        self._write("state", **(self._first or self._fields("start")))
         for path in self.saves.loads if self.saves is not None else []:
             self._checkpoint("loaded", path, None)
 
@@ -530,7 +540,14 @@ class Session:
         self._writer.close()
 
     def _state(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> None:
-        self._write("state", **self.states.fields(at, self.step, checksums))
+        self._write("state", **self._fields(at, checksums))
+
+    def _fields(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
+        fields = self.states.fields(at, self.step, checksums)
+        if self._cut is None:
+            return fields
+        scaler = scalers.only(self._scalers)
+        return {**fields, "scaler": None if scaler is None else number(scaler.get_scale()), "parts": self.averages.digests()}
 
     def _write(self, event: str, **fields: Any) -> None:
         if self._writer is not None:

@@ -4,6 +4,7 @@
 //! state its own first state equals.
 
 mod aligned;
+mod averages;
 mod compared;
 mod data;
 mod history;
@@ -14,6 +15,7 @@ use traintrue_protocol::vocabulary::Component;
 use crate::finding::{Difference, Sheet};
 use crate::rule::RunEvidence;
 use aligned::{Place, align};
+use compared::parting;
 use history::History;
 
 /// Judges a recorded script that was ended and resumed: the last segment is the resumed one.
@@ -23,14 +25,23 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
     let segment = before.len();
     let resumed = History::read(resumed)?;
     let before = before.last().map(|path| History::read(path)).transpose()?;
-    if let Some(before) = &before
-        && let Some(place) = compared::first_difference(&before.steps, &whole.steps)
-    {
-        sheet.cannot(&format!(
-            "the script is not deterministic: two runs from the same start differ at {place}, before the cut; seed \
-             every random generator and choose deterministic algorithms"
-        ));
-        return Ok(());
+    for repeat in against.repeats.iter().filter_map(|traces| traces.last()) {
+        if let Some((_, due)) = parting(&History::read(repeat)?.steps, &whole.steps) {
+            sheet.cannot(&not_deterministic(due, "with no cut at all"));
+            return Ok(());
+        }
+    }
+    if let Some(before) = &before {
+        let (in_time, after_signal) = before.at_cut();
+        if let Some((_, due)) = parting(in_time, &whole.steps) {
+            sheet.cannot(&not_deterministic(due, "before the cut"));
+            return Ok(());
+        }
+        let rest = whole.steps.get(in_time.len()..).unwrap_or_default();
+        if let Some((line, due)) = parting(after_signal, rest) {
+            sheet.check_in(segment - 1, false, line, || compared::after_signal(line, due));
+            return Ok(());
+        }
     }
     let Some(start) = resumed.start() else {
         sheet.cannot("the resumed run has no state at its start: it trained nothing");
@@ -56,13 +67,25 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
     if sheet.broken.is_none() {
         compared::from_there(&whole, aligned.position, &resumed, segment, sheet);
     }
+    if sheet.broken.is_none() {
+        averages::compare(&whole, aligned.step, &resumed, segment, sheet);
+    }
     Ok(())
+}
+
+fn not_deterministic(due: &Line, when: &str) -> String {
+    let place = compared::named(due);
+    format!(
+        "the script is not deterministic: two runs from the same start differ at {place}, {when}; seed every random \
+         generator and choose deterministic algorithms"
+    )
 }
 
 /// What is done again because the resumed run goes on from an earlier update than the cut run had reached.
 fn again(step: u64, before: &History, resumed: &History, start: &Line, segment: usize, sheet: &mut Sheet) {
     let done = before.updates();
     sheet.compared_in(segment, start, left_behind(step, before, resumed));
+    sheet.remarks.extend(passed_over(step, before, resumed).filter(|_| sheet.broken.is_none()));
     if done > step {
         let from = if step == 0 { "the beginning".to_owned() } else { format!("update {step}") };
         sheet.remarks.push(format!("resumed from {from}; {} of {done} updates are done again", done - step));
@@ -71,19 +94,23 @@ fn again(step: u64, before: &History, resumed: &History, start: &Line, segment: 
 
 /// A newer whole checkpoint than the one that the resumed run went on from, if it should have been taken.
 fn left_behind(step: u64, before: &History, resumed: &History) -> Option<Difference> {
-    let (at_first, loaded) = (before.loaded(), resumed.loaded());
-    let new: Vec<&str> = loaded.iter().copied().filter(|path| !at_first.contains(path)).collect();
-    let nothing = step == 0 && new.is_empty() && loaded.len() <= at_first.len();
+    let new = loaded_now(before, resumed);
+    let nothing = step == 0 && new.is_empty() && resumed.loaded().len() <= before.loaded().len();
     // A script may save more than it resumes from: its best weights, an export. Only the successor of what was loaded
     // counts.
     let successor = |path: &str| new.iter().any(|loaded| series(loaded) == series(path));
-    let saved = before.saved().filter(|it| it.step > step).find(|it| nothing || successor(&it.path))?;
+    let saved = before.saved_after(step).find(|it| nothing || successor(&it.path))?;
+    let read = step == 0 && new.contains(&saved.path.as_str());
     Some(Difference {
         expected: format!("to go on from update {}, saved as {}", saved.step, saved.path),
         actual: format!("goes on from update {step}"),
-        component: if nothing { Component::Checkpoint } else { Component::CheckpointStore },
+        component: if nothing || read { Component::Checkpoint } else { Component::CheckpointStore },
         cause: if nothing {
             "the resumed run loaded nothing, although a complete checkpoint was there: it begins as a fresh start does"
+                .into()
+        } else if read {
+            "the resumed run read the checkpoint and trains the parameters of a fresh start: what it read was put into no \
+             model, or into another one"
                 .into()
         } else {
             format!(
@@ -92,6 +119,24 @@ fn left_behind(step: u64, before: &History, resumed: &History) -> Option<Differe
             )
         },
     })
+}
+
+/// A newer whole checkpoint of another name than the one that was loaded. It may be the best one or an export: no fault.
+fn passed_over(step: u64, before: &History, resumed: &History) -> Option<String> {
+    let new = loaded_now(before, resumed);
+    let saved = before.saved_after(step).next().filter(|_| !new.is_empty())?;
+    Some(format!(
+        "a newer complete checkpoint was there and was not taken: {}, of update {}; the resumed run loaded {}",
+        saved.path,
+        saved.step,
+        new.join(", ")
+    ))
+}
+
+/// The files that the resumed run loaded, and that the first run did not.
+fn loaded_now<'a>(before: &History, resumed: &'a History) -> Vec<&'a str> {
+    let at_first = before.loaded();
+    resumed.loaded().into_iter().filter(|path| !at_first.contains(path)).collect()
 }
 
 /// A path without its numbers: `out/checkpoint-20/optimizer.pt` and `out/checkpoint-40/optimizer.pt` are of one series.

@@ -40,7 +40,11 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
     // Parameters do not change where the rate is 0: of several states the one with the same moments and buffers, or else of
     // the last update. Of one update's the first: what the resumed run does not repeat of the window is looked for later.
     let best = equal.max_by_key(|(position, state)| {
-        let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
+        let same = (
+            differing(loaded, state, moments).is_empty(),
+            state.buffers == loaded.buffers,
+            state.scaler == loaded.scaler,
+        );
         (same, state.step, std::cmp::Reverse(*position))
     });
     if let Some((position, state)) = best {
@@ -57,7 +61,7 @@ impl Aligned<'_> {
     /// that holds.
     pub fn restored(&self, start: &Line) -> Vec<Option<Difference>> {
         let Some(loaded) = state(start) else { return Vec::new() };
-        vec![self.moments(loaded), self.buffers(loaded)]
+        vec![self.moments(loaded), self.buffers(loaded), self.scaler(loaded)]
     }
 
     fn moments(&self, loaded: &State) -> Option<Difference> {
@@ -74,6 +78,16 @@ impl Aligned<'_> {
                  moment than the parameters, or loaded into another order of parameters"
                     .into()
             },
+        })
+    }
+
+    fn scaler(&self, loaded: &State) -> Option<Difference> {
+        let (due, found) = (self.state.scaler?, loaded.scaler?);
+        (due != found).then(|| Difference {
+            expected: format!("the loss scale {due}, as after update {}", self.step),
+            actual: found.to_string(),
+            component: Component::CheckpointSections,
+            cause: "the loss scale did not come back: save the scaler's state_dict(), after its update(), and load it".into(),
         })
     }
 

@@ -8,19 +8,46 @@ use traintrue_protocol::vocabulary::Component;
 use super::data::{known, other_samples, same, shown};
 use super::history::History;
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place::micro_batches;
 
-/// Where two runs from the same start differ first; nothing where they are equal as far as both go.
-pub(super) fn first_difference(run: &[Line], whole: &[Line]) -> Option<String> {
-    run.iter().zip(whole).find_map(|(one, other)| match (&one.event, &other.event) {
-        (Event::MicroBatch(one), Event::MicroBatch(other)) => {
-            let equal = same(one, other) && one.backward == other.backward;
-            (!equal).then(|| format!("epoch {}, micro-batch {}", other.epoch, other.index))
-        }
-        (Event::Update(one), Event::Update(other)) => {
-            (one.digest != other.digest || one.lr != other.lr).then(|| format!("update {}", other.step))
-        }
-        (_, other) => Some(format!("a {} event", other.name())),
+/// The first events in which two runs from the same start differ; nothing where they are equal as far as both go.
+pub(super) fn parting<'a>(run: &'a [Line], whole: &'a [Line]) -> Option<(&'a Line, &'a Line)> {
+    run.iter().zip(whole).find(|(one, other)| match (&one.event, &other.event) {
+        (Event::MicroBatch(one), Event::MicroBatch(other)) => !same(one, other) || one.backward != other.backward,
+        (Event::Update(one), Event::Update(other)) => one.digest != other.digest || one.lr != other.lr,
+        _ => true,
     })
+}
+
+/// A line of the uninterrupted run, in words.
+pub(super) fn named(line: &Line) -> String {
+    match &line.event {
+        Event::MicroBatch(it) => format!("epoch {}, micro-batch {}", it.epoch, it.index),
+        Event::Update(it) => format!("update {}", it.step),
+        it => format!("a {} event", it.name()),
+    }
+}
+
+/// What a script does after the signal that tells it to end, where the uninterrupted run goes on otherwise.
+pub(super) fn after_signal(line: &Line, due: &Line) -> Difference {
+    let early = matches!((&line.event, &due.event), (Event::Update(_), Event::MicroBatch(_)));
+    Difference {
+        expected: format!("{}, as in the uninterrupted run", named(due)),
+        actual: match &line.event {
+            Event::Update(it) if early => {
+                format!("an update of {}", micro_batches(it.micro_batches.unwrap_or_default()))
+            }
+            _ => named(line),
+        },
+        component: Component::Boundary,
+        cause: if early {
+            "after the signal the script makes an update of the open window: what it saves then is a state that the \
+             uninterrupted run never has"
+                .into()
+        } else {
+            "after the signal the script trains otherwise than without one".into()
+        },
+    }
 }
 
 /// Compares until the first difference. `position` counts the events of the whole run before the resumed one goes on.
@@ -38,6 +65,10 @@ pub(super) fn from_there(
         }
         return;
     };
+    if let Some((line, it)) = skipped(rest, offset, resumed) {
+        sheet.check_in(segment, false, line, || other_samples(&whole.steps, position, it));
+        return;
+    }
     let mut left_in_window = offset as u64;
     for (line, due) in resumed.steps.iter().zip(&rest[offset..]) {
         let difference = match (&line.event, &due.event) {
@@ -71,6 +102,19 @@ fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
         return Some(0);
     }
     window.position(|it| same(it, first))
+}
+
+/// The first micro-batch of a resumed run that has the random state of the update that it goes on from, and samples from further
+/// on: nothing of the window was restored with it.
+fn skipped<'a>(rest: &[Line], offset: usize, resumed: &'a History) -> Option<(&'a Line, &'a MicroBatch)> {
+    let rng = |line: Option<&Line>| match line.map(|line| &line.event) {
+        Some(Event::MicroBatch(it)) => it.rng.clone(),
+        _ => None,
+    };
+    let line = resumed.steps.first()?;
+    let Event::MicroBatch(it) = &line.event else { return None };
+    let (at_update, there) = (rng(rest.first()), rng(rest.get(offset)));
+    (it.rng.is_some() && it.rng == at_update && at_update != there).then_some((line, it))
 }
 
 fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usize) -> Option<Difference> {
@@ -151,7 +195,9 @@ fn update(it: &Update, due: &Update, whole: &[Line], left: u64) -> Option<Differ
             component: Component::Window,
             cause: if left > 0 {
                 format!(
-                    "the gradients of the open window did not come back: those of {left} micro-batches before the cut are lost"
+                    "the open window did not come back: its first {}, trained before the cut, are in no update: their gradients \
+                     are lost, or they are skipped",
+                    micro_batches(left)
                 )
             } else {
                 "the losses are the same and the gradients are not: gradients of the open window, or the loss scale, did \

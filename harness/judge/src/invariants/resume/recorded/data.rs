@@ -5,7 +5,7 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::Difference;
-use crate::invariants::shared::place::first_ids;
+use crate::invariants::shared::place::{first_ids, micro_batches};
 
 /// Whether two micro-batches have the same samples: by index where both runs know it, or else by what is in their rows. A
 /// loader that skips batches may not show its indices.
@@ -32,10 +32,7 @@ pub(super) fn other_samples(whole: &[Line], position: usize, it: &MicroBatch) ->
     let count = |range: &[Line]| range.iter().filter(|line| micro_batch(line).is_some()).count();
     let (component, cause) = match found {
         Some((at, earlier)) if at < position => again(it, earlier, due, count(&whole[at..position])),
-        Some((at, _)) => (
-            Component::Cursor,
-            format!("{} micro-batches are skipped, and their samples are never trained", count(&whole[position..at])),
-        ),
+        Some((at, later)) => ahead(later, due, count(&whole[position..at])),
         None => (
             Component::Order,
             "the resumed run goes through the data in another order: the sampler's random state at the start of the \
@@ -48,6 +45,30 @@ pub(super) fn other_samples(whole: &[Line], position: usize, it: &MicroBatch) ->
         actual: format!("samples {}", shown(it, due.unwrap_or(it))),
         component,
         cause,
+    }
+}
+
+/// Samples of `later`, so many micro-batches after the place that the parameters come from.
+fn ahead(later: &MicroBatch, due: Option<&MicroBatch>, skipped: usize) -> (Component, String) {
+    let skipped = micro_batches(skipped as u64);
+    match due {
+        Some(due) if due.epoch < later.epoch && due.index == later.index && due.index > 0 => (
+            Component::Order,
+            format!(
+                "the rest of epoch {} goes through the data in the order of epoch {}: the random state was saved after the \
+                 epoch's order was drawn from it. Save the state that was before the epoch",
+                due.epoch, later.epoch
+            ),
+        ),
+        Some(due) if due.epoch < later.epoch && due.index == 0 && later.index == 0 => (
+            Component::Cursor,
+            format!(
+                "epoch {} is skipped, all {skipped} of it: at an epoch's edge the checkpoint names an epoch that is over, or \
+                 counts its batches in the next one",
+                due.epoch
+            ),
+        ),
+        _ => (Component::Cursor, format!("the resumed run skips {skipped}: their samples are never trained")),
     }
 }
 
@@ -87,8 +108,9 @@ fn again(
         () => (
             Component::Cursor,
             format!(
-                "the data begin again too early: these samples were trained {before} micro-batches before the place that the \
-                 parameters come from, and are trained twice"
+                "the data begin again too early: these samples were trained {} before the place that the parameters come from, \
+                 and are trained twice",
+                micro_batches(before as u64)
             ),
         ),
     }

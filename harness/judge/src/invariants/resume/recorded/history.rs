@@ -15,13 +15,20 @@ pub(super) struct History {
     checkpoints: Vec<Checkpoint>,
     /// Whether the process came to its own end.
     pub ended: bool,
+    /// Micro-batches after which the recorder ended the process, or told it to end.
+    cut_after: Option<u64>,
 }
 
 impl History {
     /// Reads a trace. A process that was killed may leave half a line at its end.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
-        let mut history =
-            Self { steps: Vec::new(), states: Vec::new(), checkpoints: Vec::new(), ended: false };
+        let mut history = Self {
+            steps: Vec::new(),
+            states: Vec::new(),
+            checkpoints: Vec::new(),
+            ended: false,
+            cut_after: None,
+        };
         for line in TraceReader::open(path)? {
             let line = match line {
                 Err(TraceError::CutShort { .. }) => break,
@@ -30,6 +37,7 @@ impl History {
             match &line.event {
                 Event::MicroBatch(_) | Event::Update(_) => history.steps.push(line),
                 Event::State(_) => history.states.push((history.steps.len(), line)),
+                Event::Run(it) => history.cut_after = it.recorded.as_ref().and_then(|it| it.cut_after),
                 Event::Checkpoint(it) => history.checkpoints.push(it.clone()),
                 Event::End(_) => history.ended = true,
                 _ => {}
@@ -49,9 +57,20 @@ impl History {
         self.steps.iter().filter(|line| matches!(line.event, Event::Update(_))).count() as u64
     }
 
-    /// The checkpoints that were saved whole, the last first.
-    pub fn saved(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.checkpoints.iter().rev().filter(|it| it.edge == CheckpointEdge::Saved && it.whole == Some(true))
+    /// What the process did until its cut, and what it did after the signal that told it to end.
+    pub fn at_cut(&self) -> (&[Line], &[Line]) {
+        let mut micro_batches = 0;
+        let first_after = self.steps.iter().position(|line| {
+            micro_batches += u64::from(matches!(line.event, Event::MicroBatch(_)));
+            self.cut_after.is_some_and(|after| micro_batches > after)
+        });
+        self.steps.split_at(first_after.unwrap_or(self.steps.len()))
+    }
+
+    /// The checkpoints that were saved whole, of more than `step` updates, the last first.
+    pub fn saved_after(&self, step: u64) -> impl Iterator<Item = &Checkpoint> {
+        let whole = |it: &&Checkpoint| it.edge == CheckpointEdge::Saved && it.whole == Some(true);
+        self.checkpoints.iter().rev().filter(whole).filter(move |it| it.step > step)
     }
 
     /// What was loaded before training began, by path.

@@ -133,20 +133,45 @@ fn resumed(from: u64) -> Vec<Event> {
     events
 }
 
+fn whole() -> Vec<Event> {
+    let mut events = vec![opening(), state(Moment::Start, 0, 0)];
+    events.extend(trained(0, 8, 0));
+    events.push(end());
+    events
+}
+
+/// What `traintrue cut` records for one place.
+struct Runs {
+    before: Vec<Event>,
+    resumed: Vec<Event>,
+    whole: Vec<Event>,
+    repeat: Option<Vec<Event>>,
+}
+
+fn runs() -> Runs {
+    Runs { before: before(), resumed: resumed(2), whole: whole(), repeat: None }
+}
+
+impl Runs {
+    fn judged(&self) -> Sheet {
+        let folder = TempDir::new().unwrap();
+        let write = |name: &str, events: &[Event]| {
+            let path = folder.path().join(name);
+            let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
+            events.iter().for_each(|event| writer.write(event).unwrap());
+            path
+        };
+        let repeats = self.repeat.iter().map(|it| vec![write("repeat", it)]).collect();
+        let evidence = |name: &str, segments, repeats| RunEvidence { name: name.into(), segments, repeats };
+        let segments = vec![write("1", &self.before), write("2", &self.resumed)];
+        let cut = evidence("cut-5", segments, Vec::new());
+        let whole = evidence("whole", vec![write("whole", &self.whole)], repeats);
+        compare(find("seam/identical").unwrap(), &cut, Some(&whole))
+    }
+}
+
 fn judged(resumed: Vec<Event>) -> Sheet {
-    let folder = TempDir::new().unwrap();
-    let write = |name: &str, events: &[Event]| {
-        let path = folder.path().join(name);
-        let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
-        events.iter().for_each(|event| writer.write(event).unwrap());
-        path
-    };
-    let mut whole = vec![opening(), state(Moment::Start, 0, 0)];
-    whole.extend(trained(0, 8, 0));
-    whole.push(end());
-    let evidence = |name: &str, segments| RunEvidence { name: name.into(), segments, repeats: Vec::new() };
-    let cut = evidence("cut-5", vec![write("1", &before()), write("2", &resumed)]);
-    compare(find("seam/identical").unwrap(), &cut, Some(&evidence("whole", vec![write("whole", &whole)])))
+    Runs { resumed, ..runs() }.judged()
 }
 
 #[test]
@@ -183,6 +208,11 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
 
 #[rstest]
 #[case::older_checkpoint(resumed(1), Component::CheckpointStore, "took an older checkpoint")]
+#[case::read_and_not_used(
+    { let mut events = resumed(0); events.insert(2, loaded("out/2.pt")); events },
+    Component::Checkpoint,
+    "was put into no model"
+)]
 #[case::nothing_loaded(resumed(0), Component::Checkpoint, "loaded nothing")]
 #[case::no_moments(
     with(1, |it| of_state(it, |it| it.tensors.iter_mut().for_each(|it| it.moments = None))),
@@ -217,7 +247,7 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
 #[case::data_skipped(
     with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![70, 71]))),
     Component::Cursor,
-    "3 micro-batches are skipped"
+    "skips 3 micro-batches"
 )]
 #[case::order_of_the_first_epoch(
     with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![0, 1]), Some("t:r9".into())))),
@@ -288,7 +318,13 @@ fn a_newer_file_that_the_script_does_not_resume_from_is_no_fault() {
     events[at] = loaded("out/last.pt");
     let sheet = judged(events);
     assert!(sheet.broken.is_none(), "{sheet:?}");
-    assert_eq!(sheet.remarks, ["resumed from update 1; 1 of 2 updates are done again"]);
+    assert_eq!(
+        sheet.remarks,
+        [
+            "a newer complete checkpoint was there and was not taken: out/2.pt, of update 2; the resumed run loaded out/last.pt",
+            "resumed from update 1; 1 of 2 updates are done again",
+        ]
+    );
 }
 
 /// A sampler that skips batches does not show its indices.
@@ -321,23 +357,115 @@ fn gradients_of_the_open_window_that_were_saved_are_held_and_lost_ones_are_not()
     let mut lost = inside();
     of_update(&mut lost[3], |it| it.grad_norm = Some(Number(0.5)));
     let broken = judged(lost).broken.unwrap();
-    assert!(broken.cause.contains("1 micro-batches before the cut are lost"), "{}", broken.cause);
+    assert!(broken.cause.contains("its first 1 micro-batch, trained before the cut"), "{}", broken.cause);
 }
 
 #[test]
 fn a_script_that_is_not_deterministic_is_not_judged() {
     let mut events = before();
     of_micro_batch(&mut events[2], |it| it.backward = Some(Number(7.0)));
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("1");
-    let mut writer = TraceWriter::new(std::fs::File::create(&path).unwrap());
-    events.iter().for_each(|event| writer.write(event).unwrap());
-    let history = super::history::History::read(&path).unwrap();
-    let whole: Vec<_> = trained(0, 8, 0);
-    let write = folder.path().join("2");
-    let mut writer = TraceWriter::new(std::fs::File::create(&write).unwrap());
-    std::iter::once(&opening()).chain(&whole).for_each(|event| writer.write(event).unwrap());
-    let whole = super::history::History::read(&write).unwrap();
-    let place = super::compared::first_difference(&history.steps, &whole.steps);
-    assert_eq!(place.as_deref(), Some("epoch 0, micro-batch 0"));
+    let runs = Runs { before: events, resumed: with(4, |it| of_update(it, |it| it.lr = Vec::new())), ..runs() };
+    let sheet = runs.judged();
+    assert!(sheet.broken.is_none());
+    assert!(sheet.missing.is_some_and(|why| why.contains("differ at epoch 0, micro-batch 0, before the cut")));
+    // One that is not deterministic only after the cut: the whole run was repeated.
+    let mut repeat = whole();
+    of_update(repeat.iter_mut().rfind(|it| matches!(it, Event::Update(_))).unwrap(), |it| it.digest = None);
+    let runs = Runs { repeat: Some(repeat), ..runs };
+    let sheet = Runs { before: before(), ..runs }.judged();
+    assert!(sheet.broken.is_none());
+    assert!(sheet.missing.is_some_and(|why| why.contains("differ at update 4, with no cut")));
+}
+
+#[test]
+fn a_script_that_trains_otherwise_after_the_signal_is_broken_and_one_that_ends_its_window_is_not() {
+    let signalled = |rest: Vec<Event>| {
+        let mut events = before();
+        let Event::Run(it) = &mut events[0] else { unreachable!() };
+        it.recorded.as_mut().unwrap().cut_after = Some(5);
+        events.extend(rest);
+        Runs { before: events, ..runs() }.judged()
+    };
+    let sheet = signalled(trained(5, 6, 0));
+    assert!(sheet.broken.is_none() && sheet.missing.is_none(), "{sheet:?}");
+    // It makes its third update of six micro-batches where the window has two more.
+    let flushed = vec![micro_batch(5), update(3, 3), state(Moment::Update, 3, 3), update(4, 9)];
+    let broken = signalled(flushed).broken.unwrap();
+    assert_eq!(broken.component, Component::Boundary);
+    assert!(broken.cause.contains("an update of the open window"), "{}", broken.cause);
+}
+
+/// Averages that follow the updates; `lost` from the start of the resumed run.
+fn averaged(mut events: Vec<Event>, before: u64, lost: bool) -> Vec<Event> {
+    for event in &mut events {
+        of_state(event, |it| {
+            let digest = format!("t:a{}{}", it.step + before, if lost { "anew" } else { "" });
+            it.parts.insert("AveragedModel".into(), digest);
+            it.parts.insert("copy of the start".into(), format!("t:{before}"));
+        });
+    }
+    events
+}
+
+#[rstest]
+#[case::restored(false)]
+#[case::lost(true)]
+fn an_average_is_held_through_a_resume_and_a_copy_that_never_moves_is_not(#[case] lost: bool) {
+    let runs = Runs {
+        before: averaged(before(), 0, false),
+        resumed: averaged(resumed(2), 2, lost),
+        whole: averaged(whole(), 0, false),
+        repeat: None,
+    };
+    let broken = runs.judged().broken.map(|it| it.component);
+    assert_eq!(broken, lost.then_some(Component::Averages));
+}
+
+#[test]
+fn a_loss_scale_that_did_not_come_back_is_named() {
+    let scaled = |mut events: Vec<Event>, scale: f64| {
+        events.iter_mut().for_each(|event| of_state(event, |it| it.scaler = Some(Number(scale))));
+        events
+    };
+    let of = |scale: f64| {
+        Runs { resumed: scaled(resumed(2), scale), whole: scaled(whole(), 8.0), ..runs() }.judged().broken
+    };
+    assert!(of(8.0).is_none());
+    assert!(of(65536.0).is_some_and(|it| it.cause.contains("the loss scale did not come back")));
+}
+
+#[test]
+fn one_micro_batch_too_many_that_is_skipped_is_no_restored_gradient() {
+    // The random state is that of the update, and the samples are those of the window's second micro-batch.
+    let mut events = resumed(2);
+    events.remove(2);
+    of_micro_batch(&mut events[2], |it| it.rng = Some("t:r4".into()));
+    let broken = judged(events).broken.unwrap();
+    assert_eq!((broken.component, broken.cause.contains("skips 1 micro-batch:")), (Component::Cursor, true), "{}", broken.cause);
+}
+
+/// Cut at the edge of epoch 0, which update 2 ends.
+#[rstest]
+#[case::epoch_is_skipped(0, Component::Cursor, "epoch 1 is skipped, all 4 micro-batches of it")]
+#[case::order_of_the_next_epoch(1, Component::Order, "in the order of epoch 2")]
+fn samples_of_the_next_epoch_are_a_skipped_epoch_or_its_order(
+    #[case] index: u64,
+    #[case] component: Component,
+    #[case] cause: &str,
+) {
+    let mut whole = whole();
+    whole.pop();
+    whole.extend(trained(8, 12, 0));
+    let mut events = resumed(2);
+    events.truncate(2);
+    events.push(micro_batch(8 + index));
+    let mut before = before();
+    if index == 1 {
+        // A save inside the window: the run goes on from its second micro-batch.
+        whole.remove(whole.iter().position(|it| *it == micro_batch(4)).unwrap());
+        before.pop();
+    }
+    let broken = Runs { before, resumed: events, whole, repeat: None }.judged().broken.unwrap();
+    assert_eq!(broken.component, component, "{}", broken.cause);
+    assert!(broken.cause.contains(cause), "{}", broken.cause);
 }
