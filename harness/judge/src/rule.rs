@@ -110,6 +110,8 @@ pub enum Rank {
     Partition,
     /// A learning rate does not follow the schedule.
     Schedule,
+    /// An optimizer step is not the plan's.
+    Arithmetic,
     /// A number is not finite; mostly a consequence.
     Finite,
     /// Outputs depend on padding or on other rows.

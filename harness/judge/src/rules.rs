@@ -14,6 +14,7 @@ pub static RULES: &[&Rule] = &[
     &training::batch::RULE,
     &training::loss_scale::RULE,
     &training::clip::RULE,
+    &training::replayed::RULE,
     &training::finite::RULE,
     &training::frozen::RULE,
     &training::trainable::RULE,

@@ -34,7 +34,7 @@ mod tail;
 
 use serde::Serialize;
 
-use super::bytes::BytesPerStep;
+use super::bytes::{Bytes, BytesPerStep};
 use super::series::Point;
 
 /// What a series shows against a limit.
@@ -92,6 +92,13 @@ impl Scale {
     }
 }
 
+/// Jumps of one size at one distance.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    bytes: f64,
+    steps: f64,
+}
+
 /// The growth of a series, in bytes per step.
 struct Growth {
     slope: f64,
@@ -103,6 +110,8 @@ struct Growth {
     once: usize,
     /// Whether the growth consists of recurring jumps.
     recurs: bool,
+    /// If these are of one size at one distance.
+    period: Option<Period>,
     /// If its jumps may recur: the steps after which one more would show it.
     due: Option<f64>,
 }
@@ -111,7 +120,7 @@ struct Growth {
 /// more steps are needed.
 pub fn judge(points: &[Point], limit: BytesPerStep) -> Slope {
     if points.len() < FEWEST {
-        return too_short(points);
+        return too_short(points, limit);
     }
     let points = thin(points);
     let span = points[points.len() - 1].step - points[0].step;
@@ -134,7 +143,7 @@ pub fn judge(points: &[Point], limit: BytesPerStep) -> Slope {
 }
 
 fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
-    let Growth { slope, low, high, from, once, recurs, due } = *growth;
+    let Growth { slope, low, high, from, once, recurs, period, due } = *growth;
     let verdict = match () {
         () if high <= limit.0 => SlopeVerdict::Within,
         () if low > limit.0 => SlopeVerdict::Exceeds,
@@ -151,7 +160,7 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
         }
     };
     match (once, due) {
-        _ if recurs => reason.push_str("; it grows by recurring jumps"),
+        _ if recurs => reason.push_str(&recurring(period)),
         (0, _) => {}
         (count, Some(_)) => {
             reason
@@ -169,6 +178,15 @@ fn verdict(growth: &Growth, span: f64, limit: BytesPerStep) -> Slope {
         further_steps: (verdict == SlopeVerdict::NotJudged).then(further),
         from_step: (slope > 0.0).then_some(from),
         reason,
+    }
+}
+
+fn recurring(period: Option<Period>) -> String {
+    match period {
+        Some(Period { bytes, steps }) => {
+            format!("; it grows by jumps of about {}, one every {steps:.0} steps", Bytes(bytes as u64))
+        }
+        None => "; it grows by recurring jumps".into(),
     }
 }
 
@@ -224,12 +242,12 @@ fn stretches(count: usize, parts: usize) -> impl Iterator<Item = (usize, usize)>
     (0..parts).map(move |part| (part * count / parts, (part + 1) * count / parts))
 }
 
-fn too_short(points: &[Point]) -> Slope {
+fn too_short(points: &[Point], limit: BytesPerStep) -> Slope {
     let step = match points {
         [first, .., last] => (last.step - first.step) / (points.len() - 1) as f64,
         _ => 1.0,
     };
-    Slope {
+    let none = Slope {
         verdict: SlopeVerdict::NotJudged,
         slope_per_step: 0.0,
         low: None,
@@ -237,5 +255,30 @@ fn too_short(points: &[Point]) -> Slope {
         further_steps: Some(((FEWEST - points.len()) as f64 * step).ceil() as u64),
         from_step: None,
         reason: format!("a slope needs {FEWEST} points, and there are {}", points.len()),
+    };
+    let Some((bytes, steps, times)) = alike(points) else { return none };
+    let rate = bytes / steps;
+    let grown = format!("grew {times} times in a row by exactly {bytes}, every {steps} steps");
+    if rate <= limit.0 {
+        return Slope { slope_per_step: rate, reason: format!("{}; it {grown}", none.reason), ..none };
     }
+    Slope {
+        verdict: SlopeVerdict::Exceeds,
+        slope_per_step: rate,
+        low: Some(rate),
+        high: Some(rate),
+        further_steps: None,
+        from_step: points.first().map(|it| it.step),
+        reason: format!("{grown}: {}, the limit is {limit}", BytesPerStep(rate)),
+    }
+}
+
+/// Equal growth over equal steps from one point to the next, three times or more: what a counter does that is never reduced.
+fn alike(points: &[Point]) -> Option<(f64, f64, usize)> {
+    const FEWEST_TIMES: usize = 3;
+    let gains: Vec<(f64, f64)> =
+        points.windows(2).map(|pair| (pair[1].bytes - pair[0].bytes, pair[1].step - pair[0].step)).collect();
+    let &(bytes, steps) = gains.first()?;
+    let equal = bytes > 0.0 && gains.iter().all(|gain| *gain == (bytes, steps));
+    (equal && gains.len() >= FEWEST_TIMES).then_some((bytes, steps, gains.len()))
 }

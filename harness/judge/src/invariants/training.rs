@@ -12,6 +12,7 @@ pub mod moves;
 pub mod partition;
 pub mod purity;
 pub mod repeat;
+pub mod replayed;
 pub mod schedule;
 pub mod trainable;
 pub mod window;

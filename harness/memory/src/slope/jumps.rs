@@ -77,6 +77,7 @@ pub fn growth(points: &[Point], limit: f64) -> Growth {
         from: if up.recurs { up.from.min(tail.from) } else { tail.from },
         once: if up.recurs { 0 } else { taken.iter().filter(|jump| jump.bytes > 0.0).count() },
         recurs: up.recurs,
+        period: up.period,
         due: up.due,
     }
 }

@@ -4,6 +4,7 @@
 //! distance are a renewal process whose rate is size over distance; many jumps of any size are a compound Poisson process,
 //! whose rate has the variance of the sum of their squares over the square of the time.
 
+use super::Period;
 use super::robust::{median, variation};
 use crate::series::Point;
 
@@ -38,6 +39,8 @@ pub struct Rate {
     pub high: f64,
     /// Whether the jumps are shown to recur.
     pub recurs: bool,
+    /// If they do, and are of one size at one distance.
+    pub period: Option<Period>,
     /// If they may: the steps after which one more would show it.
     pub due: Option<f64>,
     /// The step at which they begin.
@@ -85,7 +88,8 @@ fn regular(late: &[Point], size: f64, settled: f64, end: f64) -> Option<Rate> {
         && strangers <= (met / 2).max(3);
     let rate = size / wait;
     let (low, high) = ((1.0 - REGULAR_ERROR) * rate, (1.0 + REGULAR_ERROR) * rate);
-    holds.then_some(Rate { low, rate, high, recurs: true, due: None, from })
+    let period = Some(Period { bytes: size, steps: wait });
+    holds.then_some(Rate { low, rate, high, recurs: true, period, due: None, from })
 }
 
 /// How many of the places that lie `wait` apart before the step `last` have a jump, how many have none, and the first step.
@@ -121,7 +125,8 @@ fn stairs(jumps: &[Point], begin: f64, end: f64) -> Option<Rate> {
     match () {
         () if !lasts => None,
         () if enough && equal => {
-            Some(Rate { low: (1.0 - REGULAR_ERROR) * rate, rate, high, recurs: true, due: None, from: begin })
+            let period = Some(Period { bytes: median(&sizes), steps: wait });
+            Some(Rate { low: (1.0 - REGULAR_ERROR) * rate, rate, high, recurs: true, period, due: None, from: begin })
         }
         () if enough || few => {
             let due = (last.step + OVERDUE * next - end).max(0.0);
@@ -174,6 +179,7 @@ fn irregular(late: &[Point], all: &[Point], begin: f64, end: f64) -> Rate {
         rate: bytes / span,
         high: (bytes + error) / span,
         recurs: true,
+        period: None,
         due: None,
         from,
     }

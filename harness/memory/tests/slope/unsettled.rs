@@ -81,3 +81,24 @@ fn jumps_that_do_not_recur_are_within(#[case] jumps: &[(usize, f64)]) {
     let slope = judged(1000, held);
     assert_eq!(slope.verdict, SlopeVerdict::Within, "{}", slope.reason);
 }
+
+/// A counter at four checkpoints: objects, handles, blocks.
+#[rstest]
+#[case::over_the_limit(&[1.0e6, 51.0e6, 101.0e6, 151.0e6], SlopeVerdict::Exceeds, "grew 3 times in a row by exactly 50000000, every 100 steps")]
+#[case::small(&[1087.0, 1673.0, 2259.0, 2845.0], SlopeVerdict::NotJudged, "it grew 3 times in a row by exactly 586, every 100 steps")]
+#[case::unequal(&[1.0e6, 51.0e6, 101.0e6, 151.1e6], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 4")]
+#[case::twice(&[1.0e6, 51.0e6, 101.0e6], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 3")]
+#[case::flat(&[1.0e6; 4], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 4")]
+fn exactly_equal_growth_needs_no_slope(#[case] held: &[f64], #[case] verdict: SlopeVerdict, #[case] says: &str) {
+    let point = |(at, bytes): (usize, &f64)| Point { step: at as f64 * 100.0, bytes: *bytes };
+    let slope = judge(&held.iter().enumerate().map(point).collect::<Vec<_>>(), BytesPerStep(LIMIT));
+    assert_eq!(slope.verdict, verdict, "{}", slope.reason);
+    assert!(slope.reason.contains(says), "{}", slope.reason);
+}
+
+#[test]
+fn equal_jumps_at_one_distance_are_told_with_both() {
+    let slope = judged(1000, |step| (step / 50) as f64 * 300.0 * MIB + 0.2 * MIB * wobble(step));
+    assert_eq!(slope.verdict, SlopeVerdict::Exceeds);
+    assert!(slope.reason.contains("jumps of about 300 MiB, one every 50 steps"), "{}", slope.reason);
+}

@@ -17,7 +17,7 @@ use crate::trace::recorded::Order;
 use crate::trace::since::{Modes, Recomputed, Silent};
 use crate::vocabulary::{Adaptation, Moment};
 pub use run::Run;
-pub use step::{Loss, MicroBatch, Update};
+pub use step::{Loss, MicroBatch, TensorStep, Update};
 
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]

@@ -32,6 +32,7 @@ impl Default for Update {
             optimizer: None,
             decay: Vec::new(),
             since: None,
+            tensors: Vec::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-"""A loop on accelerate with windows of five micro-batches, of which each epoch has ten (lightning#21808)."""
+"""A loop on accelerate with windows of five micro-batches, of which each epoch has ten (as in lightning#21808)."""
 
 import torch
 from accelerate import Accelerator

@@ -1,4 +1,4 @@
-"""An adapter at the end of a frozen encoder, and a head that trains with it (unsloth#5039)."""
+"""An adapter at the end of a frozen encoder, and a head that trains with it (as in open-unlearning#178)."""
 
 import torch
 from torch import nn

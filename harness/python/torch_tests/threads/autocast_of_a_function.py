@@ -1,4 +1,4 @@
-"""A classifier whose whole training function is under autocast, without its cache, on shuffled batches (Flow-Factory#186)."""
+"""A classifier whose whole training function is under autocast, without its cache, on shuffled batches (as in Flow-Factory#186)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A denoiser with torch's AveragedModel, clipping and windows of five micro-batches (F5-TTS#631)."""
+"""A denoiser with torch's AveragedModel, clipping and windows of five micro-batches (as in F5-TTS#631)."""
 
 import torch
 from torch import nn

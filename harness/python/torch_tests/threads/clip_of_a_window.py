@@ -1,4 +1,4 @@
-"""A classifier that clips the gradients of each window of four, and sets them to zeros (graphstorm#1366)."""
+"""A classifier that clips the gradients of each window of four, and sets them to zeros (as in graphstorm#1366)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A classifier that looks at the same random crop of its validation set each time (diffusers#7991)."""
+"""A classifier that looks at the same random crop of its validation set each time (as in diffusers#7991)."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Decay for the matrices, and none for biases and norms (axolotl#4010)."""
+"""Decay for the matrices, and none for biases and norms (as in axolotl#4010)."""
 
 import torch
 from torch import nn

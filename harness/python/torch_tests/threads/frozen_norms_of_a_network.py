@@ -1,4 +1,4 @@
-"""A convolutional network that trains with frozen batch norms, and is evaluated after each epoch (lightning#15062)."""
+"""A convolutional network that trains with frozen batch norms, and is evaluated after each epoch (as in gt-pyg#112)."""
 
 import torch
 from torch import nn

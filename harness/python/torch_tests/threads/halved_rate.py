@@ -1,4 +1,4 @@
-"""A trainer that halves its rate after each epoch (manydepth#46)."""
+"""A trainer that halves its rate after each epoch (as in brulee#56)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A step is made where all gradients are finite, and they are cleared in any case (espnet#3283)."""
+"""A step is made where all gradients are finite, and they are cleared in any case (as in espnet#3283)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A file's lines, read by two workers through a shuffle buffer (datasets#8669)."""
+"""A file's lines, read by two workers through a shuffle buffer (as in finetrainers#415)."""
 
 import random
 import tempfile

@@ -7,7 +7,8 @@ from torch.utils.data import DataLoader, TensorDataset
 torch.manual_seed(1)
 torch.set_num_threads(1)
 images = torch.randn(40, 8)
-loader = DataLoader(TensorDataset(images), batch_size=4, shuffle=True)
+order = torch.Generator().manual_seed(2)
+loader = DataLoader(TensorDataset(images), batch_size=4, shuffle=True, generator=order)
 model = nn.Sequential(nn.Linear(9, 16), nn.SiLU(), nn.Linear(16, 8))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 

@@ -1,4 +1,4 @@
-"""A loop on accelerate that looks at one held-out batch within an epoch (accelerate#4248)."""
+"""A loop on accelerate that looks at one held-out batch within an epoch (as in accelerate#4248)."""
 
 import torch
 from accelerate import Accelerator
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 torch.manual_seed(11)
 torch.set_num_threads(1)
 accelerator = Accelerator(gradient_accumulation_steps=4, cpu=True)
-inputs = torch.randn(48, 8)
+inputs = torch.randn(44, 8)
 targets = inputs.mean(1, keepdim=True)
 model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

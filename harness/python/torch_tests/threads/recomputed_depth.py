@@ -1,4 +1,4 @@
-"""Residual branches that are dropped by a generator of their own, outside of what is computed again (guided-diffusion#167)."""
+"""Residual branches that are dropped by a generator of their own, outside of what is computed again (as in OLMo-core#828)."""
 
 import torch
 from torch import nn

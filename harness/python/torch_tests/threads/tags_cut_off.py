@@ -1,4 +1,4 @@
-"""A tagger of rows, some of which were cut off before their first tag (transformers#13758)."""
+"""A tagger of rows, some of which were cut off before their first tag (as in trl#6702)."""
 
 import torch
 from torch import nn

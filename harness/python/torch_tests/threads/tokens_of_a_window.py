@@ -1,4 +1,4 @@
-"""A token model whose loss is a sum over tokens, divided by the tokens of the whole window (transformers#35438)."""
+"""A token model whose loss is a sum over tokens, divided by the tokens of the whole window (as in LlamaFactory#7443)."""
 
 import torch
 from torch import nn

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 torch.manual_seed(0)
 torch.set_num_threads(1)
 accelerator = Accelerator(gradient_accumulation_steps=4, cpu=True)
-inputs, targets = torch.randn(52, 8), torch.randn(52, 1)
+inputs, targets = torch.randn(48, 8), torch.randn(48, 1)
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 loader = DataLoader(TensorDataset(inputs[:40], targets[:40]), batch_size=2, shuffle=True)

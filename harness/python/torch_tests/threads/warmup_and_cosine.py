@@ -1,4 +1,4 @@
-"""A warm-up and a cosine of transformers over the updates of a run (CodefyUI#205)."""
+"""A warm-up and a cosine of transformers over the updates of a run (as in CodefyUI#205)."""
 
 import torch
 from torch import nn

@@ -69,15 +69,23 @@ impl Left {
     }
 }
 
+/// Models of transformers that tie their embeddings where their configuration does not say it.
+const TIED_BY_DEFAULT: [&str; 14] = [
+    "albert", "bart", "bert", "bloom", "distilbert", "electra", "gemma", "gemma2", "gpt2", "gpt_neo", "mbart", "opt",
+    "roberta", "xlm-roberta",
+];
+
 /// Whether a model's configuration ties its embeddings. It may lack the field: the default differs by model.
 fn tied(config: &Path) -> Result<bool, ArtefactError> {
     #[derive(Deserialize)]
     struct Config {
         #[serde(default)]
         tie_word_embeddings: Option<bool>,
+        model_type: Option<String>,
     }
     let config: Config = json::parse(config, &json::read_text(config)?)?;
-    Ok(config.tie_word_embeddings.unwrap_or(false))
+    let by_default = || config.model_type.is_some_and(|it| TIED_BY_DEFAULT.contains(&it.as_str()));
+    Ok(config.tie_word_embeddings.unwrap_or_else(by_default))
 }
 
 /// What training does to a tensor of an adapter's file.

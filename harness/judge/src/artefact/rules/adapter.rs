@@ -86,6 +86,10 @@ pub(crate) fn shapes(adapter: &Adapter, sheet: &mut Sheet) {
         let ranks = adapter.config.ranks(module);
         let wanted = ranks.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
         for (tensor, axis, form) in [(a, 0, "[r, in]"), (b, 1, "[out, r]")] {
+            // An empty one is artefact/empty-tensors' alone.
+            if tensor.elements() == 0 {
+                continue;
+            }
             // In a grouped convolution, lora_B has only its group's part of the rank.
             let grouped = axis == 1 && tensor.shape.len() > 2;
             let fits = |&rank: &u64| {
@@ -183,8 +187,8 @@ pub(crate) fn scale(adapter: &Adapter, sheet: &mut Sheet) {
 }
 
 pub(crate) fn learns(adapter: &Adapter, sheet: &mut Sheet) {
-    let matrices =
-        || adapter.file.tensors.iter().filter(|it| matches!(module_of(&it.name).1, Part::A | Part::B));
+    let is_matrix = |it: &&Tensor| matches!(module_of(&it.name).1, Part::A | Part::B) && it.elements() > 0;
+    let matrices = || adapter.file.tensors.iter().filter(is_matrix);
     let all = matrices().count();
     let zero = matrices().filter(|it| it.zero).count();
     for tensor in matrices() {

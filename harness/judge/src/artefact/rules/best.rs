@@ -31,18 +31,28 @@ pub(crate) fn judge(state: &Log, best: &Best, sheet: &mut Sheet) {
             expected: format!("the checkpoint of best_global_step {step}"),
             actual: format!("checkpoint-{named}"),
             component: Component::Checkpoint,
-            cause: "best_global_step and best_model_checkpoint name different updates".into(),
+            cause: if step == 0 {
+                "best_global_step is 0, where nothing was trained: it was not set when the best was found, or a resumed run \
+                 began it anew"
+            } else {
+                "best_global_step and best_model_checkpoint name different updates"
+            }
+            .into(),
         });
     }
     let of_step = |it: &&Entry| best.step.or(named).is_none_or(|step| it.step == step);
     let found = state.entries.iter().filter(of_step).find_map(|it| Some((it, it.evaluated(best.metric)?)));
+    let elsewhere = state.entries.iter().find(|it| it.evaluated(best.metric).is_some());
     sheet.check_at(found.is_some(), 0, top, || Difference {
         expected: format!("best_metric {} among the evaluations of the log", best.metric),
         actual: "no evaluation with this value".into(),
         component: Component::Checkpoint,
-        cause:
-            "no logged evaluation has this value: a resumed run lost the best metric, or compares another one"
-                .into(),
+        cause: match best.step.zip(elsewhere) {
+            Some((step, other)) => format!("best_global_step is {step}, and the value is of update {}", other.step),
+            None => {
+                "no logged evaluation has this value: a resumed run lost the best metric, or compares another one".into()
+            }
+        },
     });
     if let Some((at, name)) = found {
         saved(state, named, at, sheet);

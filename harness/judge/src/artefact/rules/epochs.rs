@@ -17,7 +17,8 @@ pub(crate) static RULE: Rule = Rule {
                log is above 0 and follows from its step at one pace for the whole run. With --micro-batches and \
                --accumulation, each logged epoch is the one that its step implies, where the partial last window of an \
                epoch is an update of its own. With --epochs, max_steps is the number of updates in these epochs, and a \
-               finished run has trained all of them.",
+               finished run has trained all of them; without it, max_steps is no more than num_train_epochs can have at \
+               the pace of the log.",
     does_not_verify: "The pace of a log that transformers' Trainer did not write. What max_steps should be without \
                       --epochs: the file does not say whether it was set or derived. Which samples were trained.",
     kind: Kind::Artefact,
@@ -29,6 +30,9 @@ pub(crate) static RULE: Rule = Rule {
 
 /// Older releases log epochs rounded to two decimals: half a unit of the second, and room for f64.
 const ROUNDED: f64 = 0.005_001;
+
+/// A total of this many times what fits is no rounding.
+const FAR: f64 = 1.25;
 
 /// As many epochs stand for a stream without an end.
 const MANY_EPOCHS: u64 = 1_000_000;
@@ -63,6 +67,9 @@ pub(crate) fn judge(state: &Log, given: &Given, sheet: &mut Sheet) {
         }
         (None, Some(updates), Some(max_steps)) => remark(state, updates, max_steps, sheet),
         (None, ..) => {}
+    }
+    if given.epochs.is_none() && state.counts == Counts::Updates {
+        too_many(state, sheet);
     }
 }
 
@@ -227,6 +234,27 @@ fn updates_an_epoch(state: &Log) -> Option<u64> {
     places(state).concat().into_iter().find(whole).map(|(_, step, epoch)| step / epoch as u64)
 }
 
+/// Whether max_steps is more updates than num_train_epochs can have at the pace of the log. transformers rounds
+/// num_train_epochs up where max_steps was set, so it is never more.
+fn too_many(state: &Log, sheet: &mut Sheet) {
+    let epochs = state.num_train_epochs.filter(|it| *it < MANY_EPOCHS);
+    let (Some(epochs), Some(max_steps)) = (epochs, state.max_steps) else { return };
+    let Some(&(_, step, epoch)) = places(state).last().and_then(|it| it.last()) else { return };
+    if epoch <= 4.0 * ROUNDED {
+        return;
+    }
+    // At the fastest that the rounded epoch allows, and with a partial window at each epoch's end.
+    let most = epochs as f64 * ((step + 1) as f64 / (epoch - ROUNDED) + 1.0);
+    sheet.check_at(max_steps as f64 <= FAR * most, 0, top, || Difference {
+        expected: format!("at most {most:.0} updates in all: num_train_epochs is {epochs}, and update {step} is epoch {epoch}"),
+        actual: format!("max_steps {max_steps}"),
+        component: Component::Schedule,
+        cause: "the total, and with it the schedule, is of another batch size, accumulation or number of devices than the \
+                run trains with (transformers#43708)"
+            .into(),
+    });
+}
+
 fn total(state: &Log, given: &Given, epochs: f64, updates: u64, max_steps: u64, sheet: &mut Sheet) {
     let expected = (epochs * updates as f64).ceil() as u64;
     sheet.check_at(max_steps == expected, 0, top, || Difference {
@@ -351,6 +379,8 @@ mod tests {
         }
         it["epoch"] = json!(40.0 / 19.0);
     }, given(19, 4, 3.0), "carried into the next epoch, as in older releases of transformers")]
+    #[case::total_of_another_batch(|it: &mut Value| it["max_steps"] = json!(60), Given::default(), "at most 21 updates in all: \
+        num_train_epochs is 3, and update 10 is epoch 2, found max_steps 60")]
     #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it counts micro-batches")]
     #[case::total_divided_twice(|it: &mut Value| it["max_steps"] = json!(10), given(20, 4, 8.0), "divided by the accumulation twice")]
     #[case::total_without_tails(|it: &mut Value| it["max_steps"] = json!(12), Given { epochs: Some(3.0), ..Given::default() }, "max_steps 15: 3 epochs of 5 updates, found 12: the total is wrong: it leaves out the update")]

@@ -10,9 +10,9 @@ use crate::rule::{Compares, Kind, Rank, Rule};
 pub(crate) static RULE: Rule = Rule {
     name: "artefact/tied-embeddings",
     says: "input and output embeddings that config.json ties are equal in the file",
-    verifies: "Where config.json has tie_word_embeddings, a saved output embedding (lm_head, embed_out, \
+    verifies: "Where config.json has tie_word_embeddings, or names a model that ties by default (GPT-2, BERT), a saved output embedding (lm_head, embed_out, \
                cls.predictions.decoder) has the bits of the saved input embedding of its shape.",
-    does_not_verify: "Configurations that do not say it: the default differs by model. Other tied tensors. Embeddings \
+    does_not_verify: "Other models whose configuration does not say it. Other tied tensors. Embeddings \
                       of which only one is saved, as is usual.",
     kind: Kind::Artefact,
     compares: Compares::Bits,
@@ -49,7 +49,7 @@ pub(crate) fn judge(file: &TensorFile, sheet: &mut Sheet) {
         let Some(input) = same.peek().map(|input| input.name.clone()) else { continue };
         let equal = same.any(|input| input.dtype == output.dtype && input.digest == output.digest);
         sheet.tensor(equal, &output.name, || Difference {
-            expected: format!("the values of {input}: tie_word_embeddings is true in config.json"),
+            expected: format!("the values of {input}: config.json ties them"),
             actual: "other values".into(),
             component: Component::Checkpoint,
             cause: "the two were trained apart, and loading ties them: the trained output embedding is lost"
@@ -87,7 +87,7 @@ mod tests {
         let found = broke(&judged(&pair(input, output, 0.25)));
         assert!(found.starts_with(output), "{found}");
         assert!(
-            found.contains(&format!("expected the values of {input}: tie_word_embeddings is true")),
+            found.contains(&format!("expected the values of {input}: config.json ties them")),
             "{found}"
         );
     }

@@ -8,6 +8,7 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use super::seen::{Sightings, most};
+use crate::invariants::shared::place;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
@@ -48,6 +49,8 @@ struct LossScale {
     first: Option<(u64, f64)>,
     judged: u64,
     other: u64,
+    /// Windows whose losses are divided by one whole number that is more than their micro-batches, and that number.
+    unfilled: (u64, Option<u64>),
     /// Windows in which the gradients were not measured after the last backward pass: a recorder measures some.
     unmeasured: u64,
 }
@@ -84,6 +87,7 @@ impl LossScale {
             first: None,
             judged: 0,
             other: 0,
+            unfilled: (0, None),
             unmeasured: 0,
         }
     }
@@ -154,6 +158,10 @@ impl LossScale {
             sheet.compared += 1;
         } else {
             self.other += 1;
+            let by = more_than(&window, scale);
+            if by.is_some() && self.unfilled.1.is_none_or(|known| Some(known) == by) {
+                self.unfilled = (self.unfilled.0 + 1, by);
+            }
         }
     }
 
@@ -169,6 +177,14 @@ impl LossScale {
         near(total, sums / weights, DIVIDED)
             || divisors.into_iter().flatten().any(|by| near(total, means / by as f64, DIVIDED))
     }
+}
+
+/// The whole number that the losses of a window are divided by, where it is more than the window has.
+fn more_than(window: &[Backward], scale: f64) -> Option<u64> {
+    let total = window.iter().map(|it| it.value).sum::<f64>() * scale;
+    let by = window.iter().map(Backward::mean).sum::<f64>() / total;
+    let whole = by.round();
+    (whole > window.len() as f64 && whole <= WINDOW_MOST as f64 && near(by, whole, SAME)).then_some(whole as u64)
 }
 
 /// Whether the micro-batches of a window are parts of one larger batch.
@@ -201,7 +217,16 @@ impl TraceRule for LossScale {
     }
 
     fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
-        if self.other > 0 {
+        if let (windows, Some(by)) = self.unfilled
+            && windows == self.judged
+            && by > self.longest
+        {
+            sheet.remark(format!(
+                "no window was ever full: losses are divided by {by}, and the longest of {windows} windows has {}; each \
+                 update is that part of a mean",
+                place::micro_batches(self.longest)
+            ));
+        } else if self.other > 0 {
             sheet.cannot(&format!(
                 "whether losses are divided by the window, in {} of {} windows: what backward() is called on is neither \
                  the loss nor a share of it",
@@ -276,6 +301,13 @@ mod tests {
         let sheet = judge(RULE.name, &events);
         assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
         assert!(sheet.compared > 0, "{:?}", sheet.missing);
+    }
+
+    #[test]
+    fn a_window_that_is_longer_than_the_epoch_is_remarked_upon() {
+        let sheet = judge(RULE.name, &changed(|it| it.backward = Some(Number(mean(it) / 16.0))));
+        assert!(sheet.broken.is_none() && sheet.missing.is_none(), "{sheet:?}");
+        assert!(sheet.remarks[0].contains("divided by 16, and the longest of"), "{:?}", sheet.remarks);
     }
 
     #[rstest]

@@ -236,6 +236,8 @@ impl Fields<'_> {
             decay,
             // Its counts begin anew in a resumed trace: the loop/ rules judge it on each trace.
             since: _,
+            // What they are samples of is compared whole, by its digest.
+            tensors: _,
         } = run;
         // Absent is the only optimizer.
         self.same("optimizer", &optimizer.unwrap_or(0), &against.optimizer.unwrap_or(0));

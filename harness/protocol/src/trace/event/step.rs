@@ -118,6 +118,40 @@ pub struct Update {
     /// What a recorder saw since this optimizer's previous update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Box<Since>>,
+    /// What it did to each tensor, at a few places. A trainer writes it for its first updates and some later ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorStep>,
+}
+
+/// What an update did to one tensor that got a gradient, at a few of its places: the step's arithmetic is replayed from it.
+///
+/// Every list has one value per place, in one order. A place is an element of the tensor; which ones is the trainer's choice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TensorStep {
+    /// The tensor's name.
+    pub name: String,
+    /// Its extents: a plan's decay is of matrices only.
+    pub shape: Vec<u64>,
+    /// The optimizer group that it is in: which of the update's rates it is trained at.
+    #[serde(default)]
+    pub group: u64,
+    /// Updates of this tensor, this one included: the exponent of Adam's bias correction.
+    pub updates: u64,
+    /// The gradient before clipping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclipped: Vec<Number>,
+    /// The gradient that the optimizer was given.
+    pub gradient: Vec<Number>,
+    /// The values before the update.
+    pub before: Vec<Number>,
+    /// The values after it.
+    pub after: Vec<Number>,
+    /// The mean of the gradients (Adam's first moment) before and after the update; empty where the optimizer has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<[Number; 2]>,
+    /// The mean of their squares (Adam's second moment) before and after the update; empty where the optimizer has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub second: Vec<[Number; 2]>,
 }
 
 fn yes() -> bool {

@@ -40,12 +40,9 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
     // Parameters do not change where the rate is 0: of several states the one with the same moments and buffers, or else of
     // the last update. Of one update's the first: what the resumed run does not repeat of the window is looked for later.
     let best = equal.max_by_key(|(position, state)| {
-        let same = (
-            differing(loaded, state, moments).is_empty(),
-            state.buffers == loaded.buffers,
-            state.scaler == loaded.scaler,
-        );
-        (same, state.step, std::cmp::Reverse(*position))
+        let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
+        // A script may save between the scaler's step and its update.
+        (same, state.step, state.scaler == loaded.scaler, std::cmp::Reverse(*position))
     });
     if let Some((position, state)) = best {
         return Place::At(Aligned { step: state.step, position, state });

@@ -86,6 +86,7 @@ fn update(step: u64, of: u64) -> Event {
         optimizer: Some(0),
         decay: Vec::new(),
         since: None,
+        tensors: Vec::new(),
     })
 }
 
