@@ -42,7 +42,7 @@ def checkpoints(script: Script, edge: str = "saved", before: Script = lambda *_:
 
     told = [it for it in recorded(run, Cut()) if it["event"] == "checkpoint" and it["edge"] == edge]
     shutil.rmtree(folder)
-    return [(os.path.relpath(it["path"], folder) if os.path.isabs(it["path"]) else it["path"], it.get("whole")) for it in told]
+    return [(it["path"].replace(f"{folder}{os.sep}", "./"), it.get("whole")) for it in told]
 
 
 def whole(model: nn.Module, optimizer: Any) -> Dict[str, Any]:
@@ -118,9 +118,9 @@ def in_half(folder: Path, model: nn.Module, optimizer: Any) -> None:
     torch.save({**whole(model, optimizer), "model": {name: it.half() for name, it in model.state_dict().items()}}, folder / "a.pt")
 
 
-WHOLE = [("a.pt", True)]
-RENAMED = [("new.pt", True), ("a.pt", True)]
-FOLDER = [("new/model.pt", False), ("new/optimizer.pt", True), ("5/model.pt", False), ("5/optimizer.pt", True)]
+WHOLE = [("./a.pt", True)]
+RENAMED = [("./new.pt", True), ("./a.pt", True)]
+FOLDER = [("./new/model.pt", False), ("./new/optimizer.pt", True), ("./5/model.pt", False), ("./5/optimizer.pt", True)]
 SAVES: Dict[str, Tuple[Script, List[Saved]]] = {
     "path": (lambda folder, *it: torch.save(whole(*it), str(folder / "a.pt")), WHOLE),
     "pathlib": (lambda folder, *it: torch.save(whole(*it), folder / "a.pt"), WHOLE),
@@ -128,22 +128,22 @@ SAVES: Dict[str, Tuple[Script, List[Saved]]] = {
     "old format": (lambda folder, *it: torch.save(whole(*it), folder / "a.pt", _use_new_zipfile_serialization=False), WHOLE),
     "open file": (in_open_file, WHOLE),
     "from its folder": (from_its_folder, WHOLE),
-    "compressed": (in_compressed_file, [("a.gz", True)]),
+    "compressed": (in_compressed_file, [("./a.gz", True)]),
     "model as it is": (lambda folder, model, it: torch.save((model, it.state_dict()), folder / "a.pt"), WHOLE),
     "os.rename": (renamed(os, "rename"), RENAMED),
     "os.replace": (renamed(os, "replace"), RENAMED),
     "os.link": (renamed(os, "link"), RENAMED),
     "shutil.move": (renamed(shutil, "move"), RENAMED),
     "shutil.copyfile": (renamed(shutil, "copyfile"), RENAMED),
-    "a folder": (of_two("model.pt", "optimizer.pt"), [("model.pt", False), ("optimizer.pt", True)]),
-    "two folders": (of_two("model/a.pt", "optimizer/a.pt"), [("model/a.pt", False), ("optimizer/a.pt", False)]),
+    "a folder": (of_two("model.pt", "optimizer.pt"), [("./model.pt", False), ("./optimizer.pt", True)]),
+    "two folders": (of_two("model/a.pt", "optimizer/a.pt"), [("./model/a.pt", False), ("./optimizer/a.pt", False)]),
     "a folder that is renamed": (folder_renamed(os, "rename"), FOLDER),
     "a folder that is moved": (folder_renamed(shutil, "move"), FOLDER),
-    "safetensors": (lambda folder, *it: safetensors.torch.save_file(flat(*it), folder / "a.safetensors"), [("a.safetensors", True)]),
-    "safetensors' model": (safetensors_and_pt, [("model.safetensors", False), ("optimizer.pt", True)]),
-    "nothing to resume": (lambda folder, *_: torch.save({"epoch": 3}, folder / "a.pt"), [("a.pt", False)]),
-    "model alone": (only_model, [("a.pt", False)]),
-    "in half": (in_half, [("a.pt", False)]),
+    "safetensors": (lambda folder, *it: safetensors.torch.save_file(flat(*it), folder / "a.safetensors"), [("./a.safetensors", True)]),
+    "safetensors' model": (safetensors_and_pt, [("./model.safetensors", False), ("./optimizer.pt", True)]),
+    "nothing to resume": (lambda folder, *_: torch.save({"epoch": 3}, folder / "a.pt"), [("./a.pt", False)]),
+    "model alone": (only_model, [("./a.pt", False)]),
+    "in half": (in_half, [("./a.pt", False)]),
     "nothing": (lambda folder, *_: (folder / "a.json").write_text("{}") and os.rename(folder / "a.json", folder / "b.json"), []),
 }
 
@@ -163,13 +163,13 @@ def from_open_file(path: Path, _tensors: Path) -> None:
 
 
 LOADS: Dict[str, Tuple[Callable[[Path, Path], Any], Sequence[str]]] = {
-    "path": (lambda path, _: torch.load(str(path), "cpu"), ["a.pt"]),
-    "pathlib": (lambda path, _: torch.load(path, map_location="cpu", weights_only=True), ["a.pt"]),
-    "mapped": (lambda path, _: torch.load(path, mmap=True), ["a.pt"]),
-    "open file": (from_open_file, ["a.pt"]),
+    "path": (lambda path, _: torch.load(str(path), "cpu"), ["./a.pt"]),
+    "pathlib": (lambda path, _: torch.load(path, map_location="cpu", weights_only=True), ["./a.pt"]),
+    "mapped": (lambda path, _: torch.load(path, mmap=True), ["./a.pt"]),
+    "open file": (from_open_file, ["./a.pt"]),
     "buffer": (lambda path, _: torch.load(io.BytesIO(path.read_bytes())), ["memory"]),
-    "safetensors": (lambda _, path: safetensors.torch.load_file(path), ["a.safetensors"]),
-    "several": (lambda path, tensors: (torch.load(path), safetensors.torch.load_file(tensors)), ["a.pt", "a.safetensors"]),
+    "safetensors": (lambda _, path: safetensors.torch.load_file(path), ["./a.safetensors"]),
+    "several": (lambda path, tensors: (torch.load(path), safetensors.torch.load_file(tensors)), ["./a.pt", "./a.safetensors"]),
     "into a model": (lambda *_: nn.Linear(1, 1).load_state_dict(nn.Linear(1, 1).state_dict()), ["memory"]),
     "nothing": (lambda *_: None, []),
 }
@@ -183,7 +183,7 @@ class AScript(unittest.TestCase):
 
     def test_saves_in_a_file_that_gets_its_name_in_several_moves(self) -> None:
         told = checkpoints(in_unique_file)
-        self.assertEqual((told[0][0][:3], told[1:]), ("new", [("new", True), ("a.pt", True)]))
+        self.assertEqual((told[0][0][:5], told[1:]), ("./new", [("./new", True), ("./a.pt", True)]))
 
     def test_without_moments_needs_its_model_only(self) -> None:
         self.assertEqual(checkpoints(only_model, kind=torch.optim.SGD), WHOLE)
@@ -191,7 +191,10 @@ class AScript(unittest.TestCase):
     def test_saves_wholly_what_is_of_one_update(self) -> None:
         saves = iter([only_model, lambda folder, _, it: torch.save(it.state_dict(), folder / "optimizer.pt")])
         told = checkpoints(lambda *it: next(saves)(*it), updates=2)
-        self.assertEqual(told, [("a.pt", False), ("optimizer.pt", False)])
+        self.assertEqual(told, [("./a.pt", False), ("./optimizer.pt", False)])
+        saves = iter([only_model, SAVES["nothing to resume"][0]])
+        told = checkpoints(lambda *it: next(saves)(*it), updates=2, kind=lambda it, lr: torch.optim.SGD(it, lr=0.0))
+        self.assertEqual(told, [("./a.pt", True), ("./a.pt", False)])
 
     def test_is_not_told_of_names_that_files_get_after_the_next_update(self) -> None:
         acts = iter([lambda folder, *it: torch.save(whole(*it), folder / "a.pt"), lambda folder, *_: os.rename(folder / "a.pt", folder / "b.pt")])

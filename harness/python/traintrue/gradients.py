@@ -13,8 +13,10 @@ from typing import Any, Callable, Dict, List, Optional, Set
 class Gradients:
     """The gradients of parameters by name: their norms, and the micro-batches that they hold."""
 
-    def __init__(self, parameters: Dict[str, Any], optimizer: Any, tensors: Any) -> None:
+    def __init__(self, parameters: Dict[str, Any], optimizer: Any, tensors: Any, arrived: Callable[[str, Any], None]) -> None:
+        """`arrived` is called with each gradient that a backward pass has added to, and its name."""
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
+        self._tell = arrived
         self._norms: Dict[str, Any] = {}
         self._fired = False
         self._clear = True
@@ -94,5 +96,6 @@ class Gradients:
                 self._added.add(name)
                 self._clear = self._clear and self._found_clear.pop(name, True)
             self._norms[name] = self._tensors.norm(parameter.grad)
+            self._tell(name, parameter.grad)
 
         return hook

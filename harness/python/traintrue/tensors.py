@@ -218,6 +218,10 @@ class Torch:
             sums += self._signs[:, at % BLOCK] * (self._signs[:, : block.numel()] @ block.double())
         return sums.tolist()
 
+    def at(self, tensor: Any, places: List[int]) -> List[float]:
+        """The values at these places of the tensor in row-major order."""
+        return [float(value) for value in self._held(tensor).flatten()[places].tolist()]
+
     def dtype(self, tensor: Any) -> str:
         """The number format in the trace's words: `f32`, `f16`, `bf16`."""
         name = str(tensor.dtype).replace("torch.", "")

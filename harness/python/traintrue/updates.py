@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Seque
 from . import scalers
 from .gradients import Gradients
 from .parameters import Parameters
+from .tensor_steps import TensorSteps
 from .trace import Writer, number
 
 
@@ -37,7 +38,8 @@ class Updates:
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
         self._writer, self._listener = writer, listener
         self._digest_every = digest_every
-        self.gradients = Gradients(parameters.named, optimizer, tensors)
+        self._steps = TensorSteps(parameters.named, optimizer, tensors)
+        self.gradients = Gradients(parameters.named, optimizer, tensors, self._arrived)
         self._releases: List[Callable[[], None]] = [self.gradients.release]
         self.step = 0
         self.norms: Dict[str, float] = {}
@@ -58,6 +60,7 @@ class Updates:
     # closure they are read before the step, because a fused optimizer unscales them in place.
 
     def _step_begins(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        self._steps.begins(self.step)
         if not has_closure(args, named):
             self._measure()
 
@@ -76,6 +79,10 @@ class Updates:
         left = scalers.left_scaled(self._optimizer, self._tensors)
         self._clipped = scalers.unscaled(self._tensors.total_norm(there), left)
         self._overflowed = scalers.overflowed(self._optimizer, self._tensors)
+        self._steps.given()
+
+    def _arrived(self, name: str, gradient: Any) -> None:
+        self._steps.arrived(name, gradient, self.step)
 
     def _write(self, applied: bool) -> None:
         self.step += 1
@@ -91,6 +98,7 @@ class Updates:
             clipped_norm=number(self._clipped) if self.norms else None,
             applied=applied,
             digest=None if checksums is None else self._parameters.digest(checksums),
+            tensors=self._steps.ends(),
             **self._fields,
         )
         self.gradients.applied()

@@ -12,6 +12,7 @@ mod estimate;
 mod evaluation;
 mod leaks;
 mod numerics;
+mod optimizer;
 mod padding;
 mod resume;
 mod schedule;
@@ -45,6 +46,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     [
         resume::table(),
         schedule::table(),
+        optimizer::table(),
         padding::table(),
         numerics::table(),
         adapters::table(),

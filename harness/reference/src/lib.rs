@@ -34,6 +34,7 @@ mod resume;
 mod rng;
 mod schedule;
 mod state;
+mod tensor_steps;
 mod trainer;
 mod turn;
 mod unchanged;

@@ -28,12 +28,20 @@ pub struct UpdateParts<B: Backend> {
     /// Whether the optimizer gets a parameter.
     pub optimizes: fn(&Parameter<B>) -> bool,
     /// The weight decay of a parameter.
-    pub decay: fn(&Parameter<B>, &Train) -> f64,
+    pub decay: Decay<B>,
+    /// Moves the parameters.
+    pub step: Step<B>,
 }
+
+/// The weight decay of a parameter.
+pub type Decay<B> = fn(&Parameter<B>, &Train) -> f64;
+
+/// One optimizer step at a rate.
+pub type Step<B> = fn(&mut AdamW<B>, &mut Parameters<B>, &GradientSet<B>, &Train, Decay<B>, f64);
 
 impl<B: Backend> Default for UpdateParts<B> {
     fn default() -> Self {
-        Self { clip: clip_global, optimizes: |parameter| parameter.trainable, decay: decay_matrices }
+        Self { clip: clip_global, optimizes: |parameter| parameter.trainable, decay: decay_matrices, step: AdamW::step }
     }
 }
 
@@ -95,7 +103,7 @@ impl<B: Backend> AdamW<B> {
         parameters: &mut Parameters<B>,
         gradients: &GradientSet<B>,
         train: &Train,
-        decay: fn(&Parameter<B>, &Train) -> f64,
+        decay: Decay<B>,
         lr: f64,
     ) {
         for ((parameter, moments), gradient) in parameters.0.iter_mut().zip(&mut self.moments).zip(gradients)
@@ -114,7 +122,7 @@ impl<B: Backend> AdamW<B> {
 
 impl<B: Backend> Moments<B> {
     /// Adds a gradient to the moments, and returns the direction of the step.
-    fn step(&mut self, gradient: &Tensor<B, 2>, settings: &Optimizer) -> Tensor<B, 2> {
+    pub fn step(&mut self, gradient: &Tensor<B, 2>, settings: &Optimizer) -> Tensor<B, 2> {
         let [beta1, beta2] = settings.betas;
         self.updates += 1;
         self.first = self.first.clone() * beta1 + gradient.clone() * (1.0 - beta1);

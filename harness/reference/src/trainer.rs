@@ -9,7 +9,7 @@ mod upcoming;
 use traintrue_protocol::Recorder;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::{Boundary, Plan, ProbeAt};
-use traintrue_protocol::trace::event::{Cursor, Edge, End, EndReason, Epoch};
+use traintrue_protocol::trace::event::{Cursor, Edge, End, EndReason, Epoch, Update};
 use traintrue_protocol::vocabulary::Moment;
 
 use crate::allowance::Allowance;
@@ -23,6 +23,7 @@ use crate::meter::Meter;
 use crate::parts::Parts;
 use crate::schedule;
 use crate::state::State;
+use crate::tensor_steps;
 use crate::turn::Turn;
 use passes::Computed;
 
@@ -197,17 +198,20 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         // A copy: the window keeps its own sum until `after_update` resets it.
         let mut gradients = self.state.window.gradients.clone();
         self.unclipped = Unclipped::of(&gradients);
+        let told = tensor_steps::is_told(self.state.step + 1);
+        let before = told.then(|| tensor_steps::Before::of(&self.state, &gradients));
         (self.parts.update.clip)(&mut gradients, self.plan.train.clip);
         let steps = self.state.schedule_step;
         let lr = schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.planned, steps);
         let State { optimizer, parameters, .. } = &mut self.state;
-        optimizer.step(parameters, &gradients, &self.plan.train, self.parts.update.decay, lr);
+        (self.parts.update.step)(optimizer, parameters, &gradients, &self.plan.train, self.parts.update.decay, lr);
         self.state.step += 1;
         self.state.schedule_step += (self.parts.unchanged.steps_per_update)(&self.plan.train);
         let step = self.state.step;
         self.parts.call(|callback| callback.updated(step, &gradients));
         self.meter.read_at_update();
-        self.recorder.write(|| events::update(&self.state, &self.unclipped, &gradients, lr))?;
+        let tensors = before.map(|before| before.after(&self.state, &gradients)).unwrap_or_default();
+        self.recorder.write(|| Update { tensors, ..events::update(&self.state, &self.unclipped, &gradients, lr) })?;
         (self.parts.window.after_update)(&mut self.state.window);
         // Before the sample, so that it does not depend on whether the gradients were clipped.
         drop(gradients);

@@ -29,7 +29,8 @@ class Recomputed:
 
     def _watched(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def checkpoint(function: Any, *args: Any, **named: Any) -> Any:
-            if self._left <= 0 or self._tensors.is_transformed():
+            # Without gradients nothing is computed again: an evaluation.
+            if self._left <= 0 or not self._tensors.grad_enabled() or self._tensors.is_transformed():
                 return original(function, *args, **named)
             self._left -= 1
             return original(self._segment(function), *args, **named)
@@ -50,16 +51,17 @@ class Recomputed:
                 # A further repetition is of another backward pass over the same graph.
                 return function(*args, **named)
             now = self._guard(self._tensors.rng)
+            # Where the repetition ends early there is no output to compare, and its beginning decides.
+            begins_otherwise = times == 2 and bool(draws) and now != random
             if times == 2:
                 self.repeated += 1
-                self.differ += draws and now != random
+                self.differ += begins_otherwise
             result = function(*args, **named)
-            # torch ends a repetition as soon as it has what the backward pass needs: then there is no output here.
             few = self._guard(self._tensors.few_of, result)
             if times == 1:
                 random, draws, output = now, self._guard(self._tensors.rng) != now, few
-            elif not (draws and now != random):
-                self.differ += not self._guard(self._tensors.near, output, few)
+            else:
+                self.differ += int(self._guard(self._tensors.near, output, few) is False) - begins_otherwise
             return result
 
         return segment

@@ -143,7 +143,7 @@ class Session:
             # Before the first forward: a batch norm's buffers change in it. And again before another one where the script
             # has loaded since.
             self.states.look_up()
-            self.averages.look_up(self.states.training())
+            self.guard(self.averages.look_up, self.states.training())
             self._first = self._fields("start")
         if self._begun:
             return
@@ -194,7 +194,7 @@ class Session:
             seen = self._seen()
             seen = {**seen, "targets": 0} if self.losses.has_no_targets() else seen
             self._open = MicroBatch(seen, self.losses.take())
-            self.averages.micro_batch(first=all(not it.members or it.members[-1].used for it in alive))
+            self.guard(self.averages.micro_batch, all(not it.members or it.members[-1].used for it in alive))
         self._forwarded = self._matched = False
         for it in alive:
             it.settle()
@@ -494,7 +494,7 @@ class Session:
             contract=self._contract,
         )
         if self._cut is None:
-            self.averages.look_up(self.states.training())
+            self.guard(self.averages.look_up, self.states.training())
         self._write("state", **(self._first or self._fields("start")))
         for path in self.saves.loads if self.saves is not None else []:
             self._checkpoint("loaded", path, None)

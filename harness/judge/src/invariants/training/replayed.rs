@@ -2,6 +2,8 @@
 
 mod adam;
 
+use std::collections::BTreeMap;
+
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::Train;
 use traintrue_protocol::trace::event::{TensorStep, Update};
@@ -42,6 +44,8 @@ struct Replayed {
     unit: f64,
     moments: Wrong,
     values: Wrong,
+    /// Of tensors whose moments are not told: the number of their updates, and the moments that they must have after them.
+    carried: BTreeMap<String, (u64, Vec<[f64; 2]>)>,
 }
 
 /// What is wrong in the updates so far: the first place, and the causes that explain all of them.
@@ -94,7 +98,8 @@ struct Miss<'a> {
 impl Replayed {
     fn of(train: &Train) -> Self {
         let unit = bound::unit_roundoff(train.dtype);
-        Self { train: train.clone(), unit, moments: Wrong::default(), values: Wrong::default() }
+        let (moments, values) = (Wrong::default(), Wrong::default());
+        Self { train: train.clone(), unit, moments, values, carried: BTreeMap::new() }
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
@@ -108,7 +113,7 @@ impl Replayed {
         self.values(&tensors, line, sheet);
     }
 
-    fn tensor<'a>(&self, told: &'a TensorStep, update: &Update, sheet: &mut Sheet) -> Option<Tensor<'a>> {
+    fn tensor<'a>(&mut self, told: &'a TensorStep, update: &Update, sheet: &mut Sheet) -> Option<Tensor<'a>> {
         let rate = if update.lr.len() == 1 { update.lr.first() } else { update.lr.get(told.group as usize) };
         let Some(lr) = rate else {
             sheet.missing("rate of every group that a tensor is in");
@@ -128,12 +133,25 @@ impl Replayed {
         if places.is_none() {
             sheet.cannot("some tensors of an update have lists of different lengths, or none: each has one value per place");
         }
-        let places = places?;
-        if places.iter().any(|it| it.moments.is_none()) && told.updates != 1 {
-            sheet.cannot("the optimizer tells no moments after a tensor's first update: later ones cannot be replayed");
+        let mut places = places?;
+        if places.iter().any(|it| it.moments.is_none()) && !self.carry(told, &settings, &mut places) {
+            sheet.cannot("an optimizer that tells no moments is replayed only from a tensor's first update on, without a gap");
             return None;
         }
         Some(Tensor { told, places, settings })
+    }
+
+    /// Gives the places the moments that they must have before this update; false where that is not known.
+    fn carry(&mut self, told: &TensorStep, settings: &Settings, places: &mut [Place]) -> bool {
+        let fresh = || (told.updates == 1).then(|| (0, vec![[0.0; 2]; places.len()]));
+        let Some((done, before)) = self.carried.remove(&told.name).or_else(fresh) else { return false };
+        if done + 1 != told.updates || before.len() != places.len() {
+            return false;
+        }
+        places.iter_mut().zip(before).for_each(|(place, before)| place.moments_before = before);
+        let after = places.iter().map(|it| adam::moments(it, settings, 0.0).map(|it| it.value)).collect();
+        self.carried.insert(told.name.clone(), (told.updates, after));
+        true
     }
 
     fn clip(&self, update: &Update, tensors: &[Tensor], line: &Line, sheet: &mut Sheet) -> bool {
@@ -223,6 +241,7 @@ impl Replayed {
         }
         let times: Vec<f64> = places().filter_map(|(it, with)| adam::times(it, with, self.unit)).collect();
         if let Some(first) = times.first()
+            && (first - 1.0).abs() > ONE_FACTOR
             && times.iter().all(|it| (it - first).abs() <= ONE_FACTOR * first.abs())
         {
             let rate = wrong.first().map_or(0.0, |it| it.settings.lr * first);
@@ -231,6 +250,13 @@ impl Replayed {
                 first,
                 Number((rate * 1e9).round() / 1e9)
             );
+        }
+        let eps: Vec<f64> = places().filter_map(|(it, with)| adam::eps(it, with, self.unit)).collect();
+        if let Some(first) = eps.first()
+            && eps.len() > 1
+            && eps.iter().all(|it| (it - first).abs() <= ONE_FACTOR * first.abs())
+        {
+            return format!("eps is {}, and the plan's is {}", Number(*first), Number(self.train.optimizer.eps));
         }
         if places().all(|(it, _)| adam::is_coarse(it.after)) {
             return "the values are kept in bf16: an update smaller than half of their last digit is lost".into();

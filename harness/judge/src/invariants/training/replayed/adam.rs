@@ -204,6 +204,17 @@ pub(super) fn times(place: &Place, settings: &Settings, unit: f64) -> Option<f64
     (step.abs() > 100.0 * rounding).then(|| (kept - place.after) / step)
 }
 
+/// The eps that a step was made with, where it is large enough to tell.
+pub(super) fn eps(place: &Place, settings: &Settings, unit: f64) -> Option<f64> {
+    let times = times(place, settings, unit)?;
+    let [first, _] = known(place, settings);
+    let by = 1.0 - settings.betas[0].powf(settings.updates as f64);
+    // direction = first / (root + eps), and the one that was made is `times` as large.
+    let right = direction(known(place, settings), settings, RIGHT);
+    let divisor = first / by / right;
+    Some(divisor / times - divisor + settings.eps).filter(|it| it.is_finite() && (times - 1.0).abs() > 0.01)
+}
+
 /// Whether a value has no more digits than bf16 keeps.
 pub(super) fn is_coarse(value: f64) -> bool {
     (value as f32).to_bits().trailing_zeros() >= 16

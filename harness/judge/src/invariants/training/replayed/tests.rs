@@ -126,10 +126,14 @@ fn the_plans_step_holds() {
 }
 
 #[test]
-fn a_step_without_moments_is_held_in_its_first_update_alone() {
+fn moments_that_are_not_told_are_carried_from_the_first_update_on() {
     let sheet = judge(RULE.name, &trained(right, false));
-    assert!(sheet.broken.is_none(), "{sheet:?}");
-    assert!(sheet.missing.is_some_and(|why| why.contains("no moments after a tensor's first update")));
+    assert!(sheet.broken.is_none() && sheet.missing.is_none(), "{sheet:?}");
+    let sgd = judge(RULE.name, &trained(|p, g, m, it| (p - it.lr * g, m), false)).broken.expect("a finding");
+    assert!(sgd.cause.contains("plain SGD"), "{}", sgd.cause);
+    let mut gap = trained(right, false);
+    update_at(&mut gap, 1).tensors.clear();
+    assert!(judge(RULE.name, &gap).missing.is_some_and(|why| why.contains("from a tensor's first update on")));
 }
 
 #[rstest]
@@ -183,6 +187,7 @@ fn a_step_without_moments_is_held_in_its_first_update_alone() {
     let (value, after) = right(p, g, m, it);
     (f32::from_bits((value.to_bits() + 0x8000) & 0xFFFF_0000), after)
 }, "kept in bf16")]
+#[case::another_eps(|p, g, m, it| right(p, g, m, &With { eps: 1e-3, ..*it }), "eps is 0.001000, and the plan's is 1e-8")]
 #[case::never_moves(|p: f32, g: f32, m: [f32; 2], it: &With| (p, moments(g, m, it)), "the values do not move")]
 #[case::clamped(|p: f32, g: f32, m: [f32; 2], it: &With| {
     let (value, after) = right(p, g, m, it);
