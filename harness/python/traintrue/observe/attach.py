@@ -61,14 +61,21 @@ def _scripting(patches: Patches, original: Callable[..., Any]) -> Callable[..., 
     return script
 
 
-def _after(session: Session, call: Callable[..., None]) -> Callable[..., Any]:
-    """A wrapper that calls `call(result, *given)` after the original, with named arguments after the others."""
+def _after(session: Session, call: Callable[..., None], *names: str) -> Callable[..., Any]:
+    """A wrapper that calls `call(result, *given)` after the original: with the arguments of these names, or with all of them in
+    the caller's order."""
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original) if names else None
+
         def function(*args: Any, **named: Any) -> Any:
             result = original(*args, **named)
             if session.here():
-                session.guard(call, result, *args, *named.values())
+                given = [*args, *named.values()]
+                if signature is not None:
+                    bound = signature.bind(*args, **named).arguments
+                    given = [bound.get(name) for name in names]
+                session.guard(call, result, *given)
             return result
 
         return function
@@ -214,14 +221,25 @@ def _seeds(session: Session, patches: Patches, torch: Any) -> None:
 
 
 def _checkpoints(session: Session, patches: Patches, torch: Any) -> None:
-    patches.wrap(torch, "save", _after(session, lambda _result, state, to=None, *_: session.saved(state, to)))
+    storages = (torch.UntypedStorage, torch.storage.TypedStorage)
+
+    def saved(_result: Any, state: Any, to: Any) -> None:
+        # pickle saves each storage of a tensor by itself.
+        if not isinstance(state, storages):
+            session.saved(state, to)
+
+    patches.wrap(torch, "save", _after(session, saved, "obj", "f"))
     patches.wrap(torch.nn.Module, "load_state_dict", _after(session, lambda *_: session.loaded()))
     if session.saves is None:
         return
-    patches.wrap(torch, "load", _after(session, lambda _result, source=None, *_: session.saves.loaded(source)))
-    for owner, name in ((os, "rename"), (os, "replace"), (os, "link"), (shutil, "copy"), (shutil, "copy2"), (shutil, "copyfile"), (shutil, "copytree")):
-        patches.wrap(owner, name, _after(session, lambda _result, source=None, to=None, *_: session.moved(source, to)))
+    patches.wrap(torch, "load", _after(session, lambda _, source: session.saves.loaded(source), "f"))
+    for owner, name in ((os, "rename"), (os, "replace")):
+        patches.wrap(owner, name, _after(session, lambda _, source, to: session.moved(source, to, keeps=False), "src", "dst"))
+    for owner, name in ((os, "link"), (shutil, "copy"), (shutil, "copy2"), (shutil, "copyfile"), (shutil, "copytree")):
+        patches.wrap(owner, name, _after(session, lambda _, source, to: session.moved(source, to, keeps=True), "src", "dst"))
+    for owner, name in ((os, "remove"), (os, "unlink"), (shutil, "rmtree")):
+        patches.wrap(owner, name, _after(session, lambda _, path: session.removed(path), "path"))
     if importlib.util.find_spec("safetensors") is not None:
         files = importlib.import_module("safetensors.torch")
-        patches.wrap(files, "save_file", _after(session, lambda _result, state, to=None, *_: session.saved(state, to)))
-        patches.wrap(files, "load_file", _after(session, lambda _result, source=None, *_: session.saves.loaded(source)))
+        patches.wrap(files, "save_file", _after(session, saved, "tensors", "filename"))
+        patches.wrap(files, "load_file", _after(session, lambda _, source: session.saves.loaded(source), "filename"))

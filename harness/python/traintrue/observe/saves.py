@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
@@ -21,8 +22,10 @@ class Saves:
         # What each folder got since the last update.
         self._held: Dict[str, Set[Known]] = {}
         self._step = 0
-        # Whole files by path, with the update.
+        # Saved files by path, with the update and whether they are whole.
         self._files: Dict[str, Tuple[int, bool]] = {}
+        # The same of what was saved in memory, by its length: a file of that length holds it.
+        self._memory: Dict[int, Tuple[int, bool]] = {}
 
     def saved(self, saved: Any, to: Any, step: int) -> Tuple[str, bool]:
         """The path of a file that was saved after `step` updates, and whether it is whole with what lies beside it."""
@@ -32,16 +35,33 @@ class Saves:
         held = self._held.setdefault(os.path.dirname(path), set())
         held.update(self._known(it) for it in self._tensors_in(saved))
         whole = all(self._known(it) in held for it in self._needed())
-        self._files[path] = (step, whole)
-        return path, whole
+        if os.path.isfile(path):
+            self._files[path] = (step, whole)
+            return path, whole
+        # A pipe or the null device keeps nothing, and memory nothing beyond the process.
+        if isinstance(to, io.BytesIO):
+            self._memory[to.getbuffer().nbytes] = (step, whole)
+        return path, False
 
-    def moved(self, source: Any, to: Any) -> List[Tuple[str, int, bool]]:
-        """A file or a folder gets another name: the saved files among them, by their new paths."""
+    def moved(self, source: Any, to: Any, keeps: bool) -> List[Tuple[str, int, bool]]:
+        """A file or a folder gets another name, or a second one: the saved files among them, by their new paths."""
         old, new = path_of(source), path_of(to)
         found = {path: held for path, held in self._files.items() if path == old or path.startswith(old + os.sep)}
         renamed = {new + path[len(old) :]: held for path, held in found.items()}
+        if not found and os.path.isfile(new) and os.path.getsize(new) in self._memory:
+            renamed = {new: self._memory[os.path.getsize(new)]}
+        for path in [] if keeps else found:
+            del self._files[path]
         self._files.update(renamed)
         return [(path, *held) for path, held in renamed.items()]
+
+    def removed(self, path: Any) -> List[str]:
+        """A file or a folder is gone: the saved files that were there."""
+        gone = path_of(path)
+        found = [it for it in self._files if it == gone or it.startswith(gone + os.sep)]
+        for it in found:
+            del self._files[it]
+        return found
 
     def loaded(self, source: Any) -> None:
         """The script has loaded from a file, or into a model or an optimizer."""
@@ -65,5 +85,5 @@ class Saves:
 
 def path_of(thing: Any) -> str:
     """The absolute path of a path or of an open file; `memory` for a buffer."""
-    named: Optional[Any] = thing if isinstance(thing, (str, os.PathLike)) else getattr(thing, "name", None)
-    return os.path.abspath(os.fspath(named)) if isinstance(named, (str, os.PathLike)) else MEMORY
+    named: Optional[Any] = thing if isinstance(thing, (str, bytes, os.PathLike)) else getattr(thing, "name", None)
+    return os.path.abspath(os.fsdecode(named)) if isinstance(named, (str, bytes, os.PathLike)) else MEMORY

@@ -428,11 +428,17 @@ class Session:
             self._left()
             self._checkpoint("saved", *self.saves.saved(saved, to, self.step))
 
-    def moved(self, source: Any, to: Any) -> None:
-        """The script has given a file or a folder another name."""
-        for path, step, whole in self.saves.moved(source, to):
+    def moved(self, source: Any, to: Any, keeps: bool) -> None:
+        """The script has given a file or a folder another name, or `keeps` it under the old one, too."""
+        for path, step, whole in self.saves.moved(source, to, keeps):
             if step == self.step and not self._cut.over:
                 self._checkpoint("saved", path, whole)
+
+    def removed(self, path: Any) -> None:
+        """The script has removed a file or a folder."""
+        for it in self.saves.removed(path):
+            if not self._cut.over:
+                self._checkpoint("deleted", it, None)
 
     def _checkpoint(self, edge: str, path: str, whole: Optional[bool]) -> None:
         if self._writer is not None:

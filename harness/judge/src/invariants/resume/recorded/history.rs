@@ -38,6 +38,7 @@ impl History {
                 Event::MicroBatch(_) | Event::Update(_) => history.steps.push(line),
                 Event::State(_) => history.states.push((history.steps.len(), line)),
                 Event::Run(it) => history.cut_after = it.recorded.as_ref().and_then(|it| it.cut_after),
+                Event::Checkpoint(it) if it.edge == CheckpointEdge::Deleted => history.forget(&it.path),
                 Event::Checkpoint(it) => history.checkpoints.push(it.clone()),
                 Event::End(_) => history.ended = true,
                 _ => {}
@@ -55,6 +56,11 @@ impl History {
     /// Updates done.
     pub fn updates(&self) -> u64 {
         self.steps.iter().filter(|line| matches!(line.event, Event::Update(_))).count() as u64
+    }
+
+    /// A file that was removed is none to resume from.
+    fn forget(&mut self, path: &str) {
+        self.checkpoints.retain(|it| it.edge != CheckpointEdge::Saved || it.path != path);
     }
 
     /// What the process did until its cut, and what it did after the signal that told it to end.
