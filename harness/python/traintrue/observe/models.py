@@ -55,6 +55,8 @@ class Models:
         # Each with the identity of what was put into that mode.
         self.frozen: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()
         self._changes_mode = False
+        # The modules that ran, by identity, while somebody asks for them.
+        self.ran: Optional[Set[int]] = set()
 
     def watch(self, patches: Patches, module: Any) -> None:
         """Registers torch's hooks for all modules. `module` is `torch.nn.modules.module`."""
@@ -106,6 +108,8 @@ class Models:
         if self._tensors.is_transformed():
             return
         self._depth += 1
+        if self.ran is not None:
+            self.ran.add(id(module))
         if self._depth == 1 and not self.paused:
             owner = self._guard(self._owner, module)
             if owner is not None:

@@ -210,6 +210,8 @@ class Session:
         """The backward pass is done."""
         marks, self._marks = self._marks, []
         self.states.arrived()
+        if self.states.all_arrived():
+            self.models.ran = None
         if self._open is None:
             return
         for it, before in marks:
@@ -540,7 +542,7 @@ class Session:
             trouble=self.guard.trouble() or None,
             idle=idle or None,
             stuck=stuck or None,
-            silent=self.states.silent(),
+            silent=None if self.models.ran is None else self.states.silent(self.models.ran),
             recomputed=self.recomputed.told(),
         )
         self._writer.close()

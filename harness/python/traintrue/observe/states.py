@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Set
 
 from ..parameters import Parameters
-from .models import names
+from .models import modules, names
 from .windows import Window
 
 
@@ -82,10 +82,18 @@ class States:
         if self._silent:
             self._silent -= {id(it) for it in self.held() if it.grad is not None}
 
-    def silent(self) -> Optional[Dict[str, Any]]:
-        """The parameters that train and have never had a gradient."""
-        names = [name for name, it in self.named().items() if id(it) in self._silent] if self.known else []
-        return {"count": len(names), "of": len(self._trained), "names": names[:NAMES_MOST]} if names else None
+    def all_arrived(self) -> bool:
+        """Whether everything that trains has had a gradient."""
+        return bool(self._trained) and not self._silent
+
+    def silent(self, ran: Set[int]) -> Optional[Dict[str, Any]]:
+        """The parameters that train and have never had a gradient, though their module is one of those that `ran`: one that the
+        task does not use, a head or an adapter that is not active, has none to get."""
+        if not self.known or not self._silent:
+            return None
+        idle = {id(it) for module in modules(self._tensors) if id(module) not in ran for it in module._parameters.values()}
+        names = [name for name, it in self.named().items() if id(it) in self._silent - idle]
+        return {"count": len(names), "of": len(self._trained - idle), "names": names[:NAMES_MOST]} if names else None
 
     def training(self) -> Dict[str, Any]:
         """The parameters that train, by name."""

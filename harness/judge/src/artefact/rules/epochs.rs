@@ -379,7 +379,7 @@ mod tests {
         }
         it["epoch"] = json!(40.0 / 19.0);
     }, given(19, 4, 3.0), "carried into the next epoch, as in older releases of transformers")]
-    #[case::total_of_another_batch(|it: &mut Value| it["max_steps"] = json!(60), Given::default(), "at most 21 updates in all: \
+    #[case::total_of_another_batch(|it: &mut Value| it["max_steps"] = json!(60), Given::default(), "at most 20 updates in all: \
         num_train_epochs is 3, and update 10 is epoch 2, found max_steps 60")]
     #[case::total_of_micro_batches(|it: &mut Value| it["max_steps"] = json!(60), given(20, 4, 3.0), "it counts micro-batches")]
     #[case::total_divided_twice(|it: &mut Value| it["max_steps"] = json!(10), given(20, 4, 8.0), "divided by the accumulation twice")]

@@ -56,6 +56,8 @@ struct Seen {
     windows: u64,
     within_window: Sightings,
     after_step: Sightings,
+    /// Updates with a call on gradients that were cleared.
+    emptied: Sightings,
     scaled: Sightings,
     /// Updates whose gradients exceed the declared clip, and what was wrong with the first.
     exceeds: Option<(Line, Excess)>,
@@ -92,6 +94,11 @@ fn clips(call: &&ClipCall) -> bool {
     call.limit.is_finite()
 }
 
+/// Whether a call found gradients that were cleared, and not yet any of the next window.
+fn is_emptied(call: &ClipCall) -> bool {
+    call.held == 0 && call.norm.is_some_and(|norm| norm.0 == 0.0)
+}
+
 fn is_of_l2(call: &ClipCall) -> bool {
     !call.by_value && call.norm_type.is_none_or(|it| it.0 == 2.0)
 }
@@ -121,7 +128,7 @@ impl Clip {
         }
         seen.applied += 1;
         let before_step: Vec<&ClipCall> =
-            since.clips.iter().filter(clips).filter(|call| !call.used).collect();
+            since.clips.iter().filter(clips).filter(|call| !call.used && !is_emptied(call)).collect();
         if let Some(limit) = said {
             seen.held_to(limit, tolerance, it, &before_step, line, sheet);
         }
@@ -168,6 +175,14 @@ impl Clip {
                 cause: "the gradients are clipped after optimizer.step(): the clip has no effect".into(),
             });
         }
+        if let Some(line) = seen.emptied.at_least(2).filter(|_| seen.clipped == 0 && !several) {
+            sheet.check(false, line, || Difference {
+                expected: "clip_grad_norm_ between the last backward and the step".into(),
+                actual: "clip_grad_norm_ on gradients that zero_grad() has set to 0".into(),
+                component: Component::Clipper,
+                cause: "the gradients are clipped after optimizer.step() and zero_grad(): the clip has no effect".into(),
+            });
+        }
         if let Some(line) = seen.scaled.at_least(2.min(seen.applied.max(1))).filter(|_| !seen.limit.varies())
         {
             sheet.check(false, line, || Difference {
@@ -209,11 +224,15 @@ impl Seen {
         let in_update = it.micro_batches.unwrap_or(0);
         self.windows += u64::from(in_update > 1);
         let whole = || since.clips.iter().filter(clips).filter(|call| call.whole);
-        if whole().any(|call| !call.used && call.held < in_update) {
+        if whole().any(|call| !call.used && call.held < in_update && !is_emptied(call)) {
             self.within_window.add(line);
         }
-        if whole().any(|call| call.used) {
+        // A norm is measured by a limit that is never reached, too.
+        if whole().any(|call| call.used && call.norm.is_none_or(|norm| norm.0 > call.limit.0)) {
             self.after_step.add(line);
+        }
+        if whole().any(is_emptied) {
+            self.emptied.add(line);
         }
         if whole().any(|call| call.scaled && !call.used) {
             self.scaled.add(line);

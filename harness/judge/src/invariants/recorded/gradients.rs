@@ -57,7 +57,9 @@ impl Gradients {
 
     fn micro_batch(&mut self, it: &MicroBatch) {
         self.window.0 += 1;
-        self.window.1 += u64::from(it.targets == Some(0));
+        // The batch may have another loss than that of its labels.
+        let has_loss = it.backward.is_some_and(|value| value.is_finite() && value.0 != 0.0);
+        self.window.1 += u64::from(it.targets == Some(0) && !has_loss);
         self.counted += u64::from(it.targets.is_some());
     }
 
@@ -150,6 +152,7 @@ impl TraceRule for Gradients {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use traintrue_protocol::number::Number;
     use traintrue_protocol::trace::since::Silent;
 
     use super::*;
@@ -177,6 +180,7 @@ mod tests {
     #[rstest]
     #[case::all_arrive(changed(|_| ()), 0)]
     #[case::some_without_targets(changed(|it| it.targets = Some(it.index % 2)), 0)]
+    #[case::another_loss_without_targets(changed(|it| (it.targets, it.backward) = (Some(0), Some(Number(0.5)))), 0)]
     #[case::a_part_that_the_task_does_not_use(ends(|it| it.silent = silent(2, 200, "bert.pooler.weight")), 1)]
     #[case::experts(ends(|it| it.silent = silent(60, 80, "layers.0.experts.7.weight")), 1)]
     #[case::kept_elsewhere(ends(|it| it.silent = silent(8, 8, "flat")), 0)]
@@ -190,7 +194,10 @@ mod tests {
     #[case::adapters(ends(|it| it.silent = silent(2, 9, "blocks.0.lora_B")), "optimizer-groups", "2 of 9 trainable tensors never")]
     #[case::most(ends(|it| it.silent = silent(4, 6, "down.weight")), "optimizer-groups", "4 of 6 trainable tensors never")]
     #[case::stuck(ends(|it| it.stuck = vec![0]), "numerics", "stayed after the skipped update")]
-    #[case::no_targets(changed(|it| it.targets = Some(u64::from(it.epoch != 1))), "labels", "all labels of these micro-batches")]
+    #[case::no_targets(changed(|it| {
+        it.targets = Some(u64::from(it.epoch != 1));
+        it.backward = Some(Number(if it.epoch == 1 { f64::NAN } else { 1.0 }));
+    }), "labels", "all labels of these micro-batches")]
     fn gradients_that_never_come_or_are_lost_break(
         #[case] events: Vec<Event>,
         #[case] component: &str,

@@ -52,7 +52,8 @@ struct Learns {
 impl Learns {
     fn micro_batch(&mut self, it: &MicroBatch, line: &Line) {
         let [loss] = it.losses.as_slice() else { return };
-        let mean = loss.sum.0 / loss.weight.0;
+        // What backward() is called on decides: the loss that torch gave may be a part of it that is constant.
+        let mean = it.backward.map_or(loss.sum.0 / loss.weight.0, |value| value.0);
         if !mean.is_finite() || mean == 0.0 {
             return;
         }
@@ -142,6 +143,7 @@ mod tests {
         for it in micro_batches(&mut events) {
             it.samples = Some(vec![samples(it)]);
             it.losses[0].sum = Number(loss(it) * it.losses[0].weight.0);
+            it.backward = Some(Number(loss(it)));
         }
         events
     }
@@ -156,6 +158,11 @@ mod tests {
     #[case::too_small_a_rate({
         let mut events = trained(by_index, |it| it.index);
         updates(&mut events).for_each(|it| it.lr = vec![Number(1e-9)]);
+        events
+    })]
+    #[case::a_part_of_the_loss_is_constant({
+        let mut events = trained(by_index, |it| it.index);
+        micro_batches(&mut events).for_each(|it| it.backward = Some(Number(2.0 + it.index as f64 - 0.1 * it.epoch as f64)));
         events
     })]
     #[case::nothing_left(trained(|_| 0.0, |it| it.index))]

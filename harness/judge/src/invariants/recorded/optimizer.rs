@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{MicroBatch, State, TensorState, Update};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
@@ -13,6 +14,8 @@ use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Fewer updates do not show that gradients never come.
 const LEAST: u64 = 3;
+/// As many new optimizers in one run are no stages of it.
+const STAGES: u64 = 4;
 
 pub(crate) static RULE: Rule = Rule {
     name: "loop/optimizer",
@@ -34,6 +37,9 @@ struct Held {
     patterns: Vec<String>,
     state: Option<Line>,
     remade: Sightings,
+    /// How many of these had another rate than the update before, and that update's.
+    other_rate: u64,
+    rate: Option<Vec<Number>>,
     /// The loader of the last micro-batch, and that of the last one before the last update.
     loader: Option<u64>,
     updated_with: Option<Option<u64>>,
@@ -55,6 +61,8 @@ impl Held {
             patterns: opening.recorded.map(|it| it.trainable.clone()).unwrap_or_default(),
             state: None,
             remade: Sightings::default(),
+            other_rate: 0,
+            rate: None,
             loader: None,
             updated_with: None,
             micro_batches: 0,
@@ -73,7 +81,9 @@ impl Held {
         let same_task = self.updated_with == Some(self.loader);
         if since.remade && same_task && !since.loaded {
             self.remade.add(line);
+            self.other_rate += u64::from(self.rate.as_ref().is_some_and(|rate| *rate != it.lr));
         }
+        self.rate = Some(it.lr.clone());
         self.updated_with = Some(self.loader);
         let received = self.by_optimizer.entry(number(it)).or_default();
         received.updates += 1;
@@ -86,6 +96,13 @@ impl Held {
 
     fn made_again(&self, sheet: &mut Sheet) {
         let Some(line) = self.remade.at_least(2) else { return };
+        // Stages of one training, each with a rate of its own, begin with new moments on purpose.
+        if self.other_rate == self.remade.times && self.remade.times < STAGES {
+            return sheet.remark(format!(
+                "a new optimizer with another rate is made {} times: its moments begin anew each time",
+                self.remade.times
+            ));
+        }
         let step = step_of(line);
         sheet.check(false, line, || Difference {
             expected: "one optimizer for the whole run".into(),

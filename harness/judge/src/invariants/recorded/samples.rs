@@ -48,6 +48,8 @@ struct Samples {
     unloaded: Unloaded,
     drawn_once: DrawnOnce,
     loaded: bool,
+    /// The seed that was set last at an evaluation, and how often one was.
+    seeded: (Option<u64>, u64),
 }
 
 /// A run that trains on one drawn batch only.
@@ -100,6 +102,7 @@ impl Samples {
             unloaded: Unloaded::default(),
             drawn_once: DrawnOnce::default(),
             loaded: false,
+            seeded: (None, 0),
         }
     }
 
@@ -162,8 +165,14 @@ impl Samples {
                 expected: format!("epoch {} in another order than epoch {}", pass.epoch, before.epoch),
                 actual: format!("all {} samples in the same order", pass.distinct()),
                 component: Component::Order,
-                cause: "the shuffle is seeded anew for each epoch: check for manual_seed() in the loop, a generator made \
-                        per epoch, and DistributedSampler without set_epoch()".into(),
+                cause: match self.seeded {
+                    (Some(seed), 1..) => format!(
+                        "the evaluation seeds the global random generator with {seed}, and each shuffle after it begins there: \
+                         an evaluation that wants a fixed seed needs a generator of its own"
+                    ),
+                    _ => "the shuffle is seeded anew for each epoch: check for manual_seed() in the loop, a generator made \
+                          per epoch, and DistributedSampler without set_epoch()".into(),
+                },
             });
         }
     }
@@ -313,6 +322,9 @@ impl TraceRule for Samples {
             Event::Epoch(it) => self.edge(*it, line, sheet),
             Event::Update(it) => {
                 self.drawn_once.updates += 1;
+                if let Some(since) = it.since.as_deref().filter(|since| since.evaluations > 0 && !since.seeds.is_empty()) {
+                    self.seeded = (since.seeds.last().copied(), self.seeded.1 + 1);
+                }
                 self.loaded |= it.since.as_ref().is_some_and(|since| since.loaded);
                 // A closure goes over its batch as often as the optimizer needs.
                 let closure = it.since.as_ref().is_some_and(|since| since.closure);

@@ -52,6 +52,10 @@ struct Open {
     lengths: Lengths,
     cleared: Cleared,
     batches: Batches,
+    /// Windows in which an epoch ended, and the longest of them.
+    edges: (u64, u64),
+    /// Whether each micro-batch's gradients are clipped before they are cleared.
+    clips_each: bool,
 }
 
 /// The batches of the open window, as far as one loader gave them.
@@ -138,6 +142,11 @@ impl Windows {
         if held == 0 {
             return;
         }
+        if since.epoch_ended {
+            open.edges = (open.edges.0 + 1, open.edges.1.max(held));
+        }
+        let clips = since.clips.iter().filter(|call| !call.used && call.held == 1).count() as u64;
+        open.clips_each |= since.unused > 0 && clips > since.unused;
         // The first epoch begins in the first window, and that is no reason for a shorter one.
         let at_edge = since.epoch_ended && !(is_first && first_epoch);
         let closed = Closed {
@@ -176,9 +185,18 @@ impl Windows {
             Some(class) if open.cleared.windows.times > 0 => {
                 sheet.cannot(&format!("gradients cleared before a step: {class} uses them by itself"));
             }
+            // As private training does, which keeps their sum elsewhere.
+            _ if open.clips_each && open.cleared.windows.times > 0 => {
+                sheet.cannot("gradients cleared before a step: the loop clips those of each micro-batch by themselves");
+            }
             _ => open.cleared.judge(open.lengths.usual(), &of, sheet),
         }
-        open.lengths.judge(accumulation, &of, sheet);
+        match accumulation {
+            Some((full, _)) if open.edges.0 == open.updates && open.updates > 1 && open.edges.1 < full => {
+                sheet.remark(format!("no window{of} was ever full: each epoch ends before {}", micro_batches(full)));
+            }
+            _ => open.lengths.judge(accumulation, &of, sheet),
+        }
     }
 }
 

@@ -55,6 +55,10 @@ fn each_call(it: &mut Update, change: fn(&mut ClipCall)) {
     each_call(it, |it| it.norm_type = Some(Number(f64::INFINITY)));
     it.clipped_norm = Some(Number(2.5));
 }))]
+#[case::measured_after_the_step_by_a_limit_that_is_never_reached(clipped(|it| {
+    unclipped(it, 3.0);
+    since(it).clips = vec![ClipCall { used: true, ..call(1e9, 4) }];
+}))]
 #[case::only_measured(clipped(|it| { let held = it.micro_batches.unwrap(); unclipped(it, 30.0);
     since(it).clips = (1..=held).map(|held| call(f64::INFINITY, held)).collect(); }))]
 #[case::measured_after_the_step(clipped(|it| { let used = ClipCall { used: true, ..call(1.0, 4) };
@@ -75,6 +79,10 @@ fn the_limit_that_a_loop_uses_is_told() {
 #[case::per_micro_batch(clipped(|it| { let held = it.micro_batches.unwrap();
     since(it).clips = (1..=held).map(|held| call(1.0, held)).collect(); }), "at every micro-batch")]
 #[case::before_backward(clipped(|it| { it.micro_batches = Some(1); each_call(it, |it| it.held = 0); }), "runs before backward()")]
+#[case::after_the_gradients_were_cleared(clipped(|it| {
+    unclipped(it, 3.0);
+    since(it).clips = vec![ClipCall { norm: Some(Number(0.0)), ..call(1.0, 0) }];
+}), "after optimizer.step() and zero_grad()")]
 #[case::after_the_step(clipped(|it| each_call(it, |it| it.used = true)), "clipped after optimizer.step()")]
 #[case::scaled(clipped(|it| each_call(it, |it| it.scaled = true)), "before scaler.unscale_")]
 #[case::not_the_tail(clipped(|it| if it.step % 6 == 0 { unclipped(it, 3.0) }), "epoch's last window")]

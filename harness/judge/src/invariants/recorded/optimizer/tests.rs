@@ -55,6 +55,10 @@ const HELD: [(&str, bool, bool); 3] =
 #[case::all_held(with(&HELD, |_| ()))]
 #[case::a_head_alone(with(&[("a.weight", true, false), ("a.bias", true, false), ("head.weight", true, true)], |_| ()))]
 #[case::frozen_and_held(with(&[("a.weight", false, true), ("head.weight", true, true)], |_| ()))]
+#[case::stages_with_rates_of_their_own(with(&HELD, |it| {
+    since(it).remade = it.step == 3 || it.step == 6;
+    it.lr = vec![Number(0.1 / (1 + it.step / 3) as f64)];
+}))]
 #[case::made_again_once(with(&HELD, |it| since(it).remade = it.step == 4))]
 #[case::made_again_with_a_state(with(&HELD, |it| (since(it).remade, since(it).loaded) = (true, true)))]
 #[case::sharded(with(&HELD, |it| since(it).micro_batches = 0))]

@@ -98,6 +98,14 @@ fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
     assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
 }
 
+#[test]
+fn an_order_that_the_evaluations_seed_is_blamed_on_them() {
+    let mut events = changed(|it| it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20]));
+    updates(&mut events).for_each(|it| (since(it).seeds, since(it).evaluations) = (vec![42], 1));
+    let found = breaks(judge(RULE.name, &events), "order");
+    assert!(found.contains("the evaluation seeds the global random generator with 42"), "{found}");
+}
+
 #[rstest]
 #[case::same_order_in_a_later_stage(in_stages(Order::Shuffled), "order", "seeded anew for each epoch")]
 #[case::same_order(changed(|it| it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20])), "order",

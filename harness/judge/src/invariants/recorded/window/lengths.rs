@@ -36,6 +36,9 @@ pub(super) struct Lengths {
     after_first_batch: u64,
     /// How often a window was shorter than the one before.
     falls: u64,
+    /// Whole windows before the first in which an evaluation ran, and whether there was one.
+    until_evaluated: Counted,
+    evaluated: bool,
 }
 
 #[derive(Default)]
@@ -57,6 +60,10 @@ impl Lengths {
             of_length.seen.add(line);
             of_length.evaluated += u64::from(closed.evaluated);
             self.counted.add(closed.held);
+            self.evaluated |= closed.evaluated;
+            if !self.evaluated {
+                self.until_evaluated.add(closed.held);
+            }
             self.falls += u64::from(self.last.is_some_and(|last| !last.excused && closed.held < last.held));
         }
         self.last = Some(closed);
@@ -120,6 +127,9 @@ impl Lengths {
             actual: format!("after {length}"),
             component: Component::Boundary,
             cause: match (evaluated, *length < full) {
+                (false, true) if self.evaluated && self.until_evaluated.range() == Some((full, full)) => "from the first evaluation \
+                              on, windows close early: check what the evaluation's loader does to the condition for \
+                              optimizer.step(), as where it is left before its end",
                 (_, true) if self.usual() == Some(1) => "optimizer.step() runs after every micro-batch: the accumulation has no \
                               effect",
                 (true, _) => "an evaluation inside the window changes when it closes: check what the evaluation's loader \

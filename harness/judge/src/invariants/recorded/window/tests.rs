@@ -2,6 +2,8 @@
 
 use rstest::rstest;
 use traintrue_protocol::contract::Tail;
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::since::ClipCall;
 
 use super::*;
 use crate::invariants::recorded::testing::*;
@@ -114,6 +116,47 @@ fn a_batch_that_the_loop_skips_makes_its_window_shorter() {
 fn a_wrong_window_breaks(#[case] events: Vec<Event>, #[case] component: &str, #[case] cause: &str) {
     let found = breaks(judge(RULE.name, &events), component);
     assert!(found.contains(cause), "{found}");
+}
+
+#[test]
+fn windows_that_close_early_from_the_first_evaluation_on_are_blamed_on_it() {
+    // The first is whole; the evaluation cuts the second, and each later one holds a single micro-batch.
+    let mut events = in_each(|it| match it.step {
+        1 => {}
+        2 => (it.micro_batches, since(it).micro_batches, since(it).evaluations) = (Some(3), 3, 1),
+        _ => (it.micro_batches, since(it).micro_batches) = (Some(1), 1),
+    });
+    recorded(&mut events).accumulation = Some(4);
+    let found = breaks(judge(RULE.name, &events), "boundary");
+    assert!(found.contains("from the first evaluation on"), "{found}");
+}
+
+#[test]
+fn gradients_that_are_clipped_one_by_one_may_be_kept_elsewhere() {
+    let clip = |held| ClipCall {
+        limit: Number(1.0),
+        norm: Some(Number(3.0)),
+        norm_type: None,
+        held,
+        used: false,
+        scaled: false,
+        by_value: false,
+        whole: true,
+    };
+    let mut events = in_each(|it| (it.micro_batches, since(it).unused) = (Some(1), 3));
+    assert!(judge(RULE.name, &events).broken.is_some());
+    updates(&mut events).for_each(|it| since(it).clips = vec![clip(1); 4]);
+    let sheet = judge(RULE.name, &events);
+    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+}
+
+#[test]
+fn an_epoch_that_is_shorter_than_the_window_is_remarked_upon() {
+    let mut events = in_each(|it| (since(it).epoch_ended, it.micro_batches) = (true, Some(4)));
+    recorded(&mut events).accumulation = Some(16);
+    let sheet = judge(RULE.name, &events);
+    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+    assert!(sheet.remarks.iter().any(|it| it.contains("each epoch ends before 16 micro-batches")), "{:?}", sheet.remarks);
 }
 
 #[rstest]

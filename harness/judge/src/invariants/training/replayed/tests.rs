@@ -187,7 +187,7 @@ fn moments_that_are_not_told_are_carried_from_the_first_update_on() {
     let (value, after) = right(p, g, m, it);
     (f32::from_bits((value.to_bits() + 0x8000) & 0xFFFF_0000), after)
 }, "kept in bf16")]
-#[case::another_eps(|p, g, m, it| right(p, g, m, &With { eps: 1e-3, ..*it }), "eps is 0.001000, and the plan's is 1e-8")]
+#[case::another_eps(|p, g, m, it: &With| right(p, g, m, &With { eps: 1e-3, ..*it }), "and the plan's is 1.00000e-8")]
 #[case::never_moves(|p: f32, g: f32, m: [f32; 2], it: &With| (p, moments(g, m, it)), "the values do not move")]
 #[case::clamped(|p: f32, g: f32, m: [f32; 2], it: &With| {
     let (value, after) = right(p, g, m, it);
