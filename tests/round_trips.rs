@@ -146,6 +146,7 @@ fn tensor() -> impl Strategy<Value = TensorState> {
             dtype: "f32".into(),
             trainable,
             optimized,
+            decay: None,
             moments,
             grad_norm,
             sketch,

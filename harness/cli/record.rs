@@ -47,6 +47,12 @@ pub struct RecordArgs {
     /// Only parameters whose names match train: lora_*, or model.head.*; may be given several times.
     #[arg(long, value_name = "PATTERN")]
     trainable: Vec<String>,
+    /// Weight decay of all that trains, but for --no-decay.
+    #[arg(long, value_name = "DECAY", value_parser = above_zero)]
+    decay: Option<f64>,
+    /// Parameters whose names match do not decay: *.bias, or norm*; may be given several times.
+    #[arg(long, value_name = "PATTERN", requires = "decay")]
+    no_decay: Vec<String>,
     /// Updates between two digests of the parameters; more cost less time [default: 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
     digest_every: Option<u64>,
@@ -68,6 +74,8 @@ pub fn record(args: &RecordArgs) -> Result<u8, Box<dyn std::error::Error>> {
         epochs: args.epochs,
         schedule: args.schedule.clone(),
         trainable: args.trainable.clone(),
+        decay: args.decay,
+        no_decay: args.no_decay.clone(),
         digest_every: args.digest_every,
         cut: None,
     };

@@ -29,6 +29,7 @@ pub static RULES: &[&Rule] = &[
     &recorded::learns::RULE,
     &recorded::average::RULE,
     &recorded::recompute::RULE,
+    &recorded::decay::RULE,
     &recorded::evaluation::RULE,
     &recorded::clip::RULE,
     &recorded::loss_scale::RULE,

@@ -251,6 +251,7 @@ impl Walk {
             dtype: "f32".into(),
             trainable: trains,
             optimized: trains,
+            decay: None,
             digest: if trains { format!("t:{name}{step}") } else { "t:base".into() },
             moments: trains.then(|| format!("t:m{step}")),
             grad_norm: (trains && step > 0).then_some(Number(0.5)),

@@ -20,7 +20,8 @@ CONTRACT = {
 
 # What a user may declare, by kind.
 COUNTS = ("epochs", "accumulation", "warmup", "updates")
-NUMBERS = ("clip", "lr")
+NUMBERS = ("clip", "lr", "decay")
+PATTERNS = ("trainable", "no_decay")
 
 
 def contract_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
@@ -34,9 +35,9 @@ def contract_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 def checked(declared: Mapping[str, Any]) -> Dict[str, Any]:
     """What the user declares, in the form of the `recorded` field. A wrong value is refused here, before any training."""
     given = {name: value for name, value in declared.items() if value is not None}
-    unknown = sorted(set(given) - {*COUNTS, *NUMBERS, "schedule", "contract", "trainable"})
+    unknown = sorted(set(given) - {*COUNTS, *NUMBERS, *PATTERNS, "schedule", "contract"})
     if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join([*COUNTS, *NUMBERS])}, schedule, trainable")
+        raise ValueError(f"unknown {', '.join(unknown)}; expected some of {', '.join([*COUNTS, *NUMBERS, *PATTERNS])}, schedule")
     for name in COUNTS:
         if name in given:
             given[name] = _count(name, given[name])

@@ -115,7 +115,7 @@ def record(
     """Records what a loop does with `model` and `optimizer`, to the file `path`, for the length of a `with` block.
 
     Declared facts are held strictly, and what is not declared is held for consistency: `epochs`, `accumulation`, `clip`,
-    `trainable` (patterns of parameter names, as `lora_*`), and `schedule`: a form of `traintrue.schedules`, a function that
+    `trainable` (patterns of parameter names, as `lora_*`), `decay` with `no_decay` (patterns), and `schedule`: a form of `traintrue.schedules`, a function that
     gives the rate of an update, counted from 0, a list of rates, or a scheduler of torch that is stepped once per update. Or
     "constant", "linear" or "cosine" with `warmup`, `updates` (the schedule's length; by default it follows from the epochs)
     and `lr` (the peak; by default the optimizer's own).

@@ -133,6 +133,7 @@ fn tensor<B: Backend>(
         dtype: "f32".to_owned(),
         trainable: parameter.trainable,
         optimized: moments.is_some(),
+        decay: None,
         digest: Digest::new().values(&values).text(),
         moments: moments.map(|it| {
             let digest = Digest::new().values(&to_vec(it.first.clone())).values(&to_vec(it.second.clone()));

@@ -88,7 +88,7 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
         tell(&format!("cut after micro-batch {}, {}", place.after, place.what));
         let Cutting { evidence, mut sheet, recorded } = at(request, place, &against)?;
         if sheet.broken.is_some() && recorded.len() == 2 {
-            // A script may cease to be deterministic after the place of the cut. Only this tells it from a resume that is wrong.
+            // A script may cease to be deterministic after the place of the cut: this tells it from a wrong resume.
             if against.repeats.is_empty() {
                 tell("the whole run again: it must come out the same");
                 let again = Run { request, folder: request.work.join("again") };

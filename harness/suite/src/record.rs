@@ -60,6 +60,12 @@ pub struct Declared {
     /// Patterns of the names of the parameters that should train.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trainable: Vec<String>,
+    /// Weight decay of all that trains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// Patterns of the names of the parameters that do not decay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_decay: Vec<String>,
     /// Updates from one digest of the parameters to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest_every: Option<u64>,

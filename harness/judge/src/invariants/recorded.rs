@@ -5,6 +5,7 @@
 
 pub mod average;
 pub mod clip;
+pub mod decay;
 pub mod evaluation;
 pub mod gradients;
 pub mod learns;

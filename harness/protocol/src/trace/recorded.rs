@@ -73,6 +73,12 @@ pub struct Recorded {
     /// declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trainable: Vec<String>,
+    /// Weight decay of all that trains, declared by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<f64>,
+    /// Patterns of the names of parameters that do not decay, declared by the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_decay: Vec<String>,
     /// The classes of the optimizers, by number. A recorder that writes what it saw since the last update writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub optimizers: Vec<String>,

@@ -181,7 +181,8 @@ def _scalers(session: Session, patches: Patches, torch: Any) -> None:
 
         return step
 
-    patches.wrap(kind, "__init__", _after(session, lambda _, it, *__: session.scaler_made(it)))
+    if session.compared is not None:
+        patches.wrap(kind, "__init__", _after(session, lambda _, it, *__: session.compared.scaler_made(it)))
     patches.wrap(kind, "scale", _after(session, scaled))
     patches.wrap(kind, "unscale_", _after(session, lambda _, __, optimizer, *___: session.unscaled(optimizer)))
     patches.wrap(kind, "step", stepping)
@@ -230,9 +231,10 @@ def _checkpoints(session: Session, patches: Patches, torch: Any) -> None:
 
     patches.wrap(torch, "save", _after(session, saved, "obj", "f"))
     patches.wrap(torch.nn.Module, "load_state_dict", _after(session, lambda *_: session.loaded()))
-    if session.saves is None:
+    if session.compared is None:
         return
-    patches.wrap(torch, "load", _after(session, lambda _, source: session.saves.loaded(source), "f"))
+    loaded = session.compared.saves.loaded
+    patches.wrap(torch, "load", _after(session, lambda _, source: loaded(source), "f"))
     for owner, name in ((os, "rename"), (os, "replace")):
         patches.wrap(owner, name, _after(session, lambda _, source, to: session.moved(source, to, keeps=False), "src", "dst"))
     for owner, name in ((os, "link"), (shutil, "copy"), (shutil, "copy2"), (shutil, "copyfile"), (shutil, "copytree")):
@@ -242,4 +244,4 @@ def _checkpoints(session: Session, patches: Patches, torch: Any) -> None:
     if importlib.util.find_spec("safetensors") is not None:
         files = importlib.import_module("safetensors.torch")
         patches.wrap(files, "save_file", _after(session, saved, "tensors", "filename"))
-        patches.wrap(files, "load_file", _after(session, lambda _, source: session.saves.loaded(source), "filename"))
+        patches.wrap(files, "load_file", _after(session, lambda _, source: loaded(source), "filename"))

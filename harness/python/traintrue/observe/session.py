@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .. import batches, scalers
@@ -16,6 +15,7 @@ from ..updates import has_closure
 from . import frameworks
 from .around import Around
 from .averages import Averages
+from .compared import Compared
 from .cut import Cut
 from .draws import Draw, Draws
 from .losses import Losses
@@ -23,7 +23,6 @@ from .models import Models, Owner
 from .patches import Guard
 from .rates import Rates
 from .recomputed import Recomputed
-from .saves import Saves
 from .schedules import Schedules
 from .states import States
 from .windows import MicroBatch, Window
@@ -50,16 +49,15 @@ class Session:
         self._process = os.getpid()
         self.guard = Guard()
         self._tensors = Torch()
-        self._cut = cut
         # First updates at which live tensors are counted; later, and by default, where parameters are checksummed.
         self._counts = counts
         self._windows: List[Window] = []
         self.states = States(self._windows, self._tensors, whole=cut is not None)
         self.draws = Draws(self._tensors, self.guard, contents=cut is not None)
-        self.saves = None if cut is None else Saves(self._tensors, self.states.needed)
         self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
         self.losses = Losses(self._tensors, self.guard)
         self.averages = Averages(self._tensors)
+        self.compared = None if cut is None else Compared(cut, self.states, self.averages, self._tensors, self.guard, self._fields)
         self.recomputed = Recomputed(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
         self._writer: Optional[Writer] = None
@@ -74,19 +72,12 @@ class Session:
         self._inputs: Any = None
         self._modes: Dict[Owner, Dict[str, int]] = {}
         self._epochs: Dict[Optional[int], Epoch] = {}
-        self._index = self._micro_batches = 0
-        # Whether the next micro-batch has begun, and the random state at its beginning; only where a run is cut.
-        self._begun = False
-        self._first: Optional[Dict[str, Any]] = None
-        # Whether an update has left a state that is still to be written; only where a run is cut.
-        self._leaves = self._skipped = False
-        self._random: Optional[str] = None
+        self._index = 0
         self._evaluation: Optional[Dict[str, Any]] = None
         self._around = Around(self.states.fingerprint)
         self._marks: List[Any] = []
         # The GradScaler that scaled the next backward pass's loss, and the scale of the last one.
         self.scaler: Optional[Any] = None
-        self._scalers: "weakref.WeakSet[Any]" = weakref.WeakSet()
         self._scale = 1.0
         self._stepping: List[Any] = []
         self._closed = False
@@ -137,24 +128,16 @@ class Session:
 
     def _before_micro_batch(self) -> None:
         """Everything that belongs to the micro-batch before is done when the next one begins."""
-        if self._cut is None:
+        compared = self.compared
+        if compared is None:
             return
-        if self._writer is None and (self.states.moved(buffers=False) or self._first is None):
-            # Before the first forward: a batch norm's buffers change in it. And again before another one where the script
-            # has loaded since.
-            self.states.look_up()
-            self.guard(self.averages.look_up, self.states.training())
-            self._first = self._fields("start")
-        if self._begun:
-            return
-        self._begun = True
-        self._left()
-        # In the rest of the window only batch norms' buffers change: a state of these is written where they are saved.
-        self._leaves = False
-        if self._cut.is_here(self._micro_batches):
-            self.settle()
-            self._cut.end()
-        self._random = self._tensors.rng()
+        compared.forward(is_open=self._writer is not None)
+        if compared.next():
+            self._left()
+            if compared.is_here():
+                self.settle()
+                compared.cut.end()
+            compared.random = self._tensors.rng()
 
     def _forward_ends(self, owner: Owner, inputs: Any, output: Any) -> None:
         if not self.here():
@@ -190,7 +173,8 @@ class Session:
         if self._open is None or self._forwarded or not self._sees_forwards:
             self.settle()
             self._before_micro_batch()
-            self._micro_batches, self._begun = self._micro_batches + 1, False
+            if self.compared is not None:
+                self.compared.micro_batch()
             seen = self._seen()
             seen = {**seen, "targets": 0} if self.losses.has_no_targets() else seen
             self._open = MicroBatch(seen, self.losses.take())
@@ -285,7 +269,7 @@ class Session:
             samples, sizes, content = None, {}, None
         seen = {"samples": samples, **sizes, "modes": acting}
         # Where runs are compared, one may know its samples by their indices and the other, which skips some, only by what is in them.
-        return seen if self._cut is None else {**seen, "rng": self._random, "content": content}
+        return seen if self.compared is None else {**seen, "rng": self.compared.random, "content": content}
 
     # Steps.
 
@@ -366,19 +350,17 @@ class Session:
         )
         self._around.updated()
         self._memory.write("update", self.step, count=checksums is not None or self.step <= self._counts)
-        self._leaves = self._cut is not None
-        # An update that a GradScaler skips leaves the state of the one before, and counts.
-        self._skipped = not applied
-        if applied and checksums is not None and self._cut is None and self.step >= self._next_state:
+        if self.compared is not None:
+            self.compared.update(applied)
+        elif applied and checksums is not None and self.step >= self._next_state:
             # Twice the step each time: a state has an entry per tensor, and a long run must not drown in them.
             self._next_state = 2 * self.step
             self._state("update", checksums)
 
     def _left(self) -> None:
-        """Writes the state that an update left. Not in its step: a loop may clamp parameters after it, or average them."""
-        if self._leaves and (self.states.moved(buffers=True) or self._skipped):
+        """Writes the state that an update left, where runs are compared."""
+        if self.compared is not None and self.compared.left():
             self._state("update")
-            self._skipped = False
 
     # What else a script does.
 
@@ -388,10 +370,6 @@ class Session:
             it.settle()
             scaled = self._scale != 1.0 and not it.unscaled
             it.clipped(limit, norm, parameters, by_value=by_value, scaled=scaled, norm_type=norm_type)
-
-    def scaler_made(self, scaler: Any) -> None:
-        """The script has made a GradScaler."""
-        self._scalers.add(scaler)
 
     def unscaled(self, optimizer: Any) -> None:
         """The script has called the GradScaler's `unscale_`."""
@@ -412,35 +390,30 @@ class Session:
     def loaded(self) -> None:
         """The script has loaded a state dict."""
         self._around.forget()
-        if self.saves is not None:
-            self.saves.loaded(None)
-        if self._writer is None:
-            self._first = None
+        if self.compared is not None:
+            self.compared.loaded(is_open=self._writer is not None)
         for it in self.states.alive():
             it.loaded = True
 
     def saved(self, saved: Any, to: Any) -> None:
         """The script has saved something in a file, or in an open one."""
-        if self.saves is None:
+        if self.compared is None:
             if isinstance(to, (str, os.PathLike)):
                 self._checkpoint("saved", os.fspath(to), None)
-        elif not self._cut.over and self.states.known:
+        elif self.compared.is_saving(self.step):
             self.settle()
-            self._leaves = self._leaves or self.step > 0
             self._left()
-            self._checkpoint("saved", *self.saves.saved(saved, to, self.step))
+            self._checkpoint("saved", *self.compared.saves.saved(saved, to, self.step))
 
     def moved(self, source: Any, to: Any, keeps: bool) -> None:
         """The script has given a file or a folder another name, or `keeps` it under the old one, too."""
-        for path, step, whole in self.saves.moved(source, to, keeps):
-            if step == self.step and not self._cut.over:
-                self._checkpoint("saved", path, whole)
+        for told in self.compared.moved(source, to, keeps, self.step):
+            self._checkpoint(*told)
 
     def removed(self, path: Any) -> None:
         """The script has removed a file or a folder."""
-        for it in self.saves.removed(path):
-            if not self._cut.over:
-                self._checkpoint("deleted", it, None)
+        for told in self.compared.removed(path):
+            self._checkpoint(*told)
 
     def _checkpoint(self, edge: str, path: str, whole: Optional[bool]) -> None:
         if self._writer is not None:
@@ -487,8 +460,8 @@ class Session:
         told = {**read, **self._declared}
         facts = recorded_facts(told, loader, self.states.groups, self.states.named().values(), self._tensors)
         facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
-        if self._cut is not None and self._cut.after is not None:
-            facts["cut_after"] = self._cut.after
+        if self.compared is not None and self.compared.cut.after is not None:
+            facts["cut_after"] = self.compared.cut.after
         if self._rates.words is not None:
             facts["rates"] = self._rates.words
         self._write(
@@ -501,10 +474,12 @@ class Session:
             recorded=facts,
             contract=self._contract,
         )
-        if self._cut is None:
+        if self.compared is None:
             self.guard(self.averages.look_up, self.states.training())
-        self._write("state", **(self._first or self._fields("start")))
-        for path in self.saves.loads if self.saves is not None else []:
+            self._write("state", **self._fields("start"))
+            return
+        self._write("state", **(self.compared.start or self._fields("start")))
+        for path in self.compared.saves.loads:
             self._checkpoint("loaded", path, None)
 
     def close(self, error: Optional[BaseException] = None) -> None:
@@ -552,10 +527,7 @@ class Session:
 
     def _fields(self, at: str, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
         fields = self.states.fields(at, self.step, checksums)
-        if self._cut is None:
-            return fields
-        scaler = scalers.only(self._scalers)
-        return {**fields, "scaler": None if scaler is None else number(scaler.get_scale()), "parts": self.averages.digests()}
+        return fields if self.compared is None else {**fields, **self.compared.beside()}
 
     def _write(self, event: str, **fields: Any) -> None:
         if self._writer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Set
 
 from ..parameters import Parameters
+from ..trace import number
 from .models import modules, names
 from .windows import Window
 
@@ -26,6 +27,7 @@ class States:
         # Of these, those that never had a gradient.
         self._silent: Set[int] = set()
         self._seen: Dict[bool, str] = {}
+        self._decays: Dict[int, float] = {}
 
     @property
     def known(self) -> bool:
@@ -109,6 +111,8 @@ class States:
 
     def fields(self, at: str, step: int, checksums: Optional[Mapping[str, str]] = None) -> Dict[str, Any]:
         """The fields of a `state` event."""
+        decaying = [it for it in self.groups.param_groups if "weight_decay" in it]
+        self._decays = {id(parameter): float(it["weight_decay"]) for it in decaying for parameter in it["params"]}
         tensors = self._parameters.state({}, checksums)
         buffers = None
         if self._whole:
@@ -127,8 +131,10 @@ class States:
         # A GAN may freeze its discriminator for the generator's half of each step.
         return bool(parameter.requires_grad) or id(parameter) in self._trained
 
-    def _group(self, _name: str, parameter: Any) -> Dict[str, str]:
-        return {"group": "base" if self._trains(parameter) else "frozen"}
+    def _group(self, _name: str, parameter: Any) -> Dict[str, Any]:
+        about: Dict[str, Any] = {"group": "base" if self._trains(parameter) else "frozen"}
+        decay = self._decays.get(id(parameter))
+        return about if decay is None else {**about, "decay": number(decay)}
 
 
 class Groups:

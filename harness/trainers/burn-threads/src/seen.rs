@@ -21,6 +21,7 @@ pub fn state(at: Moment, training: &Training) -> State {
             dtype: "f32".to_owned(),
             trainable: true,
             optimized: true,
+            decay: None,
             digest: Digest::new().values(&values).text(),
             moments: None,
             grad_norm: training.gradients.get(place).map(|gradient| norm([&gradient[..]]).into()),

@@ -65,6 +65,7 @@ pub fn state(
             dtype: "f32".to_owned(),
             trainable: true,
             optimized: true,
+            decay: None,
             digest: Digest::new().values(&values(var)?).text(),
             moments: match optimizer {
                 Optimizer::Own(own) => Some(own.digest(name)?),

@@ -216,7 +216,7 @@ fn trainable(state: &State) -> impl Iterator<Item = &TensorState> {
 }
 
 /// Whether a pattern names a parameter. It may begin at any of the name's dots: `lora_*` names `layers.0.q.lora_a.weight`.
-fn names(pattern: &str, name: &str) -> bool {
+pub(super) fn names(pattern: &str, name: &str) -> bool {
     let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
     starts.into_iter().any(|at| fits(pattern.as_bytes(), &name.as_bytes()[at..]))
 }

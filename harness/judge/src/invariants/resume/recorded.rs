@@ -115,7 +115,7 @@ fn left_behind(step: u64, before: &History, resumed: &History) -> Option<Differe
         } else {
             format!(
                 "the resumed run took an older checkpoint, {}, although a newer complete one was there",
-                new.join(", ")
+                paths(&new)
             )
         },
     })
@@ -129,7 +129,7 @@ fn passed_over(step: u64, before: &History, resumed: &History) -> Option<String>
         "a newer complete checkpoint was there and was not taken: {}, of update {}; the resumed run loaded {}",
         saved.path,
         saved.step,
-        new.join(", ")
+        paths(&new)
     ))
 }
 
@@ -137,6 +137,12 @@ fn passed_over(step: u64, before: &History, resumed: &History) -> Option<String>
 fn loaded_now<'a>(before: &History, resumed: &'a History) -> Vec<&'a str> {
     let at_first = before.loaded();
     resumed.loaded().into_iter().filter(|path| !at_first.contains(path)).collect()
+}
+
+/// The paths among what was loaded: a state dict may be loaded from memory.
+fn paths(loaded: &[&str]) -> String {
+    let named: Vec<&str> = loaded.iter().copied().filter(|path| *path != "memory").collect();
+    if named.is_empty() { "no file".into() } else { named.join(", ") }
 }
 
 /// A path without its numbers: `out/checkpoint-20/optimizer.pt` and `out/checkpoint-40/optimizer.pt` are of one series.

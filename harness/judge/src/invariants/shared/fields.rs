@@ -333,6 +333,7 @@ impl Fields<'_> {
                 dtype: _,
                 trainable,
                 optimized,
+                decay: _,
                 digest,
                 moments,
                 grad_norm: _,

@@ -24,11 +24,11 @@ const ONE_FACTOR: f64 = 0.01;
 pub(crate) static RULE: Rule = Rule {
     name: "update/replayed",
     says: "each value moves as the plan's AdamW moves it, from the gradient, the moments and the rate that were there",
-    verifies: "Where a trainer tells what an update did at a few places of each tensor: the gradient is the unclipped one \
-               times clip / grad_norm, where that is below 1; both moments are beta times the one before plus 1 - beta times \
-               the gradient, or its square; and the value is the one before, decayed by rate x decay (matrices only), \
-               less the rate times the corrected first moment over the root of the corrected second plus eps. Tolerances \
-               are 8 roundings, and 2e-4 of the step.",
+    verifies: "Where a trainer tells what an update did at a few places of each tensor: the gradient is the unclipped \
+               one times clip / grad_norm, where that is below 1; both moments are beta times the one before plus \
+               1 - beta times the gradient, or its square; and the value is the one before, decayed by rate x decay \
+               (matrices only), less the rate times the corrected first moment over the root of the corrected second \
+               plus eps. Tolerances are 8 roundings, and 2e-4 of the step.",
     does_not_verify: "Places that the trainer does not tell. The gradient itself (partition/same-update, probes). That the \
                       rate is the schedule's (schedule/closed-form). Tensors that get no gradient. Moments in a layout of \
                       their own (Adafactor).",

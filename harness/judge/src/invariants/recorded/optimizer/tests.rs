@@ -16,6 +16,7 @@ fn tensor(name: &str, trainable: bool, optimized: bool) -> TensorState {
         dtype: "f32".into(),
         trainable,
         optimized,
+        decay: None,
         digest: "t:1".into(),
         moments: None,
         grad_norm: None,

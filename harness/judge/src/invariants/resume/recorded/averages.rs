@@ -1,4 +1,4 @@
-//! Averages of the weights (EMA) through a resume: they move no parameter, so that only their own values tell that they were lost.
+//! Averages of the weights (EMA) through a resume: they move no parameter, so only their own values tell that they were lost.
 
 use traintrue_protocol::trace::Line;
 use traintrue_protocol::trace::event::State;
@@ -7,8 +7,8 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 use super::history::{History, state};
 use crate::finding::{Difference, Sheet};
 
-/// Compares the averages that the resumed run has at its last update with those of the uninterrupted run at that update. At its
-/// first, a copy that every update writes anew would still differ.
+/// Compares the averages that the resumed run has at its last update with those of the uninterrupted run at that update. At
+/// its first, a copy that every update writes anew would still differ.
 pub(super) fn compare(whole: &History, from: u64, resumed: &History, segment: usize, sheet: &mut Sheet) {
     let states: Vec<&State> = after_updates(whole).map(|(_, it)| it).collect();
     let Some((line, last)) = after_updates(resumed).last() else { return };

@@ -104,8 +104,8 @@ fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
     window.position(|it| same(it, first))
 }
 
-/// The first micro-batch of a resumed run that has the random state of the update that it goes on from, and samples from further
-/// on: nothing of the window was restored with it.
+/// The first micro-batch of a resumed run that has the random state of the update that it goes on from, and samples from
+/// further on: nothing of the window was restored with it.
 fn skipped<'a>(rest: &[Line], offset: usize, resumed: &'a History) -> Option<(&'a Line, &'a MicroBatch)> {
     let rng = |line: Option<&Line>| match line.map(|line| &line.event) {
         Some(Event::MicroBatch(it)) => it.rng.clone(),

@@ -39,6 +39,7 @@ fn state(at: Moment, step: u64, update: u64) -> Event {
         dtype: "f32".into(),
         trainable: true,
         optimized: true,
+        decay: None,
         digest: format!("t:{name}{update}"),
         moments: (update > 0).then(|| format!("t:m{name}{update}")),
         grad_norm: None,

@@ -1,0 +1,48 @@
+"""Optimizers that are not the plan's, in PyTorch: the judge makes their steps again, and names what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+from typing import Any, Dict
+
+COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+# By optimizer, words of the cause.
+CAUSES = {
+    "sgd": "plain SGD",
+    "adam": "L2, as in Adam",
+    "betas-swapped": "beta1 and beta2 are swapped",
+    "another-eps": "eps is 0.001",
+    "vectors-decay": "vectors decay",
+    "nothing-decays": "nothing decays",
+    "decay-twice": "applied twice",
+}
+
+
+def outcome(which: str) -> Dict[str, Any]:
+    trainer = f"{sys.executable} -m torch_tests.wrong_optimizers {which}"
+    words = [COMMAND, "run", "optimizer-arithmetic", "--trainer", trainer, "--format", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if not done.stdout:
+        raise AssertionError(f"{words}: no report\n{done.stderr}")
+    return json.loads(done.stdout)["outcomes"][0]
+
+
+class AnOptimizerThatFollowsAPlan(unittest.TestCase):
+    def test_is_held_where_it_is_the_plans(self) -> None:
+        found = outcome("right")
+        self.assertEqual((found["verdict"], found["findings"]), ("held", []))
+
+    def test_is_broken_with_what_it_does_where_it_is_another(self) -> None:
+        for which, cause in CAUSES.items():
+            with self.subTest(which):
+                findings = outcome(which)["findings"]
+                self.assertEqual([it["invariant"] for it in findings], ["update/replayed"])
+                self.assertIn(cause, findings[0]["cause"])
+
+
+if __name__ == "__main__":
+    unittest.main()
