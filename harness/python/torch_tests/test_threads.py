@@ -54,7 +54,7 @@ BUGS: Dict[str, List[Bug]] = {
     "frozen_batch_norm": [(f"{TRAIN}    model.backbone.eval()\n", TRAIN, "loop/mode", NORMS)],
     "frozen_norms_of_a_network": [(f"{TRAIN}    freeze_norms()\n", TRAIN, "loop/mode", NORMS)],
     "probe_of_one_batch": [
-        (f"{PREPARED}, loader)", f"{PREPARED.replace(' =', ', probes =')}, loader, probes)", "loop/window", "the window closes early"),
+        (f"{PREPARED}, loader)", f"{PREPARED.replace(' =', ', probes =')}, loader, probes)", "loop/window", "from the first evaluation on"),
     ],
     "workers_of_a_stream": [("self.rows[worker.id :: worker.num_workers]", "self.rows", "loop/samples", "get_worker_info()")],
     "lines_of_a_file": [("if number % worker.num_workers == worker.id:", "if line:", "loop/samples", "get_worker_info()")],

@@ -160,8 +160,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case::left_out(decaying([0.0; 4], Some(0.1), &[]), "decay 0.1000 for in.weight, in.bias, norm.weight and 1 more", "a group's own decay")]
-    #[case::missed(decaying([0.1, 0.0, 0.1, 0.1], Some(0.1), &["*.bias", "*norm*"]), "decay 0 for norm.weight", "their names are not")]
+    #[case::left_out(decaying([0.0; 4], Some(0.1), &[]), "decay 0.100000 for in.weight, in.bias, norm.weight and 1 more", "a group's own decay")]
+    #[case::missed(decaying([0.1, 0.0, 0.1, 0.1], Some(0.1), &["*.bias", "*norm*"]), "decay 0.000000 for norm.weight", "their names are not")]
     #[case::another(decaying([0.1, 0.1, 0.1, 0.2], Some(0.1), &[]), "for out.weight", "with another decay")]
     fn a_decay_that_is_not_the_declared_one_breaks(
         #[case] events: Vec<Event>,

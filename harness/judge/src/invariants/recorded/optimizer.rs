@@ -1,6 +1,6 @@
 //! `loop/optimizer`: the optimizer holds what trains, and is the same one throughout the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{MicroBatch, State, TensorState, Update};
@@ -14,8 +14,6 @@ use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Fewer updates do not show that gradients never come.
 const LEAST: u64 = 3;
-/// As many new optimizers in one run are no stages of it.
-const STAGES: u64 = 4;
 
 pub(crate) static RULE: Rule = Rule {
     name: "loop/optimizer",
@@ -40,6 +38,7 @@ struct Held {
     /// How many of these had another rate than the update before, and that update's.
     other_rate: u64,
     rate: Option<Vec<Number>>,
+    epochs: BTreeSet<(Option<u64>, u64)>,
     /// The loader of the last micro-batch, and that of the last one before the last update.
     loader: Option<u64>,
     updated_with: Option<Option<u64>>,
@@ -63,6 +62,7 @@ impl Held {
             remade: Sightings::default(),
             other_rate: 0,
             rate: None,
+            epochs: BTreeSet::new(),
             loader: None,
             updated_with: None,
             micro_batches: 0,
@@ -73,6 +73,7 @@ impl Held {
     fn micro_batch(&mut self, it: &MicroBatch) {
         self.micro_batches += 1;
         self.loader = it.loader;
+        self.epochs.insert((it.loader, it.epoch));
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
@@ -96,8 +97,8 @@ impl Held {
 
     fn made_again(&self, sheet: &mut Sheet) {
         let Some(line) = self.remade.at_least(2) else { return };
-        // Stages of one training, each with a rate of its own, begin with new moments on purpose.
-        if self.other_rate == self.remade.times && self.remade.times < STAGES {
+        // Stages of one training, each of several epochs and with a rate of its own, begin with new moments on purpose.
+        if self.other_rate == self.remade.times && self.remade.times + 1 < self.epochs.len() as u64 {
             return sheet.remark(format!(
                 "a new optimizer with another rate is made {} times: its moments begin anew each time",
                 self.remade.times

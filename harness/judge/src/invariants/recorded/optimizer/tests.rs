@@ -56,10 +56,6 @@ const HELD: [(&str, bool, bool); 3] =
 #[case::all_held(with(&HELD, |_| ()))]
 #[case::a_head_alone(with(&[("a.weight", true, false), ("a.bias", true, false), ("head.weight", true, true)], |_| ()))]
 #[case::frozen_and_held(with(&[("a.weight", false, true), ("head.weight", true, true)], |_| ()))]
-#[case::stages_with_rates_of_their_own(with(&HELD, |it| {
-    since(it).remade = it.step == 3 || it.step == 6;
-    it.lr = vec![Number(0.1 / (1 + it.step / 3) as f64)];
-}))]
 #[case::made_again_once(with(&HELD, |it| since(it).remade = it.step == 4))]
 #[case::made_again_with_a_state(with(&HELD, |it| (since(it).remade, since(it).loaded) = (true, true)))]
 #[case::sharded(with(&HELD, |it| since(it).micro_batches = 0))]
@@ -118,4 +114,16 @@ fn an_optimizer_that_never_steps_is_named(#[case] reason: EndReason, #[case] cau
     let broken = judge(RULE.name, &events).broken.map(|it| it.cause);
     assert_eq!(broken.is_some(), cause.is_some(), "{broken:?}");
     assert!(broken.unwrap_or_default().contains(cause.unwrap_or_default()));
+}
+
+#[test]
+fn stages_of_several_epochs_with_rates_of_their_own_are_remarked_upon() {
+    let mut events = clean(Shape { epochs: 6, ..Shape::default() });
+    for it in updates(&mut events) {
+        since(it).remade = it.step == 7 || it.step == 13;
+        it.lr = vec![Number(0.1 / (1 + (it.step - 1) / 6) as f64)];
+    }
+    let sheet = judge(RULE.name, &events);
+    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+    assert!(sheet.remarks.iter().any(|it| it.contains("made 2 times")), "{:?}", sheet.remarks);
 }
