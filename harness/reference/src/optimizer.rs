@@ -41,7 +41,12 @@ pub type Step<B> = fn(&mut AdamW<B>, &mut Parameters<B>, &GradientSet<B>, &Train
 
 impl<B: Backend> Default for UpdateParts<B> {
     fn default() -> Self {
-        Self { clip: clip_global, optimizes: |parameter| parameter.trainable, decay: decay_matrices, step: AdamW::step }
+        Self {
+            clip: clip_global,
+            optimizes: |parameter| parameter.trainable,
+            decay: decay_matrices,
+            step: AdamW::step,
+        }
     }
 }
 

@@ -47,17 +47,18 @@ impl Before {
     /// The same tensors after the update with the gradients `given`.
     pub fn after<E: Engine>(self, state: &State<E>, given: &GradientSet<Inner<E>>) -> Vec<TensorStep> {
         let parameters = state.parameters.0.iter().zip(&state.optimizer.moments).zip(given);
-        let told = self.steps.into_iter().zip(parameters).filter_map(|(step, ((parameter, moments), gradient))| {
-            let (mut step, moments, gradient) = (step?, moments.as_ref()?, gradient.as_ref()?);
-            step.gradient = at_places(gradient);
-            step.after = at_places(&parameter.value);
-            step.updates = moments.updates;
-            let pairs = [(&mut step.first, &moments.first), (&mut step.second, &moments.second)];
-            for (told, tensor) in pairs {
-                told.iter_mut().zip(at_places(tensor)).for_each(|(pair, after)| pair[1] = after);
-            }
-            Some(step)
-        });
+        let told =
+            self.steps.into_iter().zip(parameters).filter_map(|(step, ((parameter, moments), gradient))| {
+                let (mut step, moments, gradient) = (step?, moments.as_ref()?, gradient.as_ref()?);
+                step.gradient = at_places(gradient);
+                step.after = at_places(&parameter.value);
+                step.updates = moments.updates;
+                let pairs = [(&mut step.first, &moments.first), (&mut step.second, &moments.second)];
+                for (told, tensor) in pairs {
+                    told.iter_mut().zip(at_places(tensor)).for_each(|(pair, after)| pair[1] = after);
+                }
+                Some(step)
+            });
         told.collect()
     }
 }

@@ -204,14 +204,22 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         let steps = self.state.schedule_step;
         let lr = schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.planned, steps);
         let State { optimizer, parameters, .. } = &mut self.state;
-        (self.parts.update.step)(optimizer, parameters, &gradients, &self.plan.train, self.parts.update.decay, lr);
+        (self.parts.update.step)(
+            optimizer,
+            parameters,
+            &gradients,
+            &self.plan.train,
+            self.parts.update.decay,
+            lr,
+        );
         self.state.step += 1;
         self.state.schedule_step += (self.parts.unchanged.steps_per_update)(&self.plan.train);
         let step = self.state.step;
         self.parts.call(|callback| callback.updated(step, &gradients));
         self.meter.read_at_update();
         let tensors = before.map(|before| before.after(&self.state, &gradients)).unwrap_or_default();
-        self.recorder.write(|| Update { tensors, ..events::update(&self.state, &self.unclipped, &gradients, lr) })?;
+        self.recorder
+            .write(|| Update { tensors, ..events::update(&self.state, &self.unclipped, &gradients, lr) })?;
         (self.parts.window.after_update)(&mut self.state.window);
         // Before the sample, so that it does not depend on whether the gradients were clipped.
         drop(gradients);

@@ -126,7 +126,15 @@ fn stairs(jumps: &[Point], begin: f64, end: f64) -> Option<Rate> {
         () if !lasts => None,
         () if enough && equal => {
             let period = Some(Period { bytes: median(&sizes), steps: wait });
-            Some(Rate { low: (1.0 - REGULAR_ERROR) * rate, rate, high, recurs: true, period, due: None, from: begin })
+            Some(Rate {
+                low: (1.0 - REGULAR_ERROR) * rate,
+                rate,
+                high,
+                recurs: true,
+                period,
+                due: None,
+                from: begin,
+            })
         }
         () if enough || few => {
             let due = (last.step + OVERDUE * next - end).max(0.0);

@@ -89,7 +89,11 @@ fn jumps_that_do_not_recur_are_within(#[case] jumps: &[(usize, f64)]) {
 #[case::unequal(&[1.0e6, 51.0e6, 101.0e6, 151.1e6], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 4")]
 #[case::twice(&[1.0e6, 51.0e6, 101.0e6], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 3")]
 #[case::flat(&[1.0e6; 4], SlopeVerdict::NotJudged, "a slope needs 24 points, and there are 4")]
-fn exactly_equal_growth_needs_no_slope(#[case] held: &[f64], #[case] verdict: SlopeVerdict, #[case] says: &str) {
+fn exactly_equal_growth_needs_no_slope(
+    #[case] held: &[f64],
+    #[case] verdict: SlopeVerdict,
+    #[case] says: &str,
+) {
     let point = |(at, bytes): (usize, &f64)| Point { step: at as f64 * 100.0, bytes: *bytes };
     let slope = judge(&held.iter().enumerate().map(point).collect::<Vec<_>>(), BytesPerStep(LIMIT));
     assert_eq!(slope.verdict, verdict, "{}", slope.reason);

@@ -119,7 +119,8 @@ fn formed<B: Backend>(
     (decay, lr): (Decay<B>, f64),
     direction: impl Fn(&Moments<B>, &Tensor<B, 2>, &Optimizer) -> Tensor<B, 2>,
 ) {
-    for ((parameter, moments), gradient) in parameters.0.iter_mut().zip(&mut optimizer.moments).zip(gradients) {
+    for ((parameter, moments), gradient) in parameters.0.iter_mut().zip(&mut optimizer.moments).zip(gradients)
+    {
         let (Some(moments), Some(gradient)) = (moments, gradient) else { continue };
         moments.step(gradient, &train.optimizer);
         let kept = parameter.value.clone() * (1.0 - lr * decay(parameter, train));

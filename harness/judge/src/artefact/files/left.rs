@@ -71,8 +71,20 @@ impl Left {
 
 /// Models of transformers that tie their embeddings where their configuration does not say it.
 const TIED_BY_DEFAULT: [&str; 14] = [
-    "albert", "bart", "bert", "bloom", "distilbert", "electra", "gemma", "gemma2", "gpt2", "gpt_neo", "mbart", "opt",
-    "roberta", "xlm-roberta",
+    "albert",
+    "bart",
+    "bert",
+    "bloom",
+    "distilbert",
+    "electra",
+    "gemma",
+    "gemma2",
+    "gpt2",
+    "gpt_neo",
+    "mbart",
+    "opt",
+    "roberta",
+    "xlm-roberta",
 ];
 
 /// Whether a model's configuration ties its embeddings. It may lack the field: the default differs by model.

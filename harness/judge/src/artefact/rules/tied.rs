@@ -86,10 +86,7 @@ mod tests {
         holds(&judged(&pair(input, output, 0.5)));
         let found = broke(&judged(&pair(input, output, 0.25)));
         assert!(found.starts_with(output), "{found}");
-        assert!(
-            found.contains(&format!("expected the values of {input}: config.json ties them")),
-            "{found}"
-        );
+        assert!(found.contains(&format!("expected the values of {input}: config.json ties them")), "{found}");
     }
 
     #[test]

@@ -180,7 +180,9 @@ impl Clip {
                 expected: "clip_grad_norm_ between the last backward and the step".into(),
                 actual: "clip_grad_norm_ on gradients that zero_grad() has set to 0".into(),
                 component: Component::Clipper,
-                cause: "the gradients are clipped after optimizer.step() and zero_grad(): the clip has no effect".into(),
+                cause:
+                    "the gradients are clipped after optimizer.step() and zero_grad(): the clip has no effect"
+                        .into(),
             });
         }
         if let Some(line) = seen.scaled.at_least(2.min(seen.applied.max(1))).filter(|_| !seen.limit.varies())

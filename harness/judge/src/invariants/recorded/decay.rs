@@ -67,7 +67,8 @@ impl Decays {
         sheet.compared += (decays.len() - wrong.len()) as u64;
         let Some((first, found)) = wrong.first() else { return };
         let due = expected(first);
-        let alike = || wrong.iter().filter(|(it, decay)| expected(it) == due && decay == found).map(|(it, _)| *it);
+        let alike =
+            || wrong.iter().filter(|(it, decay)| expected(it) == due && decay == found).map(|(it, _)| *it);
         sheet.check(false, line, || Difference {
             expected: format!("decay {} for {} (declared)", Number(due), listed(alike())),
             actual: format!("{}, for {} of {} tensors", Number(*found), alike().count(), decays.len()),

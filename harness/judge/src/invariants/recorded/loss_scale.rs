@@ -8,8 +8,8 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use super::seen::{Sightings, most};
-use crate::invariants::shared::place;
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::place;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Relative: what backward() was called on is the loss itself, rounded at most once more in f32.
@@ -184,7 +184,8 @@ fn more_than(window: &[Backward], scale: f64) -> Option<u64> {
     let total = window.iter().map(|it| it.value).sum::<f64>() * scale;
     let by = window.iter().map(Backward::mean).sum::<f64>() / total;
     let whole = by.round();
-    (whole > window.len() as f64 && whole <= WINDOW_MOST as f64 && near(by, whole, SAME)).then_some(whole as u64)
+    (whole > window.len() as f64 && whole <= WINDOW_MOST as f64 && near(by, whole, SAME))
+        .then_some(whole as u64)
 }
 
 /// Whether the micro-batches of a window are parts of one larger batch.

@@ -322,7 +322,9 @@ impl TraceRule for Samples {
             Event::Epoch(it) => self.edge(*it, line, sheet),
             Event::Update(it) => {
                 self.drawn_once.updates += 1;
-                if let Some(since) = it.since.as_deref().filter(|since| since.evaluations > 0 && !since.seeds.is_empty()) {
+                if let Some(since) =
+                    it.since.as_deref().filter(|since| since.evaluations > 0 && !since.seeds.is_empty())
+                {
                     self.seeded = (since.seeds.last().copied(), self.seeded.1 + 1);
                 }
                 self.loaded |= it.since.as_ref().is_some_and(|since| since.loaded);

@@ -187,13 +187,18 @@ impl Windows {
             }
             // As private training does, which keeps their sum elsewhere.
             _ if open.clips_each && open.cleared.windows.times > 0 => {
-                sheet.cannot("gradients cleared before a step: the loop clips those of each micro-batch by themselves");
+                sheet.cannot(
+                    "gradients cleared before a step: the loop clips those of each micro-batch by themselves",
+                );
             }
             _ => open.cleared.judge(open.lengths.usual(), &of, sheet),
         }
         match accumulation {
             Some((full, _)) if open.edges.0 == open.updates && open.updates > 1 && open.edges.1 < full => {
-                sheet.remark(format!("no window{of} was ever full: each epoch ends before {}", micro_batches(full)));
+                sheet.remark(format!(
+                    "no window{of} was ever full: each epoch ends before {}",
+                    micro_batches(full)
+                ));
             }
             _ => open.lengths.judge(accumulation, &of, sheet),
         }

@@ -14,7 +14,7 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
 use crate::rule::RunEvidence;
-use aligned::{Place, align};
+use aligned::{Place, align, trains_alike};
 use compared::parting;
 use history::History;
 
@@ -47,7 +47,8 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
         sheet.cannot("the resumed run has no state at its start: it trained nothing");
         return Ok(());
     };
-    let aligned = match align(start, &whole) {
+    let first = resumed.steps.iter().find_map(data::micro_batch);
+    let aligned = match align(start, &whole, first) {
         Place::At(aligned) => aligned,
         Place::Nowhere(difference) => {
             sheet.check_in(segment, false, start, || difference);
@@ -65,7 +66,9 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
         }
     }
     if sheet.broken.is_none() {
-        compared::from_there(&whole, aligned.position, &resumed, segment, sheet);
+        // A layer that the script unfreezes later is not in the digests of a run that began before it.
+        let digests = whole.start().is_some_and(|at_first| trains_alike(start, at_first));
+        compared::from_there(&whole, aligned.position, &resumed, digests, segment, sheet);
     }
     if sheet.broken.is_none() {
         averages::compare(&whole, aligned.step, &resumed, segment, sheet);

@@ -57,7 +57,14 @@ struct Wrong {
 
 impl Wrong {
     /// One more wrong update. Where no cause explains this one too, the causes of those before stand.
-    fn add(&mut self, line: &Line, miss: Option<Miss>, component: Component, causes: Vec<String>, count: (usize, usize)) {
+    fn add(
+        &mut self,
+        line: &Line,
+        miss: Option<Miss>,
+        component: Component,
+        causes: Vec<String>,
+        count: (usize, usize),
+    ) {
         let Some(Miss { tensor, what, place, expected, actual }) = miss else { return };
         if self.first.is_none() {
             let difference = Difference {
@@ -106,7 +113,8 @@ impl Replayed {
         if !it.applied || it.tensors.is_empty() {
             return;
         }
-        let tensors: Vec<Tensor> = it.tensors.iter().filter_map(|told| self.tensor(told, it, sheet)).collect();
+        let tensors: Vec<Tensor> =
+            it.tensors.iter().filter_map(|told| self.tensor(told, it, sheet)).collect();
         if !self.clip(it, &tensors, line, sheet) || !self.moments(&tensors, line, sheet) {
             return;
         }
@@ -162,7 +170,8 @@ impl Replayed {
             for (at, place) in tensor.places.iter().enumerate() {
                 let Some(unclipped) = place.unclipped else { continue };
                 let expected = share * unclipped;
-                let holds = (place.gradient - expected).abs() <= tolerance * expected.abs() + f64::from(f32::MIN_POSITIVE);
+                let holds = (place.gradient - expected).abs()
+                    <= tolerance * expected.abs() + f64::from(f32::MIN_POSITIVE);
                 let found = place.gradient / unclipped;
                 if !sheet.check(holds, line, || Difference {
                     expected: format!(
@@ -177,7 +186,10 @@ impl Replayed {
                     cause: if share < 1.0 && (found - 1.0).abs() < tolerance {
                         "the optimizer gets the gradients from before the clip".into()
                     } else {
-                        format!("the gradients were scaled by {} between the last backward pass and the step", Number(found))
+                        format!(
+                            "the gradients were scaled by {} between the last backward pass and the step",
+                            Number(found)
+                        )
                     },
                 }) {
                     return false;
@@ -189,17 +201,23 @@ impl Replayed {
 
     fn moments(&mut self, tensors: &[Tensor], line: &Line, sheet: &mut Sheet) -> bool {
         let pairs = |tensor: &Tensor, expected: fn(&Place, &Settings, f64) -> [Expected; 2]| {
-            let told = tensor.places.iter().map(|it| Some((expected(it, &tensor.settings, self.unit), it.moments?)));
-            told.map(|it| it.map_or(Vec::new(), |(expected, found)| expected.into_iter().zip(found).collect()))
-                .collect::<Vec<Vec<(Expected, f64)>>>()
+            let told =
+                tensor.places.iter().map(|it| Some((expected(it, &tensor.settings, self.unit), it.moments?)));
+            told.map(|it| {
+                it.map_or(Vec::new(), |(expected, found)| expected.into_iter().zip(found).collect())
+            })
+            .collect::<Vec<Vec<(Expected, f64)>>>()
         };
-        let fits = |tensor: &Tensor, expected| pairs(tensor, expected).concat().iter().all(|(it, found)| it.holds(*found));
+        let fits = |tensor: &Tensor, expected| {
+            pairs(tensor, expected).concat().iter().all(|(it, found)| it.holds(*found))
+        };
         let wrong: Vec<&Tensor> = tensors.iter().filter(|it| !fits(it, adam::moments)).collect();
         sheet.compared += (tensors.len() - wrong.len()) as u64;
         let Some(tensor) = wrong.first() else { return true };
         let all = pairs(tensor, adam::moments);
         let miss = all.iter().enumerate().find_map(|(place, both)| {
-            let (at, (expected, actual)) = both.iter().enumerate().find(|(_, (it, found))| !it.holds(*found))?;
+            let (at, (expected, actual)) =
+                both.iter().enumerate().find(|(_, (it, found))| !it.holds(*found))?;
             let what = ["first moment", "second moment"][at];
             Some(Miss { tensor, what, place, expected: expected.value, actual: *actual })
         });
@@ -222,7 +240,13 @@ impl Replayed {
         let Some(tensor) = wrong.first() else { return };
         let miss = tensor.places.iter().enumerate().find_map(|(place, it)| {
             let expected = adam::value(it, &tensor.settings, self.unit);
-            (!expected.holds(it.after)).then_some(Miss { tensor, what: "value", place, expected: expected.value, actual: it.after })
+            (!expected.holds(it.after)).then_some(Miss {
+                tensor,
+                what: "value",
+                place,
+                expected: expected.value,
+                actual: it.after,
+            })
         });
         let known = adam::VALUES.iter().filter(|(_, expected)| wrong.iter().all(|it| fits(it, *expected)));
         let mut causes: Vec<String> = known.map(|it| it.0.to_owned()).collect();
@@ -256,10 +280,15 @@ impl Replayed {
             && eps.len() > 1
             && eps.iter().all(|it| (it - first).abs() <= ONE_FACTOR * first.abs())
         {
-            return format!("eps is {}, and the plan's is {}", Number(*first), Number(self.train.optimizer.eps));
+            return format!(
+                "eps is {}, and the plan's is {}",
+                Number(*first),
+                Number(self.train.optimizer.eps)
+            );
         }
         if places().all(|(it, _)| adam::is_coarse(it.after)) {
-            return "the values are kept in bf16: an update smaller than half of their last digit is lost".into();
+            return "the values are kept in bf16: an update smaller than half of their last digit is lost"
+                .into();
         }
         "the step is not that of the plan's optimizer from these moments: another optimizer, or a value that is changed after it"
             .into()

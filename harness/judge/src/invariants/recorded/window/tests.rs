@@ -156,7 +156,11 @@ fn an_epoch_that_is_shorter_than_the_window_is_remarked_upon() {
     recorded(&mut events).accumulation = Some(16);
     let sheet = judge(RULE.name, &events);
     assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
-    assert!(sheet.remarks.iter().any(|it| it.contains("each epoch ends before 16 micro-batches")), "{:?}", sheet.remarks);
+    assert!(
+        sheet.remarks.iter().any(|it| it.contains("each epoch ends before 16 micro-batches")),
+        "{:?}",
+        sheet.remarks
+    );
 }
 
 #[rstest]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use traintrue_protocol::trace::Line;
-use traintrue_protocol::trace::event::{State, TensorState};
+use traintrue_protocol::trace::event::{MicroBatch, State, TensorState};
 use traintrue_protocol::vocabulary::Component;
 
+use super::data::{self, known, micro_batch};
 use super::history::{History, state};
 use crate::finding::Difference;
 
@@ -30,19 +31,22 @@ pub(super) struct Aligned<'a> {
 }
 
 /// Compares the state at the start of a resumed run with every state of the uninterrupted run.
-pub(super) fn align<'a>(start: &Line, whole: &'a History) -> Place<'a> {
+pub(super) fn align<'a>(start: &Line, whole: &'a History, first: Option<&MicroBatch>) -> Place<'a> {
     let Some(loaded) = state(start) else {
         return Place::Nowhere(nothing_to_compare());
     };
     let states =
         || whole.states.iter().filter_map(|(position, line)| state(line).map(|state| (*position, state)));
     let equal = states().filter(|(_, state)| differing(loaded, state, digest).is_empty());
-    // Parameters do not change where the rate is 0: of several states the one with the same moments and buffers, or else of
-    // the last update. Of one update's the first: what the resumed run does not repeat of the window is looked for later.
+    // Parameters do not change where the rate is 0, or where a GradScaler skips an update: of several states the one with the
+    // same moments and buffers, which the resumed run's first samples follow; or else of the last update. Of one update's the
+    // first: what the resumed run does not repeat of the window is looked for later.
     let best = equal.max_by_key(|(position, state)| {
         let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
+        let due = whole.steps.get(*position).and_then(|line| micro_batch(line));
+        let follows = first.zip(due).is_some_and(|(first, due)| known(first) && data::same(first, due));
         // A script may save between the scaler's step and its update.
-        (same, state.step, state.scaler == loaded.scaler, std::cmp::Reverse(*position))
+        (same, follows, state.step, state.scaler == loaded.scaler, std::cmp::Reverse(*position))
     });
     if let Some((position, state)) = best {
         return Place::At(Aligned { step: state.step, position, state });
@@ -98,6 +102,16 @@ impl Aligned<'_> {
             cause: "the parameters came back and these buffers did not: a batch norm's running statistics are buffers".into(),
         })
     }
+}
+
+/// Whether the same tensors train in two states: the digest of an update is over those that trained at the start.
+pub(super) fn trains_alike(one: &Line, other: &Line) -> bool {
+    let trained = |line: &Line| -> Vec<String> {
+        let tensors =
+            state(line).map(|it| it.tensors.iter().filter(|it| it.trainable).map(|it| it.name.clone()));
+        tensors.map(Iterator::collect).unwrap_or_default()
+    };
+    trained(one) == trained(other)
 }
 
 /// The names of the tensors of a loaded state whose digest, or moments, are others than in a state of the whole run.

@@ -72,7 +72,8 @@ fn ahead(later: &MicroBatch, due: Option<&MicroBatch>, skipped: usize) -> (Compo
     }
 }
 
-fn micro_batch(line: &Line) -> Option<&MicroBatch> {
+/// The micro-batch of a line.
+pub(super) fn micro_batch(line: &Line) -> Option<&MicroBatch> {
     match &line.event {
         Event::MicroBatch(it) => Some(it),
         _ => None,

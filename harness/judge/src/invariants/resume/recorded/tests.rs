@@ -366,10 +366,13 @@ fn gradients_of_the_open_window_that_were_saved_are_held_and_lost_ones_are_not()
 fn a_script_that_is_not_deterministic_is_not_judged() {
     let mut events = before();
     of_micro_batch(&mut events[2], |it| it.backward = Some(Number(7.0)));
-    let runs = Runs { before: events, resumed: with(4, |it| of_update(it, |it| it.lr = Vec::new())), ..runs() };
+    let runs =
+        Runs { before: events, resumed: with(4, |it| of_update(it, |it| it.lr = Vec::new())), ..runs() };
     let sheet = runs.judged();
     assert!(sheet.broken.is_none());
-    assert!(sheet.missing.is_some_and(|why| why.contains("differ at epoch 0, micro-batch 0, before the cut")));
+    assert!(
+        sheet.missing.is_some_and(|why| why.contains("differ at epoch 0, micro-batch 0, before the cut"))
+    );
     // One that is not deterministic only after the cut: the whole run was repeated.
     let mut repeat = whole();
     of_update(repeat.iter_mut().rfind(|it| matches!(it, Event::Update(_))).unwrap(), |it| it.digest = None);
@@ -437,13 +440,62 @@ fn a_loss_scale_that_did_not_come_back_is_named() {
 }
 
 #[test]
+fn a_state_that_two_updates_share_is_that_of_the_samples_which_follow() {
+    // A GradScaler skips update 3: parameters and moments stay those of update 2, and the scale is halved.
+    let skipped = |mut events: Vec<Event>| {
+        for event in &mut events {
+            of_state(event, |it| {
+                it.scaler = Some(Number(if it.step == 3 { 4.0 } else { 8.0 }));
+                if it.step == 3 {
+                    let (tensors, buffers) = match state(Moment::Update, 2, 2) {
+                        Event::State(it) => (it.tensors, it.buffers),
+                        _ => unreachable!(),
+                    };
+                    (it.tensors, it.buffers) = (tensors, buffers);
+                }
+            });
+        }
+        events
+    };
+    let mut resumed = resumed(2);
+    resumed.iter_mut().for_each(|event| of_state(event, |it| it.scaler = Some(Number(8.0))));
+    let sheet = Runs { resumed, whole: skipped(whole()), ..runs() }.judged();
+    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+    assert_eq!(sheet.resumed_from, Some(2));
+}
+
+#[test]
+fn a_layer_that_is_unfrozen_before_the_resume_is_no_fault() {
+    let frozen = |mut events: Vec<Event>| {
+        of_state(&mut events[1], |it| it.tensors[2].trainable = false);
+        events
+    };
+    let other_digests = |mut events: Vec<Event>| {
+        events
+            .iter_mut()
+            .for_each(|event| of_update(event, |it| it.digest = it.digest.clone().map(|it| it + "of all")));
+        events
+    };
+    let of = |whole: Vec<Event>, before: Vec<Event>| {
+        Runs { before, resumed: other_digests(resumed(2)), whole, repeat: None }.judged().broken.is_some()
+    };
+    assert!(!of(frozen(whole()), frozen(before())));
+    assert!(of(whole(), before()), "digests over the same tensors are compared");
+}
+
+#[test]
 fn one_micro_batch_too_many_that_is_skipped_is_no_restored_gradient() {
     // The random state is that of the update, and the samples are those of the window's second micro-batch.
     let mut events = resumed(2);
     events.remove(2);
     of_micro_batch(&mut events[2], |it| it.rng = Some("t:r4".into()));
     let broken = judged(events).broken.unwrap();
-    assert_eq!((broken.component, broken.cause.contains("skips 1 micro-batch:")), (Component::Cursor, true), "{}", broken.cause);
+    assert_eq!(
+        (broken.component, broken.cause.contains("skips 1 micro-batch:")),
+        (Component::Cursor, true),
+        "{}",
+        broken.cause
+    );
 }
 
 /// Cut at the edge of epoch 0, which update 2 ends.

@@ -102,7 +102,10 @@ fn stepped(place: &Place, settings: &Settings, unit: f64, kept: f64, step: f64) 
     let value = kept - step;
     // An epsilon of 1e-8 is no number of f16: there the root of a tiny moment is all that divides.
     let tiny = settings.lr * f64::from(known(place, settings)[1] < SMALLEST / unit);
-    Expected { value, within: ROUNDINGS * unit * (place.before.abs() + value.abs()) + DIRECTION * step.abs() + tiny }
+    Expected {
+        value,
+        within: ROUNDINGS * unit * (place.before.abs() + value.abs()) + DIRECTION * step.abs() + tiny,
+    }
 }
 
 /// The moments after the update: the trainer's own, or, in a tensor's first update, those that it must have.
@@ -121,23 +124,25 @@ pub(super) const MOMENTS: [Wrong<[Expected; 2]>; 6] = [
     ("beta1 and beta2 are swapped", |it, with, unit| {
         moments_of(it, [with.betas[1], with.betas[0]], it.gradient, unit)
     }),
-    ("the decay is added to the gradient, and passes through the moments (L2, as in Adam, not AdamW)", |it, with, unit| {
-        moments_of(it, with.betas, it.gradient + with.decay * it.before, unit)
-    }),
+    (
+        "the decay is added to the gradient, and passes through the moments (L2, as in Adam, not AdamW)",
+        |it, with, unit| moments_of(it, with.betas, it.gradient + with.decay * it.before, unit),
+    ),
     ("the moments of the updates before are lost", |it, with, unit| {
         moments_of(&Place { moments_before: [0.0; 2], ..*it }, with.betas, it.gradient, unit)
     }),
     ("the gradient enters the moments with its whole size, and not with 1 - beta", |it, with, unit| {
         let [one, two] = with.betas;
         let [first, second] = it.moments_before;
-        let sum = |kept: f64, new: f64| Expected { value: kept + new, within: ROUNDINGS * unit * (kept.abs() + new.abs()) };
+        let sum = |kept: f64, new: f64| Expected {
+            value: kept + new,
+            within: ROUNDINGS * unit * (kept.abs() + new.abs()),
+        };
         [sum(one * first, it.gradient), sum(two * second, it.gradient * it.gradient)]
     }),
     ("a moment is kept in a coarser format than f32, and loses small gradients", |it, with, unit| {
-        moments_of(it, with.betas, it.gradient, unit).map(|right| Expected {
-            within: right.value.abs() * COARSE,
-            ..right
-        })
+        moments_of(it, with.betas, it.gradient, unit)
+            .map(|right| Expected { within: right.value.abs() * COARSE, ..right })
     }),
 ];
 
@@ -179,12 +184,15 @@ pub(super) const VALUES: [Wrong<Expected>; 12] = [
         let kept = it.before * (1.0 - with.lr * decay(with));
         stepped(it, with, unit, kept, -with.lr * direction(known(it, with), with, RIGHT))
     }),
-    ("the step is the rate times the gradient: the optimizer is plain SGD, and the plan's is AdamW", |it, with, unit| {
-        let kept = it.before * (1.0 - with.lr * decay(with));
-        let expected = stepped(it, with, unit, kept, with.lr * it.gradient);
-        // SGD decays as L2, if at all: by about as much.
-        Expected { within: expected.within + 2.0 * with.lr * with.decay * it.before.abs(), ..expected }
-    }),
+    (
+        "the step is the rate times the gradient: the optimizer is plain SGD, and the plan's is AdamW",
+        |it, with, unit| {
+            let kept = it.before * (1.0 - with.lr * decay(with));
+            let expected = stepped(it, with, unit, kept, with.lr * it.gradient);
+            // SGD decays as L2, if at all: by about as much.
+            Expected { within: expected.within + 2.0 * with.lr * with.decay * it.before.abs(), ..expected }
+        },
+    ),
 ];
 
 fn towards(it: &Place, with: &Settings, unit: f64, kept: f64) -> Expected {

@@ -74,8 +74,9 @@ fn trained(step: Step, tells_moments: bool) -> Vec<Event> {
         update.tensors = tensors
             .iter_mut()
             .map(|tensor| {
-                let unclipped: Vec<f32> =
-                    (0..PLACES).map(|at| 0.02 * ((updates as usize * 7 + at * 3) as f32).sin() + 0.001).collect();
+                let unclipped: Vec<f32> = (0..PLACES)
+                    .map(|at| 0.02 * ((updates as usize * 7 + at * 3) as f32).sin() + 0.001)
+                    .collect();
                 let gradient: Vec<f32> = unclipped.iter().map(|it| it * share).collect();
                 let (before, first, second) =
                     (tensor.values.clone(), tensor.first.clone(), tensor.second.clone());
@@ -133,7 +134,9 @@ fn moments_that_are_not_told_are_carried_from_the_first_update_on() {
     assert!(sgd.cause.contains("plain SGD"), "{}", sgd.cause);
     let mut gap = trained(right, false);
     update_at(&mut gap, 1).tensors.clear();
-    assert!(judge(RULE.name, &gap).missing.is_some_and(|why| why.contains("from a tensor's first update on")));
+    assert!(
+        judge(RULE.name, &gap).missing.is_some_and(|why| why.contains("from a tensor's first update on"))
+    );
 }
 
 #[rstest]
@@ -195,7 +198,13 @@ fn moments_that_are_not_told_are_carried_from_the_first_update_on() {
 }, "a value that is changed after it")]
 fn a_wrong_step_is_named(#[case] step: Step, #[case] cause: &str) {
     let broken = judge(RULE.name, &trained(step, true)).broken.expect("a finding");
-    assert!(broken.cause.contains(cause), "{}: expected {}, found {}", broken.cause, broken.expected, broken.actual);
+    assert!(
+        broken.cause.contains(cause),
+        "{}: expected {}, found {}",
+        broken.cause,
+        broken.expected,
+        broken.actual
+    );
 }
 
 #[test]
