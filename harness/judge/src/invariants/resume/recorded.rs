@@ -15,7 +15,7 @@ use traintrue_protocol::vocabulary::Component;
 use crate::finding::{Difference, Sheet};
 use crate::rule::RunEvidence;
 use aligned::{Place, align, trains_alike};
-use compared::parting;
+use compared::{Beside, parting};
 use history::History;
 
 /// Judges a recorded script that was ended and resumed: the last segment is the resumed one.
@@ -68,7 +68,8 @@ pub(crate) fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet)
     if sheet.broken.is_none() {
         // A layer that the script unfreezes later is not in the digests of a run that began before it.
         let digests = whole.start().is_some_and(|at_first| trains_alike(start, at_first));
-        compared::from_there(&whole, aligned.position, &resumed, digests, segment, sheet);
+        let frozen = aligned.frozen_now(start);
+        compared::from_there(&whole, aligned.position, &resumed, &Beside { digests, frozen }, segment, sheet);
     }
     if sheet.broken.is_none() {
         averages::compare(&whole, aligned.step, &resumed, segment, sheet);

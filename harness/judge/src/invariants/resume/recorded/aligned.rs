@@ -37,19 +37,28 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History, first: Option<&MicroBa
     };
     let states =
         || whole.states.iter().filter_map(|(position, line)| state(line).map(|state| (*position, state)));
-    let equal = states().filter(|(_, state)| differing(loaded, state, digest).is_empty());
+    // A state that the script saved with other weights swapped in is not the one that training went on with.
+    let went_on = |at: usize, held: &State| {
+        let last = states().filter(|(position, _)| *position == at).last();
+        last.is_none_or(|(_, last)| differing(held, last, digest).is_empty())
+    };
+    let equal =
+        states().filter(|(at, state)| differing(loaded, state, digest).is_empty() && went_on(*at, state));
     // Parameters do not change where the rate is 0, or where a GradScaler skips an update: of several states the one with the
     // same moments and buffers, which the resumed run's first samples follow; or else of the last update. Of one update's the
     // first: what the resumed run does not repeat of the window is looked for later.
     let best = equal.max_by_key(|(position, state)| {
         let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
         let due = whole.steps.get(*position).and_then(|line| micro_batch(line));
-        let follows = first.zip(due).is_some_and(|(first, due)| known(first) && data::same(first, due));
+        let follows = first.zip(due).is_some_and(|(first, due)| known(first) && data::is(first, due));
         // A script may save between the scaler's step and its update.
         (same, follows, state.step, state.scaler == loaded.scaler, std::cmp::Reverse(*position))
     });
     if let Some((position, state)) = best {
         return Place::At(Aligned { step: state.step, position, state });
+    }
+    if let Some((_, swapped)) = states().find(|(_, state)| differing(loaded, state, digest).is_empty()) {
+        return Place::Nowhere(swapped_in(swapped));
     }
     let nearest = states().min_by_key(|(position, state)| {
         (differing(loaded, state, digest).len(), std::cmp::Reverse(*position))
@@ -58,6 +67,15 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History, first: Option<&MicroBa
 }
 
 impl Aligned<'_> {
+    /// The tensors that trained in the uninterrupted run at that update, and are frozen in the resumed one.
+    pub fn frozen_now<'s>(&self, start: &'s Line) -> Vec<&'s str> {
+        let trained = |name: &str| self.state.tensors.iter().any(|it| it.name == name && it.trainable);
+        let frozen = |it: &&TensorState| !it.trainable && trained(&it.name);
+        state(start)
+            .map(|it| it.tensors.iter().filter(frozen).map(|it| it.name.as_str()).collect())
+            .unwrap_or_default()
+    }
+
     /// What else must come back: the optimizer's state of each parameter, and the buffers. `None` is a comparison
     /// that holds.
     pub fn restored(&self, start: &Line) -> Vec<Option<Difference>> {
@@ -128,6 +146,17 @@ fn digest(it: &TensorState) -> Option<&str> {
 
 fn moments(it: &TensorState) -> Option<&str> {
     it.moments.as_deref()
+}
+
+fn swapped_in(saved: &State) -> Difference {
+    Difference {
+        expected: format!("the parameters that training went on with after update {}", saved.step),
+        actual: "those that the script held while it saved, and then put away".into(),
+        component: Component::Checkpoint,
+        cause: "the checkpoint was written while other weights were swapped in, as averaged weights are for an evaluation: a \
+                resume trains those"
+            .into(),
+    }
 }
 
 fn other_values(loaded: &State, nearest: &State) -> Difference {

@@ -5,7 +5,7 @@ use traintrue_protocol::trace::event::{MicroBatch, Update};
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
-use super::data::{known, other_samples, same, shown};
+use super::data::{is, known, other_samples, shown};
 use super::history::History;
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::micro_batches;
@@ -14,7 +14,7 @@ use crate::invariants::shared::place::micro_batches;
 pub(super) fn parting<'a>(run: &'a [Line], whole: &'a [Line]) -> Option<(&'a Line, &'a Line)> {
     run.iter().zip(whole).find(|(one, other)| match (&one.event, &other.event) {
         (Event::MicroBatch(one), Event::MicroBatch(other)) => {
-            !same(one, other) || one.backward != other.backward
+            !is(one, other) || one.backward != other.backward
         }
         (Event::Update(one), Event::Update(other)) => one.digest != other.digest || one.lr != other.lr,
         _ => true,
@@ -52,13 +52,20 @@ pub(super) fn after_signal(line: &Line, due: &Line) -> Difference {
     }
 }
 
-/// Compares until the first difference. `position` counts the events of the whole run before the resumed one goes on;
-/// `digests` says whether those of updates are over the same tensors.
+/// What the states of two runs say of a comparison of their events.
+pub(super) struct Beside<'a> {
+    /// Whether the digests of updates are over the same tensors.
+    pub digests: bool,
+    /// The tensors that the resumed run begins with frozen, and that trained before.
+    pub frozen: Vec<&'a str>,
+}
+
+/// Compares until the first difference. `position` counts the events of the whole run before the resumed one goes on.
 pub(super) fn from_there(
     whole: &History,
     position: usize,
     resumed: &History,
-    digests: bool,
+    beside: &Beside,
     segment: usize,
     sheet: &mut Sheet,
 ) {
@@ -78,7 +85,7 @@ pub(super) fn from_there(
         let difference = match (&line.event, &due.event) {
             (Event::MicroBatch(it), Event::MicroBatch(due)) => micro_batch(it, due, &whole.steps, position),
             (Event::Update(it), Event::Update(due)) => {
-                let difference = update(it, due, &whole.steps, left_in_window, digests);
+                let difference = update(it, due, &whole.steps, left_in_window, beside);
                 left_in_window = 0;
                 difference
             }
@@ -105,7 +112,7 @@ fn offset(rest: &[Line], resumed: &History) -> Option<usize> {
     if !known(first) {
         return Some(0);
     }
-    window.position(|it| same(it, first))
+    window.position(|it| is(it, first))
 }
 
 /// The first micro-batch of a resumed run that has the random state of the update that it goes on from, and samples from
@@ -122,7 +129,7 @@ fn skipped<'a>(rest: &[Line], offset: usize, resumed: &'a History) -> Option<(&'
 }
 
 fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usize) -> Option<Difference> {
-    if !same(it, due) {
+    if !is(it, due) {
         return Some(Difference {
             expected: format!("samples {}", shown(due, it)),
             ..other_samples(whole, position, it)
@@ -170,14 +177,14 @@ fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usiz
              random state, after everything else that draws"
                 .into()
         } else {
-            "parameters, samples and random state are the same and the loss is not: state that is neither (a setting, an \
-             adapter's scale, a cache) did not come back"
+            "parameters, samples and random state are the same and the loss is not: state that is neither (a setting, a \
+             counter, a second model, an adapter's scale, a cache) did not come back"
                 .into()
         },
     })
 }
 
-fn update(it: &Update, due: &Update, whole: &[Line], left: u64, digests: bool) -> Option<Difference> {
+fn update(it: &Update, due: &Update, whole: &[Line], left: u64, beside: &Beside) -> Option<Difference> {
     if it.lr != due.lr {
         let of = whole.iter().find_map(|line| match &line.event {
             Event::Update(other) if other.lr == it.lr => Some(other.step),
@@ -196,8 +203,14 @@ fn update(it: &Update, due: &Update, whole: &[Line], left: u64, digests: bool) -
         return Some(Difference {
             expected: format!("gradient norm {}", due.grad_norm.unwrap_or(Number(f64::NAN))),
             actual: it.grad_norm.unwrap_or(Number(f64::NAN)).to_string(),
-            component: Component::Window,
-            cause: if left > 0 {
+            component: if beside.frozen.is_empty() { Component::Window } else { Component::OptimizerGroups },
+            cause: if !beside.frozen.is_empty() {
+                format!(
+                    "{} trained in the uninterrupted run by then, and the resumed run begins with them frozen: what was unfrozen \
+                     before the cut must be unfrozen again",
+                    beside.frozen.join(", ")
+                )
+            } else if left > 0 {
                 format!(
                     "the open window did not come back: its first {}, trained before the cut, are in no update: their gradients \
                      are lost, or they are skipped",
@@ -210,7 +223,7 @@ fn update(it: &Update, due: &Update, whole: &[Line], left: u64, digests: bool) -
             },
         });
     }
-    (digests && it.digest != due.digest || it.applied != due.applied).then(|| Difference {
+    (beside.digests && it.digest != due.digest || it.applied != due.applied).then(|| Difference {
         expected: "the parameters of the uninterrupted run after this update".into(),
         actual: "others, from the same gradient norm and rate".into(),
         component: Component::Optimizer,

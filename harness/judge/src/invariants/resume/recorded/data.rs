@@ -17,6 +17,14 @@ pub(super) fn same(it: &MicroBatch, other: &MicroBatch) -> bool {
     }
 }
 
+/// Whether two micro-batches are one: the same samples, or the same loss from the same random state. A recorder may take
+/// another batch for the one that a forward consumed, where the script changed it before.
+pub(super) fn is(it: &MicroBatch, other: &MicroBatch) -> bool {
+    let same_loss =
+        it.backward.is_some_and(|value| value.is_finite() && value.0 != 0.0) && it.backward == other.backward;
+    same(it, other) || same_loss && it.rng.is_some() && it.rng == other.rng
+}
+
 /// Whether anything is known of the samples.
 pub(super) fn known(it: &MicroBatch) -> bool {
     it.samples.is_some() || it.content.is_some()

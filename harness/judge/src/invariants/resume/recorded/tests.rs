@@ -242,12 +242,12 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
     "running statistics"
 )]
 #[case::data_begin_again(
-    with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![10, 11]))),
+    with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![10, 11]), Some("t:r8".into())))),
     Component::Cursor,
     "3 micro-batches before"
 )]
 #[case::data_skipped(
-    with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![70, 71]))),
+    with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![70, 71]), Some("t:r8".into())))),
     Component::Cursor,
     "skips 3 micro-batches"
 )]
@@ -267,7 +267,7 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
     "augmentation"
 )]
 #[case::other_order(
-    with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![5, 6]))),
+    with(2, |it| of_micro_batch(it, |it| (it.samples, it.rng) = (Some(vec![5, 6]), Some("t:r8".into())))),
     Component::Order,
     "another order"
 )]
@@ -333,7 +333,9 @@ fn a_newer_file_that_the_script_does_not_resume_from_is_no_fault() {
 #[test]
 fn samples_that_one_of_the_runs_knows_by_their_content_only_are_compared_by_that() {
     let of_content = |content: u64| {
-        with(2, |it| of_micro_batch(it, |it| (it.samples, it.content) = (None, Some(vec![content]))))
+        with(2, |it| {
+            of_micro_batch(it, |it| (it.samples, it.content, it.rng) = (None, Some(vec![content]), None))
+        })
     };
     let sheet = judged(of_content(4));
     assert!(sheet.broken.is_none(), "{sheet:?}");
@@ -462,6 +464,36 @@ fn a_state_that_two_updates_share_is_that_of_the_samples_which_follow() {
     let sheet = Runs { resumed, whole: skipped(whole()), ..runs() }.judged();
     assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
     assert_eq!(sheet.resumed_from, Some(2));
+}
+
+#[test]
+fn ids_that_the_recorder_mistook_are_no_fault_where_loss_and_random_state_agree() {
+    let sheet = judged(with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![0, 1]))));
+    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
+    let mut mistaken = before();
+    of_micro_batch(&mut mistaken[2], |it| it.samples = Some(vec![70, 71]));
+    let sheet = Runs { before: mistaken, ..runs() }.judged();
+    assert!(sheet.broken.is_none() && sheet.missing.is_none(), "{sheet:?}");
+}
+
+#[test]
+fn a_layer_that_is_frozen_again_is_named() {
+    let mut events = with(4, |it| of_update(it, |it| it.grad_norm = Some(Number(0.5))));
+    of_state(&mut events[1], |it| it.tensors[2].trainable = false);
+    let broken = judged(events).broken.unwrap();
+    assert!(broken.cause.contains("head trained in the uninterrupted run by then"), "{}", broken.cause);
+}
+
+#[test]
+fn weights_that_were_swapped_in_when_the_script_saved_are_not_those_of_training() {
+    let mut whole = whole();
+    let at = whole.iter().position(|it| matches!(it, Event::State(it) if it.step == 2)).unwrap();
+    whole.insert(at, state(Moment::Update, 2, 77));
+    let mut events = resumed(2);
+    events[1] = state(Moment::Start, 0, 77);
+    let broken = Runs { resumed: events, whole, ..runs() }.judged().broken.unwrap();
+    assert_eq!(broken.component, Component::Checkpoint, "{}", broken.cause);
+    assert!(broken.cause.contains("other weights were swapped in"), "{}", broken.cause);
 }
 
 #[test]
