@@ -256,10 +256,11 @@ fn too_short(points: &[Point], limit: BytesPerStep) -> Slope {
         from_step: None,
         reason: format!("a slope needs {FEWEST} points, and there are {}", points.len()),
     };
+    const APART: f64 = 10.0;
     let Some((bytes, steps, times)) = alike(points) else { return none };
     let rate = bytes / steps;
     let grown = format!("grew {times} times in a row by exactly {bytes}, every {steps} steps");
-    if rate <= limit.0 {
+    if rate <= limit.0 || steps < APART {
         return Slope { slope_per_step: rate, reason: format!("{}; it {grown}", none.reason), ..none };
     }
     Slope {
@@ -274,6 +275,7 @@ fn too_short(points: &[Point], limit: BytesPerStep) -> Slope {
 }
 
 /// Equal growth over equal steps from one point to the next, three times or more: what a counter does that is never reduced.
+/// The first steps of a run, one by one, may still be its start.
 fn alike(points: &[Point]) -> Option<(f64, f64, usize)> {
     const FEWEST_TIMES: usize = 3;
     let gains: Vec<(f64, f64)> =
