@@ -161,7 +161,9 @@ fn two_checkpoints_of_one_run_are_held_against_each_other() {
 
 #[rstest]
 #[case::rate(|it: &Output| it.state(|it| it["log_history"][3]["learning_rate"] = json!(0.001)), "schedule/closed-form", "lr 0.000750 at update 4")]
-#[case::total(|it: &Output| it.state(|it| it["max_steps"] = json!(24)), "schedule/closed-form", "lr")]
+#[case::total(|it: &Output| it.state(|it| {
+    (it["max_steps"], it["num_train_epochs"]) = (json!(24), json!(8));
+}), "schedule/closed-form", "lr")]
 #[case::backwards(|it: &Output| it.state(|it| it["log_history"].as_array_mut().unwrap().swap(1, 2)), "artefact/log", "step 3 or later")]
 #[case::best(|it: &Output| it.state(|it| it["best_metric"] = json!(0.5)), "artefact/best", "best_metric 0.5 among")]
 #[case::epoch(|it: &Output| it.state(|it| it["log_history"][5]["epoch"] = json!(0.0)), "artefact/log", "epoch")]

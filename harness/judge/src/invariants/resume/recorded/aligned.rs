@@ -39,7 +39,7 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History, first: Option<&MicroBa
         || whole.states.iter().filter_map(|(position, line)| state(line).map(|state| (*position, state)));
     // A state that the script saved with other weights swapped in is not the one that training went on with.
     let went_on = |at: usize, held: &State| {
-        let last = states().filter(|(position, _)| *position == at).last();
+        let last = states().rfind(|(position, _)| *position == at);
         last.is_none_or(|(_, last)| differing(held, last, digest).is_empty())
     };
     let equal =

@@ -17,6 +17,9 @@ use crate::finding::Sheet;
 use crate::rule::RunEvidence;
 use crate::rules::find;
 
+mod samples;
+mod states;
+
 fn opening() -> Event {
     let recorded: Recorded = serde_json::from_str(r#"{"optimizers": ["AdamW"]}"#).unwrap();
     Event::Run(Box::new(Run {
@@ -329,26 +332,6 @@ fn a_newer_file_that_the_script_does_not_resume_from_is_no_fault() {
     );
 }
 
-/// A sampler that skips batches does not show its indices.
-#[test]
-fn samples_that_one_of_the_runs_knows_by_their_content_only_are_compared_by_that() {
-    let of_content = |content: u64| {
-        with(2, |it| {
-            of_micro_batch(it, |it| (it.samples, it.content, it.rng) = (None, Some(vec![content]), None))
-        })
-    };
-    let sheet = judged(of_content(4));
-    assert!(sheet.broken.is_none(), "{sheet:?}");
-    let broken = judged(of_content(7)).broken.unwrap();
-    assert_eq!(broken.component, Component::Cursor, "{}", broken.cause);
-}
-
-#[test]
-fn a_random_state_alone_that_nothing_depends_on_is_no_fault() {
-    let sheet = judged(with(2, |it| of_micro_batch(it, |it| it.rng = None)));
-    assert!(sheet.broken.is_none(), "{sheet:?}");
-}
-
 #[test]
 fn gradients_of_the_open_window_that_were_saved_are_held_and_lost_ones_are_not() {
     // The script saves inside a window: the resumed process begins with the window's second micro-batch.
@@ -400,158 +383,4 @@ fn a_script_that_trains_otherwise_after_the_signal_is_broken_and_one_that_ends_i
     let broken = signalled(flushed).broken.unwrap();
     assert_eq!(broken.component, Component::Boundary);
     assert!(broken.cause.contains("an update of the open window"), "{}", broken.cause);
-}
-
-/// Averages that follow the updates; `lost` from the start of the resumed run.
-fn averaged(mut events: Vec<Event>, before: u64, lost: bool) -> Vec<Event> {
-    for event in &mut events {
-        of_state(event, |it| {
-            let digest = format!("t:a{}{}", it.step + before, if lost { "anew" } else { "" });
-            it.parts.insert("AveragedModel".into(), digest);
-            it.parts.insert("copy of the start".into(), format!("t:{before}"));
-        });
-    }
-    events
-}
-
-#[rstest]
-#[case::restored(false)]
-#[case::lost(true)]
-fn an_average_is_held_through_a_resume_and_a_copy_that_never_moves_is_not(#[case] lost: bool) {
-    let runs = Runs {
-        before: averaged(before(), 0, false),
-        resumed: averaged(resumed(2), 2, lost),
-        whole: averaged(whole(), 0, false),
-        repeat: None,
-    };
-    let broken = runs.judged().broken.map(|it| it.component);
-    assert_eq!(broken, lost.then_some(Component::Averages));
-}
-
-#[test]
-fn a_loss_scale_that_did_not_come_back_is_named() {
-    let scaled = |mut events: Vec<Event>, scale: f64| {
-        events.iter_mut().for_each(|event| of_state(event, |it| it.scaler = Some(Number(scale))));
-        events
-    };
-    let of = |scale: f64| {
-        Runs { resumed: scaled(resumed(2), scale), whole: scaled(whole(), 8.0), ..runs() }.judged().broken
-    };
-    assert!(of(8.0).is_none());
-    assert!(of(65536.0).is_some_and(|it| it.cause.contains("the loss scale did not come back")));
-}
-
-#[test]
-fn a_state_that_two_updates_share_is_that_of_the_samples_which_follow() {
-    // A GradScaler skips update 3: parameters and moments stay those of update 2, and the scale is halved.
-    let skipped = |mut events: Vec<Event>| {
-        for event in &mut events {
-            of_state(event, |it| {
-                it.scaler = Some(Number(if it.step == 3 { 4.0 } else { 8.0 }));
-                if it.step == 3 {
-                    let (tensors, buffers) = match state(Moment::Update, 2, 2) {
-                        Event::State(it) => (it.tensors, it.buffers),
-                        _ => unreachable!(),
-                    };
-                    (it.tensors, it.buffers) = (tensors, buffers);
-                }
-            });
-        }
-        events
-    };
-    let mut resumed = resumed(2);
-    resumed.iter_mut().for_each(|event| of_state(event, |it| it.scaler = Some(Number(8.0))));
-    let sheet = Runs { resumed, whole: skipped(whole()), ..runs() }.judged();
-    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
-    assert_eq!(sheet.resumed_from, Some(2));
-}
-
-#[test]
-fn ids_that_the_recorder_mistook_are_no_fault_where_loss_and_random_state_agree() {
-    let sheet = judged(with(2, |it| of_micro_batch(it, |it| it.samples = Some(vec![0, 1]))));
-    assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
-    let mut mistaken = before();
-    of_micro_batch(&mut mistaken[2], |it| it.samples = Some(vec![70, 71]));
-    let sheet = Runs { before: mistaken, ..runs() }.judged();
-    assert!(sheet.broken.is_none() && sheet.missing.is_none(), "{sheet:?}");
-}
-
-#[test]
-fn a_layer_that_is_frozen_again_is_named() {
-    let mut events = with(4, |it| of_update(it, |it| it.grad_norm = Some(Number(0.5))));
-    of_state(&mut events[1], |it| it.tensors[2].trainable = false);
-    let broken = judged(events).broken.unwrap();
-    assert!(broken.cause.contains("head trained in the uninterrupted run by then"), "{}", broken.cause);
-}
-
-#[test]
-fn weights_that_were_swapped_in_when_the_script_saved_are_not_those_of_training() {
-    let mut whole = whole();
-    let at = whole.iter().position(|it| matches!(it, Event::State(it) if it.step == 2)).unwrap();
-    whole.insert(at, state(Moment::Update, 2, 77));
-    let mut events = resumed(2);
-    events[1] = state(Moment::Start, 0, 77);
-    let broken = Runs { resumed: events, whole, ..runs() }.judged().broken.unwrap();
-    assert_eq!(broken.component, Component::Checkpoint, "{}", broken.cause);
-    assert!(broken.cause.contains("other weights were swapped in"), "{}", broken.cause);
-}
-
-#[test]
-fn a_layer_that_is_unfrozen_before_the_resume_is_no_fault() {
-    let frozen = |mut events: Vec<Event>| {
-        of_state(&mut events[1], |it| it.tensors[2].trainable = false);
-        events
-    };
-    let other_digests = |mut events: Vec<Event>| {
-        events
-            .iter_mut()
-            .for_each(|event| of_update(event, |it| it.digest = it.digest.clone().map(|it| it + "of all")));
-        events
-    };
-    let of = |whole: Vec<Event>, before: Vec<Event>| {
-        Runs { before, resumed: other_digests(resumed(2)), whole, repeat: None }.judged().broken.is_some()
-    };
-    assert!(!of(frozen(whole()), frozen(before())));
-    assert!(of(whole(), before()), "digests over the same tensors are compared");
-}
-
-#[test]
-fn one_micro_batch_too_many_that_is_skipped_is_no_restored_gradient() {
-    // The random state is that of the update, and the samples are those of the window's second micro-batch.
-    let mut events = resumed(2);
-    events.remove(2);
-    of_micro_batch(&mut events[2], |it| it.rng = Some("t:r4".into()));
-    let broken = judged(events).broken.unwrap();
-    assert_eq!(
-        (broken.component, broken.cause.contains("skips 1 micro-batch:")),
-        (Component::Cursor, true),
-        "{}",
-        broken.cause
-    );
-}
-
-/// Cut at the edge of epoch 0, which update 2 ends.
-#[rstest]
-#[case::epoch_is_skipped(0, Component::Cursor, "epoch 1 is skipped, all 4 micro-batches of it")]
-#[case::order_of_the_next_epoch(1, Component::Order, "in the order of epoch 2")]
-fn samples_of_the_next_epoch_are_a_skipped_epoch_or_its_order(
-    #[case] index: u64,
-    #[case] component: Component,
-    #[case] cause: &str,
-) {
-    let mut whole = whole();
-    whole.pop();
-    whole.extend(trained(8, 12, 0));
-    let mut events = resumed(2);
-    events.truncate(2);
-    events.push(micro_batch(8 + index));
-    let mut before = before();
-    if index == 1 {
-        // A save inside the window: the run goes on from its second micro-batch.
-        whole.remove(whole.iter().position(|it| *it == micro_batch(4)).unwrap());
-        before.pop();
-    }
-    let broken = Runs { before, resumed: events, whole, repeat: None }.judged().broken.unwrap();
-    assert_eq!(broken.component, component, "{}", broken.cause);
-    assert!(broken.cause.contains(cause), "{}", broken.cause);
 }
