@@ -44,9 +44,9 @@ pub(super) fn align<'a>(start: &Line, whole: &'a History, first: Option<&MicroBa
     };
     let equal =
         states().filter(|(at, state)| differing(loaded, state, digest).is_empty() && went_on(*at, state));
-    // Parameters do not change where the rate is 0, or where a GradScaler skips an update: of several states the one with the
-    // same moments and buffers, which the resumed run's first samples follow; or else of the last update. Of one update's the
-    // first: what the resumed run does not repeat of the window is looked for later.
+    // Parameters do not change where the rate is 0, or where a GradScaler skips an update: of several states the one with
+    // the same moments and buffers, which the resumed run's first samples follow; or else of the last update. Of one
+    // update's the first: what the resumed run does not repeat of the window is looked for later.
     let best = equal.max_by_key(|(position, state)| {
         let same = (differing(loaded, state, moments).is_empty(), state.buffers == loaded.buffers);
         let due = whole.steps.get(*position).and_then(|line| micro_batch(line));
