@@ -123,10 +123,9 @@ pub struct Update {
     pub tensors: Vec<TensorStep>,
 }
 
-/// What an update did to one tensor that got a gradient, at a few of its places: the step's arithmetic is replayed from
-/// it.
+/// What an update did to one tensor that got a gradient, at a few of its places: the step is replayed from it.
 ///
-/// Every list has one value per place, in one order. A place is an element of the tensor; which ones is the trainer's choice.
+/// Every list has one value per place, in one order. A place is an element of the tensor; the trainer chooses which.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorStep {
     /// The tensor's name.

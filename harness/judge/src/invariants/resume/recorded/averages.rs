@@ -1,4 +1,4 @@
-//! Averages of the weights (EMA) through a resume: they move no parameter, so only their own values tell that they were lost.
+//! Averages of the weights (EMA) through a resume: they move no parameter, so only their own values tell of a loss.
 
 use traintrue_protocol::trace::Line;
 use traintrue_protocol::trace::event::State;

@@ -1,4 +1,4 @@
-//! States that tell more than parameters, moments and buffers: averages, a loss scale, what is frozen, and two of one update.
+//! States that tell more than parameters, moments and buffers: averages, a loss scale, what is frozen, two of one update.
 
 use super::*;
 
