@@ -25,7 +25,8 @@ class Owner:
         into evaluation mode by themselves: `drifting` are those that are in training mode again, though nothing in them trains."""
         if self._forwards % RECOUNT == 0:
             self._acting = [weakref.ref(it) for it in self._tensors.acting_in_training(self._module())]
-            self._trained = [weakref.ref(it) for it in self._module().modules() if _trains(it)]
+            # A GAN freezes its discriminator for half of each step: a count that falls there keeps the one before.
+            self._trained = [weakref.ref(it) for it in self._module().modules() if _trains(it)] or self._trained
         self._forwards += 1
         acting = [it for it in (ref() for ref in self._acting) if it is not None]
         training = sum(it.training for it in acting)

@@ -135,7 +135,8 @@ fn micro_batch(it: &MicroBatch, due: &MicroBatch, whole: &[Line], position: usiz
             ..other_samples(whole, position, it)
         });
     }
-    if it.modes != due.modes {
+    let acting = |it: &MicroBatch| it.modes.map(|it| (it.training, it.evaluation));
+    if acting(it) != acting(due) {
         let shown = |it: &MicroBatch| {
             it.modes.map_or("unknown".to_owned(), |it| {
                 format!("{} in training mode, {} in evaluation mode", it.training, it.evaluation)
