@@ -51,7 +51,7 @@ impl<B: Backend> Default for UpdateParts<B> {
 }
 
 /// Only matrices decay. Biases and norm scales are vectors.
-fn decay_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
+pub fn decay_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
     if parameter.shape.len() > 1 { train.optimizer.decay } else { 0.0 }
 }
 

@@ -87,13 +87,11 @@ pub fn cut(request: &Request, labels: Labels, tell: &mut dyn FnMut(&str)) -> Res
     for place in &places {
         tell(&format!("cut after micro-batch {}, {}", place.after, place.what));
         let Cutting { evidence, mut sheet, recorded } = at(request, place, &against)?;
-        if sheet.broken.is_some() && recorded.len() == 2 {
-            // A script may cease to be deterministic after the place of the cut: this tells it from a wrong resume.
-            if against.repeats.is_empty() {
-                tell("the whole run again: it must come out the same");
-                let again = Run { request, folder: request.work.join("again") };
-                against.repeats.push(again.make(&request.command, "again", None)?.traces);
-            }
+        // A script may cease to be deterministic after the place of the cut: this tells it from a wrong resume.
+        if sheet.broken.is_some() && recorded.len() == 2 && against.repeats.is_empty() {
+            tell("the whole run again: it must come out the same");
+            let again = Run { request, folder: request.work.join("again") };
+            against.repeats.push(again.make(&request.command, "again", None)?.traces);
             sheet = compare(&SEAM, &evidence, Some(&against));
         }
         let named = |remark: &String| format!("{}: {remark}", evidence.name);

@@ -1,6 +1,7 @@
 //! What several invariants read traces with.
 
 pub mod fields;
+pub mod names;
 pub mod place;
 pub mod same;
 pub mod spread;

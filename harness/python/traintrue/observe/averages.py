@@ -46,8 +46,9 @@ class Averages:
 
     def micro_batch(self, first: bool) -> None:
         """A backward pass begins: `first`, of its window."""
-        self._found = [it for it in self._found if it.is_there()]
-        moved = [self._moved(copy, within=not first) for copy in self._found]
+        read = [(copy, copy.tensors()) for copy in self._found]
+        self._found = [copy for copy, held in read if held is not None]
+        moved = [self._moved(copy, held, within=not first) for copy, held in read if held is not None]
         if not first:
             self._moves += any(moved)
         elif None not in moved:
@@ -66,10 +67,10 @@ class Averages:
             kinds.setdefault(copy.kind, []).append(self._tensors.digest_of(copy.whole()))
         return {f"{kind} ({len(found)})" if len(found) > 1 else kind: "+".join(sorted(found)) for kind, found in kinds.items()}
 
-    def _moved(self, copy: "Copy", within: bool) -> Optional[bool]:
+    def _moved(self, copy: "Copy", held: Dict[str, Any], within: bool) -> Optional[bool]:
         """Whether a copy has moved since the last micro-batch; None where it had the values of the weights and could not show it.
         `within` a window the weights stand still: each place of an average then moves by one share of its distance to them."""
-        pairs = [(it, self._trained[name]) for name, it in copy.tensors().items() if name in self._trained]
+        pairs = [(it, self._trained[name]) for name, it in held.items() if name in self._trained]
         pairs = [pair for pair in pairs if _is_held(pair[0])][:: max(1, len(pairs) // TENSORS)][:TENSORS]
         now, weights = ([value for pair in pairs for value in self._sample(pair[at])] for at in (0, 1))
         before, self._last[id(copy)] = self._last.get(id(copy)), (now, _far(now, weights))
@@ -132,21 +133,17 @@ class Copy:
         self.kind = kind
         self._get, self._keys, self._names = get, keys, names
 
-    def is_there(self) -> bool:
-        """Whether the script still holds it."""
-        return self._get() is not None
-
     def whole(self) -> Dict[str, Any]:
         """All that it holds, its count of updates too, where that is a buffer."""
         held = self._get()
         return {} if held is None else {str(at): it for at, it in (enumerate(held) if type(held) is list else held.items())}
 
-    def tensors(self) -> Dict[str, Any]:
-        """Its tensors, by the names of the parameters; none when it is gone."""
+    def tensors(self) -> Optional[Dict[str, Any]]:
+        """Its tensors, by the names of the parameters; None when it is gone."""
         held = self._get()
         if type(held) is list:
             return dict(zip(self._names, held)) if len(held) == len(self._names) else {}
-        return {} if held is None else {name: held[key] for name, key in zip(self._names, self._keys) if key in held}
+        return None if held is None else {name: held[key] for name, key in zip(self._names, self._keys) if key in held}
 
 
 def _models(wanted: _Wanted, tensors: Any) -> Iterator[Copy]:

@@ -7,16 +7,16 @@ use traintrue_protocol::plan::{Optimizer, Train};
 use super::Fault;
 use crate::engine::Engine;
 use crate::model::{Parameter, Parameters, from_vec, to_vec};
-use crate::optimizer::{AdamW, Decay, Moments};
+use crate::optimizer::{AdamW, Decay, Moments, decay_matrices};
 use crate::window::GradientSet;
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
-        ("decay-twice", |parts| parts.update.decay = |it, train| 2.0 * of_matrices(it, train)),
+        ("decay-twice", |parts| parts.update.decay = |it, train| 2.0 * decay_matrices(it, train)),
         ("decay-of-vectors", |parts| parts.update.decay = |_, train| train.optimizer.decay),
         ("decay-left-out", |parts| parts.update.decay = |_, _| 0.0),
-        ("decay-with-the-wrong-sign", |parts| parts.update.decay = |it, train| -of_matrices(it, train)),
+        ("decay-with-the-wrong-sign", |parts| parts.update.decay = |it, train| -decay_matrices(it, train)),
         ("decay-not-times-the-rate", |parts| {
             parts.update.step = |optimizer, parameters, gradients, train, _, lr| {
                 decayed_by(parameters, train, 1.0);
@@ -33,7 +33,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.update.step = |optimizer, parameters, gradients, train, _, lr| {
                 let with_decay = |(it, gradient): (&Parameter<_>, &Option<_>)| {
                     let gradient: &Tensor<_, 2> = gradient.as_ref()?;
-                    Some(gradient.clone() + it.value.clone() * of_matrices(it, train))
+                    Some(gradient.clone() + it.value.clone() * decay_matrices(it, train))
                 };
                 let gradients: Vec<_> = parameters.0.iter().zip(gradients).map(with_decay).collect();
                 optimizer.step(parameters, &gradients, train, |_, _| 0.0, lr);
@@ -100,13 +100,9 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
     ]
 }
 
-fn of_matrices<B: Backend>(parameter: &Parameter<B>, train: &Train) -> f64 {
-    if parameter.shape.len() > 1 { train.optimizer.decay } else { 0.0 }
-}
-
 fn decayed_by<B: Backend>(parameters: &mut Parameters<B>, train: &Train, rate: f64) {
     for it in parameters.0.iter_mut().filter(|it| it.trainable) {
-        it.value = it.value.clone() * (1.0 - rate * of_matrices(it, train));
+        it.value = it.value.clone() * (1.0 - rate * decay_matrices(it, train));
     }
 }
 

@@ -8,13 +8,11 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 
 use super::optimizer::names;
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::names::listed;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Relative: two decays that differ by less are one.
 const SAME: f64 = 1e-6;
-/// Names that a finding or a remark shows.
-const SHOWN: usize = 3;
-
 pub(crate) static RULE: Rule = Rule {
     name: "loop/decay",
     says: "each tensor is in an optimizer group with the weight decay that it is meant to have",
@@ -67,8 +65,12 @@ impl Decays {
         sheet.compared += (decays.len() - wrong.len()) as u64;
         let Some((first, found)) = wrong.first() else { return };
         let due = expected(first);
-        let alike =
-            || wrong.iter().filter(|(it, decay)| expected(it) == due && decay == found).map(|(it, _)| *it);
+        let alike = || {
+            wrong
+                .iter()
+                .filter(|(it, decay)| expected(it) == due && decay == found)
+                .map(|(it, _)| it.name.as_str())
+        };
         sheet.check(false, line, || Difference {
             expected: format!("decay {} for {} (declared)", Number(due), listed(alike())),
             actual: format!("{}, for {} of {} tensors", Number(*found), alike().count(), decays.len()),
@@ -87,7 +89,7 @@ impl Decays {
 /// Vectors that decay beside others that do not were most likely missed by name.
 fn remark(decays: &[(&TensorState, f64)], sheet: &mut Sheet) {
     let vectors = || decays.iter().filter(|(it, _)| it.shape.len() < 2);
-    let decaying = || vectors().filter(|(_, decay)| *decay != 0.0).map(|(it, _)| *it);
+    let decaying = || vectors().filter(|(_, decay)| *decay != 0.0).map(|(it, _)| it.name.as_str());
     let (count, all) = (decaying().count(), vectors().count());
     if count > 0 && count < all {
         sheet.remark(format!(
@@ -95,13 +97,6 @@ fn remark(decays: &[(&TensorState, f64)], sheet: &mut Sheet) {
             listed(decaying())
         ));
     }
-}
-
-fn listed<'a>(tensors: impl Iterator<Item = &'a TensorState>) -> String {
-    let names: Vec<&str> = tensors.map(|it| it.name.as_str()).collect();
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 impl TraceRule for Decays {
@@ -131,17 +126,9 @@ mod tests {
         let facts = recorded(&mut events);
         (facts.decay, facts.no_decay) = (declared, exempt.iter().map(ToString::to_string).collect());
         let tensor = |((name, shape), decay): (&(&str, &[u64]), f64)| TensorState {
-            name: (*name).into(),
-            group: "base".into(),
             shape: shape.to_vec(),
-            dtype: "f32".into(),
-            trainable: true,
-            optimized: true,
             decay: Some(Number(decay)),
-            digest: "t:1".into(),
-            moments: None,
-            grad_norm: None,
-            sketch: Vec::new(),
+            ..tensor(name, true, true)
         };
         let tensors = TENSORS.iter().zip(decays).map(tensor).collect();
         let start = State { tensors, ..State::new(Moment::Start, 0) };

@@ -3,9 +3,11 @@
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
-use traintrue_protocol::trace::event::{End, EndReason, Epoch, Evaluation, Loss, MicroBatch, Run, Update};
+use traintrue_protocol::trace::event::{
+    End, EndReason, Epoch, Evaluation, Loss, MicroBatch, Run, TensorState, Update,
+};
 use traintrue_protocol::trace::recorded::{Order, Recorded};
-use traintrue_protocol::trace::since::{Modes, Since};
+use traintrue_protocol::trace::since::{ClipCall, Modes, Since};
 
 /// Samples per micro-batch.
 pub(super) const BATCH: u64 = 2;
@@ -172,4 +174,35 @@ pub(super) fn since(it: &mut Update) -> &mut Since {
 
 pub(super) fn micro_batches(events: &mut [Event]) -> impl Iterator<Item = &mut MicroBatch> {
     events.iter_mut().filter_map(|event| if let Event::MicroBatch(it) = event { Some(it) } else { None })
+}
+
+/// A tensor of two values in a state.
+pub(super) fn tensor(name: &str, trainable: bool, optimized: bool) -> TensorState {
+    TensorState {
+        name: name.into(),
+        group: "base".into(),
+        shape: vec![2],
+        dtype: "f32".into(),
+        trainable,
+        optimized,
+        decay: None,
+        digest: "t:1".into(),
+        moments: None,
+        grad_norm: None,
+        sketch: Vec::new(),
+    }
+}
+
+/// A call of `clip_grad_norm_` before the step, on gradients of norm 3 that hold so many micro-batches.
+pub(super) fn clip_call(limit: f64, held: u64) -> ClipCall {
+    ClipCall {
+        limit: Number(limit),
+        norm: Some(Number(3.0)),
+        norm_type: None,
+        held,
+        used: false,
+        scaled: false,
+        by_value: false,
+        whole: true,
+    }
 }

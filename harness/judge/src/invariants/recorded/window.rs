@@ -12,7 +12,7 @@ use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
 use self::cleared::Cleared;
-use self::lengths::{Closed, Lengths};
+use self::lengths::{Closed, Lengths, never_full};
 use super::seen::{Optimizers, number};
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::micro_batches;
@@ -195,10 +195,7 @@ impl Windows {
         }
         match accumulation {
             Some((full, _)) if open.edges.0 == open.updates && open.updates > 1 && open.edges.1 < full => {
-                sheet.remark(format!(
-                    "no window{of} was ever full: each epoch ends before {}",
-                    micro_batches(full)
-                ));
+                never_full(full, &of, sheet);
             }
             _ => open.lengths.judge(accumulation, &of, sheet),
         }

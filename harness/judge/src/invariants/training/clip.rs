@@ -12,7 +12,7 @@ use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
 /// Relative. Trainers add 1e-6 to the norm before they divide by it, and sum in f32.
-const TOLERANCE: f64 = 1e-3;
+pub(super) const TOLERANCE: f64 = 1e-3;
 /// Three values are rounded to the format of the gradients: the norm, the scale, and the product with each gradient.
 const ROUNDED: f64 = 3.0;
 

@@ -13,11 +13,10 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::bound;
 use crate::finding::{Difference, Sheet};
+use crate::invariants::training::clip;
 use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 use adam::{Expected, Place, Settings};
 
-/// Relative. Trainers add 1e-6 to the norm before they divide by it, and sum in f32.
-const CLIPPED: f64 = 1e-3;
 /// Relative: how alike the steps of all places must be for a factor to be the cause.
 const ONE_FACTOR: f64 = 0.01;
 
@@ -165,7 +164,7 @@ impl Replayed {
     fn clip(&self, update: &Update, tensors: &[Tensor], line: &Line, sheet: &mut Sheet) -> bool {
         let Some(norm) = update.grad_norm.filter(|it| it.is_finite()) else { return true };
         let share = self.train.clip.map_or(1.0, |clip| (clip / norm.0).min(1.0));
-        let tolerance = CLIPPED + 8.0 * self.unit;
+        let tolerance = clip::TOLERANCE + 8.0 * self.unit;
         for tensor in tensors {
             for (at, place) in tensor.places.iter().enumerate() {
                 let Some(unclipped) = place.unclipped else { continue };

@@ -6,25 +6,12 @@ use super::*;
 use crate::invariants::recorded::testing::*;
 use crate::testing::{breaks, judge};
 
-fn call(limit: f64, held: u64) -> ClipCall {
-    ClipCall {
-        limit: Number(limit),
-        norm: Some(Number(3.0)),
-        norm_type: None,
-        held,
-        used: false,
-        scaled: false,
-        by_value: false,
-        whole: true,
-    }
-}
-
 /// A loop that clips every update by 1, and then what `change` says.
 fn clipped(change: fn(&mut Update)) -> Vec<Event> {
     let mut events = clean(Shape::default());
     for it in updates(&mut events) {
         let held = it.micro_batches.unwrap();
-        since(it).clips = vec![call(1.0, held)];
+        since(it).clips = vec![clip_call(1.0, held)];
         (it.grad_norm, it.clipped_norm) = (Some(Number(3.0)), Some(Number(1.0)));
         change(it);
     }
@@ -47,7 +34,7 @@ fn each_call(it: &mut Update, change: fn(&mut ClipCall)) {
 #[case::after_a_warm_up(clipped(|it| if it.step < 3 { unclipped(it, 30.0) }))]
 #[case::now_and_then(clipped(|it| if it.step % 2 == 0 { unclipped(it, 30.0) }))]
 #[case::by_group(clipped(|it| {
-    since(it).clips = vec![ClipCall { whole: false, ..call(1.0, 1) }, ClipCall { whole: false, ..call(1.0, 4) }];
+    since(it).clips = vec![ClipCall { whole: false, ..clip_call(1.0, 1) }, ClipCall { whole: false, ..clip_call(1.0, 4) }];
     it.clipped_norm = Some(Number(1.4));
 }))]
 #[case::by_value(clipped(|it| { each_call(it, |it| it.by_value = true); it.clipped_norm = Some(Number(2.5)); }))]
@@ -57,11 +44,11 @@ fn each_call(it: &mut Update, change: fn(&mut ClipCall)) {
 }))]
 #[case::measured_after_the_step_by_a_limit_that_is_never_reached(clipped(|it| {
     unclipped(it, 3.0);
-    since(it).clips = vec![ClipCall { used: true, ..call(1e9, 4) }];
+    since(it).clips = vec![ClipCall { used: true, ..clip_call(1e9, 4) }];
 }))]
 #[case::only_measured(clipped(|it| { let held = it.micro_batches.unwrap(); unclipped(it, 30.0);
-    since(it).clips = (1..=held).map(|held| call(f64::INFINITY, held)).collect(); }))]
-#[case::measured_after_the_step(clipped(|it| { let used = ClipCall { used: true, ..call(1.0, 4) };
+    since(it).clips = (1..=held).map(|held| clip_call(f64::INFINITY, held)).collect(); }))]
+#[case::measured_after_the_step(clipped(|it| { let used = ClipCall { used: true, ..clip_call(1.0, 4) };
     since(it).clips.insert(0, used); }))]
 #[case::a_step_that_is_skipped(clipped(|it| if it.step == 4 { unclipped(it, f64::INFINITY); it.applied = false; }))]
 #[case::noise_after_the_clip(clipped(|it| it.clipped_norm = Some(Number(1.3))))]
@@ -77,11 +64,11 @@ fn the_limit_that_a_loop_uses_is_told() {
 
 #[rstest]
 #[case::per_micro_batch(clipped(|it| { let held = it.micro_batches.unwrap();
-    since(it).clips = (1..=held).map(|held| call(1.0, held)).collect(); }), "at every micro-batch")]
+    since(it).clips = (1..=held).map(|held| clip_call(1.0, held)).collect(); }), "at every micro-batch")]
 #[case::before_backward(clipped(|it| { it.micro_batches = Some(1); each_call(it, |it| it.held = 0); }), "runs before backward()")]
 #[case::after_the_gradients_were_cleared(clipped(|it| {
     unclipped(it, 3.0);
-    since(it).clips = vec![ClipCall { norm: Some(Number(0.0)), ..call(1.0, 0) }];
+    since(it).clips = vec![ClipCall { norm: Some(Number(0.0)), ..clip_call(1.0, 0) }];
 }), "after optimizer.step() and zero_grad()")]
 #[case::after_the_step(clipped(|it| each_call(it, |it| it.used = true)), "clipped after optimizer.step()")]
 #[case::scaled(clipped(|it| each_call(it, |it| it.scaled = true)), "before scaler.unscale_")]

@@ -8,22 +8,6 @@ use super::*;
 use crate::invariants::recorded::testing::*;
 use crate::testing::{breaks, judge};
 
-fn tensor(name: &str, trainable: bool, optimized: bool) -> TensorState {
-    TensorState {
-        name: name.into(),
-        group: "base".into(),
-        shape: vec![2],
-        dtype: "f32".into(),
-        trainable,
-        optimized,
-        decay: None,
-        digest: "t:1".into(),
-        moments: None,
-        grad_norm: None,
-        sketch: Vec::new(),
-    }
-}
-
 /// A loop whose last state has these tensors: name, trainable, held.
 fn with(tensors: &[(&str, bool, bool)], change: fn(&mut Update)) -> Vec<Event> {
     let mut events = clean(Shape::default());

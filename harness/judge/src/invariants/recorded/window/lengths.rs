@@ -111,7 +111,7 @@ impl Lengths {
         let Some((length, first)) =
             odd.iter().min_by_key(|(_, it)| it.seen.first.as_ref().map(|line| line.number))
         else {
-            return self.never_full(full, of, sheet);
+            return self.perhaps_never_full(full, of, sheet);
         };
         let evaluated = odd_windows >= 2 && odd.iter().all(|(_, it)| it.evaluated == it.seen.times);
         let Some(line) = first.seen.first.as_ref().filter(|_| said.is_some() || evaluated) else {
@@ -162,12 +162,14 @@ impl Lengths {
         odd.map(|(&length, it)| (length, it)).collect()
     }
 
-    fn never_full(&self, full: u64, of: &str, sheet: &mut Sheet) {
+    fn perhaps_never_full(&self, full: u64, of: &str, sheet: &mut Sheet) {
         if self.whole.is_empty() && self.edges.range().is_some_and(|(_, longest)| longest < full) {
-            sheet.remark(format!(
-                "no window{of} was ever full: each epoch ends before {}",
-                micro_batches(full)
-            ));
+            never_full(full, of, sheet);
         }
     }
+}
+
+/// Tells that each epoch ends before its first window is full.
+pub(super) fn never_full(full: u64, of: &str, sheet: &mut Sheet) {
+    sheet.remark(format!("no window{of} was ever full: each epoch ends before {}", micro_batches(full)));
 }

@@ -2,8 +2,6 @@
 
 use rstest::rstest;
 use traintrue_protocol::contract::Tail;
-use traintrue_protocol::number::Number;
-use traintrue_protocol::trace::since::ClipCall;
 
 use super::*;
 use crate::invariants::recorded::testing::*;
@@ -133,19 +131,9 @@ fn windows_that_close_early_from_the_first_evaluation_on_are_blamed_on_it() {
 
 #[test]
 fn gradients_that_are_clipped_one_by_one_may_be_kept_elsewhere() {
-    let clip = |held| ClipCall {
-        limit: Number(1.0),
-        norm: Some(Number(3.0)),
-        norm_type: None,
-        held,
-        used: false,
-        scaled: false,
-        by_value: false,
-        whole: true,
-    };
     let mut events = in_each(|it| (it.micro_batches, since(it).unused) = (Some(1), 3));
     assert!(judge(RULE.name, &events).broken.is_some());
-    updates(&mut events).for_each(|it| since(it).clips = vec![clip(1); 4]);
+    updates(&mut events).for_each(|it| since(it).clips = vec![clip_call(1.0, 1); 4]);
     let sheet = judge(RULE.name, &events);
     assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
 }

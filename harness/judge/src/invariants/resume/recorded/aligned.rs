@@ -9,9 +9,7 @@ use traintrue_protocol::vocabulary::Component;
 use super::data::{self, known, micro_batch};
 use super::history::{History, state};
 use crate::finding::Difference;
-
-/// More names than this are counted only.
-const NAMES_MOST: usize = 3;
+use crate::invariants::shared::names::listed;
 
 /// Where a resumed run goes on.
 pub(super) enum Place<'a> {
@@ -88,7 +86,7 @@ impl Aligned<'_> {
         let absent = loaded.tensors.iter().all(|it| it.moments.is_none());
         (!names.is_empty()).then(|| Difference {
             expected: format!("the optimizer's state after update {}, for every parameter", self.step),
-            actual: format!("{} of {}", listed(&names, if absent { "none for" } else { "another for" }), loaded.tensors.len()),
+            actual: format!("{} of {}", counted(&names, if absent { "none for" } else { "another for" }), loaded.tensors.len()),
             component: Component::Moments,
             cause: if absent {
                 "the parameters were loaded and the optimizer's state was not: its moments begin anew".into()
@@ -115,7 +113,7 @@ impl Aligned<'_> {
         let names: Vec<&str> = self.state.buffers.keys().filter(differs).map(String::as_str).collect();
         (!names.is_empty()).then(|| Difference {
             expected: format!("the buffers of the model as after update {}", self.step),
-            actual: format!("{} of {}", listed(&names, "other values in"), self.state.buffers.len()),
+            actual: format!("{} of {}", counted(&names, "other values in"), self.state.buffers.len()),
             component: Component::CheckpointSections,
             cause: "the parameters came back and these buffers did not: a batch norm's running statistics are buffers".into(),
         })
@@ -166,7 +164,7 @@ fn other_values(loaded: &State, nearest: &State) -> Difference {
         expected: "the parameters of one update of the uninterrupted run".into(),
         actual: format!(
             "{} of {} that no update had; the nearest is update {}",
-            listed(&names, "values in"),
+            counted(&names, "values in"),
             loaded.tensors.len(),
             nearest.step
         ),
@@ -192,9 +190,6 @@ fn nothing_to_compare() -> Difference {
     }
 }
 
-fn listed(names: &[&str], what: &str) -> String {
-    let more = names.len().saturating_sub(NAMES_MOST);
-    let shown = names.iter().take(NAMES_MOST).copied().collect::<Vec<_>>().join(", ");
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{what} {shown}{rest}: {} tensors", names.len())
+fn counted(names: &[&str], what: &str) -> String {
+    format!("{what} {}: {} tensors", listed(names.iter().copied()), names.len())
 }

@@ -49,19 +49,9 @@ fn state(at: Moment, step: u64, update: u64) -> Event {
         sketch: Vec::new(),
     };
     Event::State(Box::new(State {
-        at,
-        step,
         tensors: vec![tensor("weight"), tensor("bias"), tensor("head")],
-        parts: Default::default(),
         buffers: [("norm.running_mean".to_owned(), format!("t:b{update}"))].into(),
-        rng: None,
-        schedule_step: None,
-        cursor: None,
-        window: None,
-        window_digest: None,
-        best: None,
-        scaler: None,
-        ema: None,
+        ..State::new(at, step)
     }))
 }
 
