@@ -34,6 +34,11 @@ fn completed(first: &str, snippet: &str) -> String {
     let (mut whole, part): (Table, Table) = (first.parse().unwrap(), snippet.parse().unwrap());
     if part.contains_key("runs") {
         whole.remove("holds");
+    } else if part.contains_key("plan") {
+        // With other data the cuts of the first snippet may lie beyond its epochs.
+        whole.remove("holds");
+        let runs = whole.get_mut("runs").and_then(toml::Value::as_array_mut).unwrap();
+        runs.retain(|run| run.get("cuts").is_none() && run.get("each_cut_after").is_none());
     }
     lay_over(&mut whole, part);
     toml::to_string(&whole).unwrap()

@@ -13,6 +13,9 @@ mod kill_matrix;
 mod controls;
 // The reference trainer in this process.
 mod in_process;
+// Ended by a signal, a run leaves nothing behind.
+#[cfg(target_os = "linux")]
+mod interrupted;
 // Random plans.
 mod strategies;
 // What must be true of every plan.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use tempfile::TempDir;
 use traintrue::config::{self, Config};
-use traintrue::program::Program;
+use traintrue::interrupt;
+use traintrue::program::{Program, guardian};
 use traintrue::runner::{Observer, Runner};
 use traintrue::scenario::{Catalogue, Corpus, Scenario, randomised};
 use traintrue::suite::Suite;
@@ -90,7 +91,7 @@ pub struct Bench {
     pub corpus: Corpus,
     pub catalogue: Catalogue,
     pub arguments: Vec<String>,
-    pub report: Option<PathBuf>,
+    pub report: Option<keep::Folder>,
     /// What a reader of every verdict should know.
     pub notes: Vec<String>,
     timeout: Duration,
@@ -151,6 +152,9 @@ impl BenchArgs {
             // One process per thread: as many run, and as many traces are read, at one time.
             rayon::ThreadPoolBuilder::new().num_threads(jobs.into()).build_global()?;
         }
+        let scratch = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
+        guardian::removes(scratch.path());
+        interrupt::listen()?;
         let timeout = self.timeout.or(config.timeout_seconds.map(NonZero::get)).unwrap_or(TIMEOUT_SECONDS);
         Ok(Bench {
             program,
@@ -161,7 +165,7 @@ impl BenchArgs {
             report: self.report.as_deref().map(keep::folder).transpose()?,
             notes,
             timeout: Duration::from_secs(timeout.into()),
-            scratch: tempfile::Builder::new().prefix("traintrue-").tempdir()?,
+            scratch,
         })
     }
 
@@ -218,14 +222,14 @@ impl Bench {
             corpus: &self.corpus,
             runner,
             scratch: self.scratch.path(),
-            report: self.report.as_deref(),
+            report: self.report.as_ref().map(|folder| folder.path.as_path()),
             arguments: &self.arguments,
         }
     }
 
     /// Writes a file of the report, if a report is kept.
     pub fn keep(&self, name: &str, text: impl AsRef<[u8]>) -> Result<(), KeepError> {
-        self.report.as_deref().map_or(Ok(()), |folder| keep::file(folder, name, text))
+        self.report.as_ref().map_or(Ok(()), |folder| keep::file(&folder.path, name, text))
     }
 }
 

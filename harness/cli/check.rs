@@ -137,7 +137,7 @@ pub fn check(args: &CheckArgs) -> Done {
     let waiving = Waiving { config: &config, catalogue: None, today: waivers::today(), arguments: &words };
     let report = waiving.apply(report);
     if let Some(folder) = &args.report {
-        keep::every_form(&keep::folder(folder)?, &report)?;
+        keep::every_form(&keep::folder(folder)?.path, &report)?;
     }
     show(&report, args.format)?;
     Ok(report.exit())

@@ -1,5 +1,6 @@
 //! Keeps a report in a folder, in every form.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -7,6 +8,9 @@ use traintrue::report::pictures::Pictures;
 use traintrue::report::{html, json, junit, markdown, sarif};
 use traintrue_judge::verdict::RunReport;
 use traintrue_memory::timeline::usual_limit;
+
+/// The file in a report's folder whose lock says that a process writes there. The system lifts it when the process ends.
+const LOCK: &str = ".lock";
 
 /// A folder or a file that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,12 @@ pub enum KeepError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A folder that another process writes its report into.
+    #[error("{path}: another traintrue writes its report into this folder; wait for it, or choose another one", path = .path.display())]
+    Taken {
+        /// The folder.
+        path: PathBuf,
     },
     /// A folder that cannot be made.
     #[error("{path}: cannot make the folder: {source}", path = .path.display())]
@@ -52,9 +62,22 @@ pub fn file(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> Result<(), Kee
     made.and_then(|()| fs::write(&path, text)).map_err(|source| KeepError::File { path, source })
 }
 
-/// The folder, made if it is missing, as an absolute path: processes elsewhere write into it.
-pub fn folder(path: &Path) -> Result<PathBuf, KeepError> {
+/// A folder that this process alone writes its report into, as long as this lives.
+pub struct Folder {
+    /// Absolute: processes elsewhere write into it.
+    pub path: PathBuf,
+    _lock: File,
+}
+
+/// The folder, made if it is missing.
+pub fn folder(path: &Path) -> Result<Folder, KeepError> {
     let failed = |source| KeepError::Folder { path: path.to_owned(), source };
     fs::create_dir_all(path).map_err(failed)?;
-    path.canonicalize().map_err(failed)
+    let path = path.canonicalize().map_err(failed)?;
+    let lock = File::create(path.join(LOCK)).map_err(failed)?;
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(KeepError::Taken { path }),
+        // Some file systems have no locks: two reports in one folder are then the user's to avoid.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Folder { path, _lock: lock }),
+    }
 }

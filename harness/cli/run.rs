@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use traintrue::config::Config;
+use traintrue::interrupt;
 use traintrue::report::{json, junit, sarif, text};
 use traintrue::waivers::{self, Waiving};
 use traintrue_judge::verdict::RunReport;
@@ -60,9 +61,13 @@ pub fn run(args: &RunArgs) -> Done {
         report = Waiving { config, catalogue, today: waivers::today(), arguments: &reproduce }.apply(report);
     }
     if let Some(folder) = &bench.report {
-        keep::every_form(folder, &report)?;
+        keep::every_form(&folder.path, &report)?;
     }
     show(&report, args.format)?;
+    if let Some(signal) = interrupt::signal() {
+        drop(bench);
+        interrupt::as_without_us(signal);
+    }
     Ok(report.exit())
 }
 

@@ -23,6 +23,15 @@ pub fn length(data: &Data, id: u64) -> u64 {
     (tokens as u64).min(data.max_length)
 }
 
+/// A sample after truncation: its first tokens, and its last.
+pub fn truncated(sample: &[u32], max_length: u64) -> Vec<u32> {
+    let most = usize::try_from(max_length).unwrap_or(usize::MAX);
+    match sample.last() {
+        Some(last) if sample.len() > most => [&sample[..most.saturating_sub(1)], &[*last]].concat(),
+        _ => sample.to_vec(),
+    }
+}
+
 /// Targets of a sample of this many tokens. The usual ones: each token but the first is predicted from those before it.
 pub fn targets(length: u64, counted: Targets) -> u64 {
     match counted {

@@ -217,6 +217,8 @@ pub fn compared_in<'a>(rule: &Rule, judged: impl Iterator<Item = &'a JudgedTrace
     for (_, it) in judged.flat_map(|judged| &judged.sheets).filter(|(it, _)| it.name == rule.name) {
         sheet.compared += it.compared;
         sheet.missing = sheet.missing.or_else(|| it.missing.clone());
+        sheet.is_blind |= it.is_blind;
+        sheet.remarks.extend(it.remarks.iter().cloned());
     }
     sheet
 }

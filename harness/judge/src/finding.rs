@@ -98,6 +98,9 @@ pub struct Sheet {
     pub broken: Option<Broken>,
     /// The first reason why something could not be compared.
     pub missing: Option<String>,
+    /// Whether what is missing is the main fact. A scenario that asks for the invariant is then not judged, whatever else
+    /// was compared.
+    pub is_blind: bool,
     /// Counts for the report, by name: updates, micro-batches, positions, tokens.
     pub counted: BTreeMap<&'static str, u64>,
     /// Notes for the reader of the verdict.
@@ -182,6 +185,12 @@ impl Sheet {
     /// Notes a field that the trace lacks: the invariant compared nothing there.
     pub fn missing(&mut self, what: &str) {
         self.missing.get_or_insert_with(|| format!("no {what} in the trace"));
+    }
+
+    /// Notes that the trace lacks the fact that the invariant is about.
+    pub fn blind(&mut self, what: &str) {
+        self.missing(what);
+        self.is_blind = true;
     }
 
     /// Notes why something cannot be compared although the trace has it.

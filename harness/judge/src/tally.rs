@@ -70,7 +70,7 @@ impl<'a> Tally<'a> {
     /// Adds the sheet of an invariant that the scenario asks for. An invariant that compared nothing has not passed.
     pub fn asked(&mut self, rule: &Rule, run: &RunEvidence, against: Option<&RunEvidence>, sheet: &Sheet) {
         let missing = sheet.missing.as_deref();
-        if sheet.broken.is_none() && sheet.compared == 0 {
+        if sheet.broken.is_none() && (sheet.compared == 0 || sheet.is_blind) {
             let reason = missing.unwrap_or("there was nothing to compare");
             self.cannot_judge(format!("{} on {}: {reason}", rule.name, run.name));
         } else if let Some(missing) = missing {

@@ -61,7 +61,7 @@ BUGS: Dict[str, List[Bug]] = {
     "autoencoder": [
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("    model.train()\n", "", "loop/mode", "evaluation"),
-        ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/samples", "seeded anew"),
+        ("    with torch.no_grad():\n", "    torch.manual_seed(0)\n    with torch.no_grad():\n", "loop/samples", "the evaluation seeds"),
     ],
     "mixed_precision": [
         ("            loss /= len(window)\n", "", "loop/loss-scale", "not averaged"),

@@ -10,20 +10,29 @@ use crate::model::{Dropout, Pass, losses, scalar};
 /// The parts of an evaluation.
 #[derive(Clone, Copy)]
 pub struct EvaluationParts {
+    /// Whether an evaluation comes after update `step`, with one after every so many.
+    pub is_due: fn(step: u64, every: u64) -> bool,
+    /// The evaluation samples in batches.
+    pub batches: fn(&CollateParts, &Plan) -> Vec<Batch>,
     /// Switches to evaluation mode.
     pub begin: fn(&mut Dropout),
     /// Switches back to training mode.
     pub end: fn(&mut Dropout),
     /// The reported metric, from the summed loss and the weight of each batch.
     pub metric: fn(&[(f64, u64)]) -> f64,
+    /// The best metric so far, from the best before it and the newest: the lowest, because it is a loss.
+    pub best: fn(before: Option<f64>, newest: f64) -> f64,
 }
 
 impl Default for EvaluationParts {
     fn default() -> Self {
         Self {
+            is_due: |step, every| step.is_multiple_of(every),
+            batches,
             begin: |dropout| dropout.active = false,
             end: |dropout| dropout.active = true,
             metric: mean_over_targets,
+            best: |before, newest| before.map_or(newest, |before| before.min(newest)),
         }
     }
 }
@@ -36,8 +45,13 @@ fn mean_over_targets(batches: &[(f64, u64)]) -> f64 {
 
 /// The evaluation samples in batches.
 pub fn batches(parts: &CollateParts, plan: &Plan) -> Vec<Batch> {
-    let ids: Vec<u64> = (0..plan.data.evaluation.len() as u64).collect();
-    let of = |samples| collate(parts, &plan.data, &plan.data.evaluation, &plan.data.padding, samples, false);
+    in_batches(parts, plan, &plan.data.evaluation)
+}
+
+/// The first of these samples, as many as there are to evaluate, in batches.
+pub fn in_batches(parts: &CollateParts, plan: &Plan, from: &[Vec<u32>]) -> Vec<Batch> {
+    let ids: Vec<u64> = (0..plan.data.evaluation.len().min(from.len()) as u64).collect();
+    let of = |samples| collate(parts, &plan.data, from, &plan.data.padding, samples, false);
     ids.chunks(plan.data.batch as usize).map(of).collect()
 }
 

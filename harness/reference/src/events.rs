@@ -158,10 +158,10 @@ impl Before {
     }
 }
 
-/// An evaluation with the summed loss and the weight of each batch, and what it changed.
+/// An evaluation of some batches with the summed loss and the weight of each, and what it changed.
 pub fn evaluation<E: Engine>(
     state: &State<E>,
-    plan: &Plan,
+    evaluated: &[Batch],
     before: Before,
     batches: &[(f64, u64)],
     metric: f64,
@@ -169,7 +169,7 @@ pub fn evaluation<E: Engine>(
     let loss = |&(sum, weight): &(f64, u64)| Summed { name: "lm", sum, weight }.loss();
     Evaluation {
         step: state.step,
-        samples: Some((0..plan.data.evaluation.len() as u64).collect()),
+        samples: Some(evaluated.iter().flat_map(|batch| batch.samples.clone()).collect()),
         losses: batches.iter().map(loss).collect(),
         metric: Some(Number(metric)),
         digest_before: Some(before.digest),

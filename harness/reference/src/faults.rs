@@ -7,10 +7,13 @@ mod adapters;
 mod breaker;
 mod cache;
 mod concat;
+mod data;
 mod device;
+mod dropout;
 mod estimate;
 mod evaluation;
 mod leaks;
+mod loss;
 mod numerics;
 mod optimizer;
 mod padding;
@@ -44,9 +47,12 @@ pub fn planted<E: Engine>(wanted: &[String]) -> Result<Parts<E>, TrainError> {
 /// All faults.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     [
+        data::table(),
         resume::table(),
         schedule::table(),
         optimizer::table(),
+        loss::table(),
+        dropout::table(),
         padding::table(),
         numerics::table(),
         adapters::table(),

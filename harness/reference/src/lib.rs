@@ -35,6 +35,7 @@ mod rng;
 mod schedule;
 mod state;
 mod tensor_steps;
+mod told;
 mod trainer;
 mod turn;
 mod unchanged;

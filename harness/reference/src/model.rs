@@ -10,18 +10,20 @@ mod loss;
 mod parameters;
 mod pooling;
 mod precision;
+mod told;
 
 #[cfg(test)]
 pub use build::Norm;
 pub use build::{Model, Size, SizeError, adapter_scale};
 pub use cache::Cache;
-pub use dropout::Dropout;
+pub use dropout::{Dropout, Mask, bernoulli};
 pub use forward::{ForwardParts, Pass, forward};
 #[cfg(test)]
 pub use layers::{gelu, norm};
 pub use loss::{Losses, lm_by_row, losses, scalar};
 pub use parameters::{Parameter, Parameters, from_vec, to_vec};
 pub use precision::Precision;
+pub use told::rows;
 
 pub use attention::fill_then_softmax;
-pub use pooling::masked_mean;
+pub use pooling::{masked_mean, unit};

@@ -9,7 +9,7 @@ use traintrue_protocol::trace::event::{self, ProbeGradient, ProbeRow};
 use crate::data::{Batch, collate};
 use crate::engine::{Engine, Inner};
 use crate::events::SKETCHES;
-use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, lm_by_row, losses, to_vec};
+use crate::model::{Cache, Dropout, Parameters, Pass, Precision, forward, losses, to_vec};
 use crate::optimizer::norm;
 use crate::parts::Parts;
 use crate::rng;
@@ -32,7 +32,7 @@ pub fn probe<E: Engine>(
     let contrastive = !plan.train.heads.is_empty();
     let batch =
         collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
-    let mut dropout = Dropout { rate: 0.0, active: false, rng: rng::dropout(plan.seed), dropped: 0 };
+    let mut dropout = Dropout::new(0.0, rng::dropout(plan.seed));
     let mut pass = Pass {
         model: &state.model,
         // Without gradients: burn frees a tracked graph only in a backward pass, and most probes have none.
@@ -40,6 +40,7 @@ pub fn probe<E: Engine>(
         parts: &parts.forward,
         dropout: &mut dropout,
         precision: Precision(probe.dtype.unwrap_or(plan.train.dtype)),
+        tells: false,
         device,
     };
     let (rows, cache_bytes) = outputs(&mut pass, &batch, probe.cached);
@@ -88,7 +89,7 @@ fn outputs<E: Engine>(pass: &mut Pass<E>, batch: &Batch, cached: bool) -> (Vec<P
     };
     let anchors = batch.targets.len();
     let logits = pass.logits(hidden.clone().slice([0..anchors, 0..d]));
-    let losses = to_vec(lm_by_row(logits.clone(), &batch.targets, rows.width, pass.device));
+    let losses = to_vec((pass.parts.loss)(logits.clone(), &batch.targets, rows.width));
     let vectors = pass.project(hidden, rows).map(to_vec).unwrap_or_default();
     let logits = to_vec(logits);
     let (vocabulary, projection) = (logits.len() / anchors, vectors.len() / rows.count);

@@ -36,6 +36,8 @@ pub struct ResumeParts<E: Engine> {
     pub rng: fn(&mut State<E>, &TrainerRecord),
     /// Restores the optimizer's moments.
     pub moments: fn(&mut State<E>, &Sections),
+    /// Restores the best metric so far.
+    pub best: fn(&mut State<E>, &TrainerRecord),
     /// Restores the open gradient-accumulation window.
     pub window: fn(&mut State<E>, &Sections),
 }
@@ -50,6 +52,7 @@ impl<E: Engine> Default for ResumeParts<E> {
             schedule: |state, record| state.schedule_step = record.schedule_step,
             rng: |state, record| record.rng.restore(&mut state.dropout.rng),
             moments: restore_moments,
+            best: |state, record| state.best = record.best,
             window: restore_window,
         }
     }
@@ -175,7 +178,7 @@ pub fn restore<E: Engine>(
     (parts.rng)(state, record);
     (parts.moments)(state, &sections);
     (parts.window)(state, &sections);
-    state.best = record.best;
+    (parts.best)(state, record);
     Ok(())
 }
 

@@ -41,8 +41,7 @@ impl<E: Engine> State<E> {
         device: &E::Device,
     ) -> Result<Self, SizeError> {
         let (model, parameters) = Model::build(plan, device)?;
-        let dropout =
-            Dropout { rate: plan.train.dropout, active: true, rng: rng::dropout(plan.seed), dropped: 0 };
+        let dropout = Dropout::new(plan.train.dropout, rng::dropout(plan.seed));
         Ok(Self {
             model,
             optimizer: AdamW::over(&parameters, optimizes),

@@ -9,7 +9,7 @@ mod upcoming;
 use traintrue_protocol::Recorder;
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::plan::{Boundary, Plan, ProbeAt};
-use traintrue_protocol::trace::event::{Cursor, Edge, End, EndReason, Epoch, Update};
+use traintrue_protocol::trace::event::{Cursor, Edge, End, EndReason, Epoch, MicroBatch, Update};
 use traintrue_protocol::vocabulary::Moment;
 
 use crate::allowance::Allowance;
@@ -173,14 +173,19 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         let batch = self.batch(self.state.sampler_epoch, at.micro_batches);
         let keeps_cache = (self.parts.unchanged.keeps_cache)(self.plan.train.cache, self.forwards);
         self.begin_peak(&batch, keeps_cache);
-        let Computed { gradients, losses, cache_bytes } = self.forward_backward(&batch, keeps_cache)?;
+        let Computed { gradients, losses, cache_bytes, told: (told, dropout) } =
+            self.forward_backward(&batch, keeps_cache)?;
         self.forwards += 1;
 
         (self.parts.window.accumulate)(&mut self.state.window.gradients, gradients, &self.plan.train);
         self.state.window.counts = self.state.window.counts.and(batch.counts);
         self.state.cursor.micro_batches += 1;
         self.state.schedule_step += (self.parts.unchanged.steps_per_micro_batch)(&self.plan.train);
-        self.recorder.write(|| events::micro_batch::<E>(at, &batch, &losses, cache_bytes))?;
+        self.recorder.write(|| MicroBatch {
+            told,
+            dropout,
+            ..events::micro_batch::<E>(at, &batch, &losses, cache_bytes)
+        })?;
         if self.forwards == 1 {
             self.recorder.memory_at(Boundary::Forward, self.state.step)?;
         }
@@ -235,7 +240,7 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         if is_due(self.plan.state_every) {
             self.tell_state(Moment::Update)?;
         }
-        if is_due(self.plan.evaluate_every) {
+        if self.plan.evaluate_every.is_some_and(|every| (self.parts.evaluation.is_due)(step, every)) {
             self.evaluate()?;
         }
         if save_due && let Some(folder) = self.plan.save_to.as_deref() {

@@ -149,6 +149,10 @@ impl<'a> Recorded<'a> {
         let mut tally = Tally::new(labels);
         let mut readable = Sheet::default();
         answers::judge(&mut readable, None, None);
+        if self.run.recorded.is_none() {
+            // Its names, and those in its plan: which plan it was given, nobody knows here.
+            answers::same_plan(&mut readable, &self.run.plan, &self.run);
+        }
         tally.add(&answers::RULE, &self.run.run, self.path, &readable);
         for (rule, sheet) in &self.judged.sheets {
             match recorded::doubt(rule, sheet, self.judged.end.as_ref()) {

@@ -51,6 +51,7 @@ pub mod config;
 pub mod crash;
 pub mod cut;
 pub mod init;
+pub mod interrupt;
 pub mod kill_matrix;
 pub mod program;
 pub mod record;

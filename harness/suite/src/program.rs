@@ -10,6 +10,11 @@
 //! {"event":"end","reason":"done"}
 //! ```
 
+#[cfg(unix)]
+pub mod guardian;
+#[cfg(not(unix))]
+#[path = "program/guardian_elsewhere.rs"]
+pub mod guardian;
 mod process;
 #[cfg(unix)]
 mod server;
@@ -30,6 +35,7 @@ use traintrue_judge::evidence::Ending;
 use traintrue_protocol::contract::{Description, Stated};
 use traintrue_protocol::plan::{Plan, SCHEMA};
 
+use crate::interrupt;
 use process::{Limits, Stop, attend};
 use server::{Servers, attend_connected};
 use stating::Stating;
@@ -96,6 +102,8 @@ pub enum ProgramError {
     Garbage { command: String, answer: String, source: serde_json::Error },
     #[error("{command:?} speaks schema {found}, this command speaks schema {SCHEMA}")]
     Schema { command: String, found: u32 },
+    #[error("interrupted by signal {signal}")]
+    Interrupted { signal: i32 },
     #[error("{path}: cannot write what the trainer says: {source}", path = .path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -152,6 +160,7 @@ impl Program {
         let limits =
             Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
         let (stop, _) = attend(command(&self.describe), Vec::new(), output, limits).map_err(start)?;
+        interrupted()?;
         let problem = match stop {
             Stop::Exited(status) if status.success() => None,
             Stop::Exited(status) => Some(format!("ended with {status}")),
@@ -209,6 +218,7 @@ impl Program {
             }
         };
         let (stop, wall) = attended.map_err(start)?;
+        interrupted()?;
         let ending = match stop {
             Stop::Exited(status) if status.success() => Ending::Done,
             Stop::Exited(status) => Ending::Failed {
@@ -222,6 +232,11 @@ impl Program {
         };
         Ok(Ended { ending, wall })
     }
+}
+
+/// How a process ended that we killed, because we are to end, says nothing about the trainer.
+fn interrupted() -> Result<(), ProgramError> {
+    interrupt::signal().map_or(Ok(()), |signal| Err(ProgramError::Interrupted { signal }))
 }
 
 fn command(words: &[OsString]) -> Command {

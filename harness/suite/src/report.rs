@@ -11,6 +11,7 @@ pub mod markdown;
 mod paint;
 pub mod pictures;
 pub mod plot;
+mod printable;
 pub mod sarif;
 pub mod text;
 

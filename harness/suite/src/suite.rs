@@ -15,6 +15,8 @@ use traintrue_protocol::contract::Description;
 use traintrue_protocol::plan::SCHEMA;
 use traintrue_protocol::vocabulary::Capability;
 
+use crate::interrupt;
+use crate::program::ProgramError;
 use crate::reproduce::command;
 use crate::runner::{Happening, Runner, RunnerError};
 use crate::scenario::{ConcreteRun, Corpus, ExpandError, Scenario, expand};
@@ -69,6 +71,9 @@ pub(crate) enum Purpose {
     Trial(Look),
 }
 
+/// Why a scenario was not judged, where somebody wanted the end.
+const INTERRUPTED: &str = "interrupted";
+
 /// How often a run is repeated to measure its spread, beside the first time.
 const REPEATS: u64 = 2;
 
@@ -76,12 +81,18 @@ impl Suite<'_> {
     /// Runs and judges each scenario; the outcomes are in the same order. A scenario that gives no plan stops itself alone.
     pub fn run(&self, scenarios: &[Scenario]) -> Result<RunReport, SuiteError> {
         let examined = scenarios.par_iter().map(|scenario| {
+            if interrupt::signal().is_some() {
+                return Ok(Ok(interrupted(scenario)));
+            }
             match self.examine(scenario, &scenario.id, &[], Purpose::Verdict) {
                 Ok(examined) => {
                     self.runner.observer.see(Happening::Judged(&examined.outcome));
                     Ok(Ok(examined.outcome))
                 }
                 Err(SuiteError::Expand(error)) => Ok(Err(error.to_string())),
+                Err(SuiteError::Runner(RunnerError::Program(ProgramError::Interrupted { .. }))) => {
+                    Ok(Ok(interrupted(scenario)))
+                }
                 Err(error) => Err(error),
             }
         });
@@ -92,6 +103,10 @@ impl Suite<'_> {
                 Err(error) => errors.push(error),
             }
         }
+        errors.extend(interrupt::signal().map(|signal| {
+            let judged = outcomes.iter().filter(|outcome| !is_interrupted(outcome)).count();
+            format!("interrupted by signal {signal}: {judged} of {} scenarios were judged", scenarios.len())
+        }));
         let summary = Summary::of(&outcomes);
         let Description { trainer, contract, .. } = self.description.clone();
         Ok(RunReport { schema: SCHEMA, trainer, contract, notes: Vec::new(), errors, outcomes, summary })
@@ -186,6 +201,15 @@ impl Suite<'_> {
         }
         Ok(())
     }
+}
+
+/// A scenario that was not judged, because somebody wanted the end.
+fn interrupted(scenario: &Scenario) -> Outcome {
+    Outcome::not_judged(&scenario.id, INTERRUPTED.to_owned())
+}
+
+fn is_interrupted(outcome: &Outcome) -> bool {
+    outcome.reason.as_deref() == Some(INTERRUPTED)
 }
 
 /// A scenario for which the trainer lacks a capability.

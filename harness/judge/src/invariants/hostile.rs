@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
+use traintrue_protocol::trace::event::{Dropped, Row};
 use traintrue_protocol::trace::since::Scheduled;
 
 use crate::finding::Sheet;
@@ -13,7 +14,7 @@ use crate::invariants::recorded::testing::{Shape, clean};
 use crate::pass::judge_trace;
 use crate::rule::{Kind, RunEvidence};
 use crate::rules::RULES;
-use crate::testing::{at, cut_at, memory, whole};
+use crate::testing::{at, batch_at, cut_at, memory, whole};
 
 const FIGURES: [u64; 3] = [0, 1 << 63, u64::MAX];
 
@@ -85,10 +86,25 @@ fn panics(events: &[Event]) -> Vec<String> {
     panicked
 }
 
+fn row(sample: u64) -> Row {
+    let (ids, real, targets) = (vec![9; 3], vec![true; 3], vec![Some(9), Some(9), None]);
+    Row { sample, ids, real, targets, logits: vec![[Number(1.0), Number(3.5)]; 2] }
+}
+
 #[test]
 fn no_figure_of_a_trace_makes_a_judge_panic() {
     let mut events = whole();
     events.insert(2, memory("heap_bytes", 7));
+    let it = batch_at(&mut events, 0, 0);
+    it.told = it.samples.iter().flatten().map(|&sample| row(sample)).collect();
+    it.dropout = Some(vec![Dropped {
+        units: 1000,
+        dropped: 100,
+        scale: Number(1.0 / 0.9),
+        positions: 10,
+        masks: 10,
+        digest: "t:1".into(),
+    }]);
     let panicked = panics(&events);
     assert!(panicked.is_empty(), "{panicked:#?}");
 }

@@ -3,6 +3,7 @@
 pub mod fields;
 pub mod names;
 pub mod place;
+pub mod rows;
 pub mod same;
 pub mod spread;
 pub mod steps;

@@ -46,6 +46,14 @@ impl Plan {
         ] {
             count(field, every.unwrap_or(1))?;
         }
+        let folders = [
+            ("save_to", self.save_to.as_ref()),
+            ("start.from", self.start.as_ref().map(|start| &start.from)),
+            ("stop.save", self.stop.as_ref().and_then(|stop| stop.save.as_ref())),
+        ];
+        for (field, folder) in folders {
+            expect(field, "\"\"", folder.is_none_or(|it| !it.as_os_str().is_empty()), "a folder, or null")?;
+        }
         if self.save_every.is_some() {
             expect("save_to", "null", self.save_to.is_some(), "the folder that save_every saves to")?;
         }
@@ -74,6 +82,9 @@ impl Plan {
         self.probes.iter().try_for_each(|probe| probe.check(self.data.samples.len()))
     }
 }
+
+/// Groups of tensors, and the loss of the language model, which a head's would be taken for.
+const TAKEN: [&str; 4] = ["adapter", "base", "frozen", "lm"];
 
 impl Data {
     fn check(&self) -> Checked {
@@ -146,6 +157,16 @@ impl Train {
         if let Some(adapters) = &self.adapters {
             adapters.check()?;
         }
+        self.heads.iter().enumerate().try_for_each(|(at, name)| {
+            let field = format!("train.heads[{at}]");
+            let is_word =
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+            expect(&field, format!("{name:?}"), is_word, "a name of letters, digits, - and _")?;
+            let others = format!("another name than {}", TAKEN.join(", "));
+            expect(&field, format!("{name:?}"), !TAKEN.contains(&name.as_str()), &others)?;
+            let is_new = !self.heads[..at].contains(name);
+            expect(&field, format!("{name:?}"), is_new, "a name that no head before it has")
+        })?;
         count("train.world", self.world)?;
         let below = format!("less than train.world, {}", self.world);
         expect("train.rank", self.rank, self.rank < self.world, &below)
@@ -292,6 +313,22 @@ mod tests {
         "[{},{\"budget_bytes\":0}]",
         "plan: devices[1].budget_bytes: found 0, expected at least 1"
     )]
+    #[case(
+        "/train/heads/0",
+        "\"\"",
+        "plan: train.heads[0]: found \"\", expected a name of letters, digits, - and _"
+    )]
+    #[case(
+        "/train/heads/0",
+        "\"../x\"",
+        "plan: train.heads[0]: found \"../x\", expected a name of letters, digits, - and _"
+    )]
+    #[case(
+        "/train/heads/0",
+        "\"base\"",
+        "plan: train.heads[0]: found \"base\", expected another name than adapter, base, frozen, lm"
+    )]
+    #[case("/save_to", "\"\"", "plan: save_to: found \"\", expected a folder, or null")]
     #[case("/stop/epoch", "2", "plan: stop.epoch: found 2, expected less than data.epochs, 2")]
     #[case("/save_every", "4", "plan: save_to: found null, expected the folder that save_every saves to")]
     #[case(

@@ -3,6 +3,7 @@
 //! Unknown fields are ignored and unknown events are an error. A field that a trainer cannot give is absent, and the
 //! invariants that need it say so.
 
+mod inside;
 mod run;
 mod state;
 mod step;
@@ -17,6 +18,7 @@ use crate::plan::Boundary;
 use crate::trace::recorded::Order;
 use crate::trace::since::{Modes, Recomputed, Silent};
 use crate::vocabulary::Adaptation;
+pub use inside::{DIGESTED_UNITS, Dropped, Row};
 pub use run::Run;
 pub use state::{State, TensorState};
 pub use step::{Loss, MicroBatch, TensorStep, Update};
@@ -196,6 +198,9 @@ pub struct Evaluation {
     /// Units dropped while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// Its first rows as the model got them, where the trainer tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Row>,
     /// Whether its batches came from a loader that has never trained: an evaluation, and no teacher's forward. Set by a
     /// recorder.
     #[serde(default, skip_serializing_if = "Option::is_none")]

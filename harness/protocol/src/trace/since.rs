@@ -37,6 +37,9 @@ pub struct Since {
     /// (`fork_rng`, `set_rng_state`) is not listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<u64>,
+    /// The last of them, if an evaluation's forward followed it: the evaluation set it for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation_seed: Option<u64>,
     /// Evaluations.
     #[serde(default)]
     pub evaluations: u64,

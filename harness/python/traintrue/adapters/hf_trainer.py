@@ -47,8 +47,9 @@ class TracedTrainer(Trainer):
         self.follower.begin()
         batch = {name: value.clone() for name, value in inputs.items()}
         inputs.pop("ids")
-        result = self.follower.measured(lambda: super(TracedTrainer, self).training_step(model, inputs, *args, **more))
-        self.follower.micro_batch(batch)
+        with self.trace.telling(self.trace.index, batch) as told:
+            result = self.follower.measured(lambda: super(TracedTrainer, self).training_step(model, inputs, *args, **more))
+        self.follower.micro_batch(batch, told.fields())
         return result
 
     def prediction_step(self, model: Any, inputs: Batch, *args: Any, **more: Any) -> Any:
@@ -129,14 +130,14 @@ class Follower(TrainerCallback):
             return result
         return step()
 
-    def micro_batch(self, batch: Batch) -> None:
-        """Writes the micro-batch whose forward and backward are done."""
+    def micro_batch(self, batch: Batch, told: Dict[str, Any]) -> None:
+        """Writes the micro-batch whose forward and backward are done; `told` are fields of its event."""
         logits, cache = self.output
         output = hf_model.sums(self.trainer.model, batch, logits)
         recomputes = hf_model.recomputes(self.trainer.model)
         losses = summed(output.losses, output.weights)
         self.trace.micro_batch(
-            self.trace.epoch, self.trace.index, batch, losses, cache_bytes=cache, checkpointing=recomputes
+            self.trace.epoch, self.trace.index, batch, losses, cache_bytes=cache, checkpointing=recomputes, **told
         )
         if self.first and self.peak is not None:
             self.trace.memory("forward", heap_peak_bytes=self.peak)

@@ -85,13 +85,14 @@ class Module(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         self._begin()
-        output = self.tiny(batch)
-        self.now = (batch, summed(output.losses, output.weights))
+        with self.trace.telling(self.trace.index, batch) as told:
+            output = self.tiny(batch)
+        self.now = (batch, summed(output.losses, output.weights), told.fields())
         return sum(value / max(output.weights[name], 1) for name, value in output.losses.items())
 
     def on_after_backward(self) -> None:
-        batch, losses = self.now
-        self.trace.micro_batch(self.trace.epoch, self.trace.index, batch, losses)
+        batch, losses, told = self.now
+        self.trace.micro_batch(self.trace.epoch, self.trace.index, batch, losses, **told)
 
     def on_train_epoch_start(self) -> None:
         if self.in_epochs or self.trace.index >= self.each:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator, List
 
 from ..trace import Writer, loss
 from . import probes
 from .data import Batch, Samples
 from .run_trace import TENSORS, RunTrace
+from .tiny import Output
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -83,9 +85,27 @@ class PlanRun:
     def _evaluate(self) -> tuple:
         held_out, size = Samples(self.plan, "evaluation"), self.plan["data"]["batch"]
         groups = [range(at, min(at + size, len(held_out))) for at in range(0, len(held_out), size)]
-        losses, metric = self.adapter.evaluate([self.adapter.collate([held_out[at] for at in group]) for group in groups])
+        with self._forwards() as seen:
+            losses, metric = self.adapter.evaluate([self.adapter.collate([held_out[at] for at in group]) for group in groups])
         entries = [loss(name, TENSORS.number(total), weight) for of in losses for name, (total, weight) in of.items()]
-        return list(range(len(held_out))), entries, metric
+        # An evaluation that does not go through `forward` is known by its losses: one for each batch, in their order.
+        return seen or [at for group, _ in zip(groups, losses) for at in group], entries, metric
+
+    @contextmanager
+    def _forwards(self) -> Iterator[List[int]]:
+        """The samples that go through the adapter's `forward` meanwhile."""
+        seen: List[int] = []
+        right = self.adapter.forward
+
+        def forward(batch: Batch) -> Output:
+            seen.extend(batch["ids"].tolist())
+            return right(batch)
+
+        self.adapter.forward = forward  # type: ignore[method-assign]
+        try:
+            yield seen
+        finally:
+            del self.adapter.forward
 
     def _attach(self) -> None:
         self.trace.attach(self.adapter.model, self.adapter.optimizer, self.adapter.group)

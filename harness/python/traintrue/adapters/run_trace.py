@@ -19,6 +19,7 @@ from ..trace import Writer, loss, number
 from ..updates import Updates
 from .data import Batch
 from .protocol import opening
+from .told import Told
 
 TENSORS = Torch()
 GroupOf = Callable[[str], str]
@@ -58,6 +59,7 @@ class RunTrace:
             moments = _moments(optimizer, parameter)
             return {"group": group_of(name), **({} if moments is None else {"moments": moments})}
 
+        self._model = model
         self._parameters = Parameters(model, optimizer, TENSORS, about)
         self._updates = Updates(self._parameters, optimizer, TENSORS, self._writer, self)
         self._updates.watch()
@@ -107,15 +109,20 @@ class RunTrace:
         before = self.step
         self._writer.hold()
         try:
-            losses = step()
+            with self.telling(index, batch) as told:
+                losses = step()
             self._updates.gradients.next_micro_batch()
         finally:
             later = self._writer.release()
         self._open = self.step == before
         place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
         entries = [loss(name, TENSORS.number(total), weight) for name, (total, weight) in losses.items()]
-        self._writer.event("micro_batch", **place, **seen, losses=entries)
+        self._writer.event("micro_batch", **place, **seen, losses=entries, **told.fields())
         self._writer.write_held(later)
+
+    def telling(self, index: int, batch: Batch) -> Told:
+        """Sees what is inside micro-batch `index` while its step runs: `more` of its event."""
+        return Told(self._plan, index, batch, self._model)
 
     def drop_window(self) -> None:
         """The trainer throws the open window away, as far as its gradients are cleared."""

@@ -125,6 +125,9 @@ class Session:
         elif self._evaluation is not None:
             # Some of its forwards may be in training mode on purpose, such as those that measure batch norms anew.
             self._evaluation["modes"] = max(self._evaluation["modes"], owner.modes(()), key=lambda it: it["evaluation"])
+        if self._evaluation is not None:
+            for it in self.states.alive():
+                it.evaluates()
 
     def _before_micro_batch(self) -> None:
         """Everything that belongs to the micro-batch before is done when the next one begins."""
@@ -380,12 +383,12 @@ class Session:
     def seeded(self, seed: int) -> None:
         """The script has seeded the global random generator."""
         for it in self.states.alive():
-            it.seeds.append(seed)
+            it.seeded(seed)
 
     def restored(self) -> None:
         """The script has put the global random state back: what it seeded has no effect on training."""
         for it in self.states.alive():
-            it.seeds.clear()
+            it.restored()
 
     def loaded(self) -> None:
         """The script has loaded a state dict."""

@@ -65,6 +65,8 @@ class Window:
         self._began: Optional[int] = None
         self.clips: List[Dict[str, Any]] = []
         self.seeds: List[int] = []
+        # The seed that was set last, if an evaluation's forward followed it.
+        self._evaluated_at: Optional[int] = None
         self.loaded = self.unscaled = False
         self.parameters_changed: Optional[bool] = None
         self.swapped: Optional[bool] = None
@@ -145,6 +147,20 @@ class Window:
         """The next micro-batch is the first of an epoch."""
         self._began = 0
 
+    def seeded(self, seed: int) -> None:
+        """The global random generator has been seeded."""
+        self.seeds.append(seed)
+        self._evaluated_at = None
+
+    def restored(self) -> None:
+        """The global random state has been put back."""
+        self.seeds.clear()
+        self._evaluated_at = None
+
+    def evaluates(self) -> None:
+        """A forward of an evaluation."""
+        self._evaluated_at = self.seeds[-1] if self.seeds else None
+
     def evaluated(self) -> None:
         """An evaluation is over."""
         self._evaluations += 1
@@ -195,6 +211,7 @@ class Window:
             "schedules": schedules,
             "declared": declared,
             "seeds": self.seeds,
+            "evaluation_seed": self._evaluated_at,
             "evaluations": self._evaluations,
             "parameters_changed": self.parameters_changed,
             "swapped": self.swapped,

@@ -7,17 +7,30 @@ use super::batch::{Batch, Counts, Rows};
 /// The parts of the collator.
 #[derive(Clone, Copy)]
 pub struct CollateParts {
+    /// Cuts a sample to this many tokens. The last token stays, so that the end of a text is learnt.
+    pub truncate: fn(sample: &[u32], max_length: usize) -> Vec<u32>,
+    /// The side that pads are put on.
+    pub side: fn(&Padding) -> Side,
     /// The width of a batch whose longest row has this many tokens.
     pub width: fn(longest: usize, padding: &Padding, max_length: usize) -> usize,
     /// Which positions of a padded row are supervised: those with a token, and a token next.
     pub supervised: fn(ids: &[u32], real: &[bool], tokens: &Tokens) -> Vec<bool>,
+    /// The token that a supervised position is to predict: the next.
+    pub target: fn(ids: &[u32], at: usize) -> Option<u32>,
     /// The index of each token within its sample, whatever the padding.
     pub positions: fn(real: &[bool]) -> Vec<u32>,
 }
 
 impl Default for CollateParts {
     fn default() -> Self {
-        Self { width, supervised: next_is_a_token, positions: counted_over_tokens }
+        Self {
+            truncate: keeping_the_last,
+            side: |padding| padding.side,
+            width,
+            supervised: next_is_a_token,
+            target: |ids, at| ids.get(at + 1).copied(),
+            positions: counted_over_tokens,
+        }
     }
 }
 
@@ -54,17 +67,17 @@ pub fn collate(
     contrastive: bool,
 ) -> Batch {
     let anchors: Vec<Vec<u32>> =
-        samples.iter().map(|&id| truncated(&from[id as usize], data.max_length as usize)).collect();
+        samples.iter().map(|&id| (parts.truncate)(&from[id as usize], data.max_length as usize)).collect();
     let rows = pad(parts, data, padding, &with_views(&anchors, contrastive));
     let mut targets = Vec::with_capacity(anchors.len() * rows.width);
     for row in 0..anchors.len() {
         let span = row * rows.width..(row + 1) * rows.width;
         let ids = &rows.ids[span.clone()];
         let supervised = (parts.supervised)(ids, &rows.real[span], &data.tokens);
-        targets.extend((0..rows.width).map(|at| {
-            let next = ids.get(at + 1).copied().unwrap_or(data.tokens.pad);
-            supervised[at].then_some(next)
-        }));
+        targets.extend(
+            (0..rows.width)
+                .map(|at| supervised[at].then(|| (parts.target)(ids, at).unwrap_or(data.tokens.pad))),
+        );
     }
     let counts = Counts {
         micro_batches: 1,
@@ -77,7 +90,8 @@ pub fn collate(
     Batch { samples: samples.to_vec(), rows, targets, counts }
 }
 
-fn truncated(sample: &[u32], max_length: usize) -> Vec<u32> {
+/// The first tokens of a sample that is too long, and its last.
+fn keeping_the_last(sample: &[u32], max_length: usize) -> Vec<u32> {
     if sample.len() <= max_length {
         return sample.to_vec();
     }
@@ -113,7 +127,7 @@ fn pad(parts: &CollateParts, data: &Data, padding: &Padding, rows: &[Vec<u32>]) 
         Rows { ids: Vec::new(), real: Vec::new(), positions: Vec::new(), count: rows.len(), width };
     for row in rows {
         let pads = width - row.len();
-        let before = if padding.side == Side::Left { pads } else { 0 };
+        let before = if (parts.side)(padding) == Side::Left { pads } else { 0 };
         let start = padded.real.len();
         padded.ids.resize(start + before, data.tokens.pad);
         padded.real.resize(start + before, false);

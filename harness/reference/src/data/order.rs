@@ -5,16 +5,18 @@ use traintrue_protocol::plan::{Data, Train};
 
 use crate::rng;
 
-/// The part that decides the order.
+/// The parts that decide the order.
 #[derive(Clone, Copy)]
 pub struct OrderParts {
     /// Sample ids in the order of one epoch.
     pub epoch: fn(seed: u64, epoch: u64, data: &Data) -> Vec<u64>,
+    /// Micro-batches of an epoch, over all ranks, in batches of this size.
+    pub micro_batches: fn(data: &Data, batch: u64) -> u64,
 }
 
 impl Default for OrderParts {
     fn default() -> Self {
-        Self { epoch: seeded_by_epoch }
+        Self { epoch: seeded_by_epoch, micro_batches }
     }
 }
 
@@ -24,6 +26,11 @@ fn seeded_by_epoch(seed: u64, epoch: u64, data: &Data) -> Vec<u64> {
         ids.shuffle(&mut rng::order(seed, epoch));
     }
     ids
+}
+
+fn micro_batches(data: &Data, batch: u64) -> u64 {
+    let samples = data.samples.len() as u64;
+    if data.drop_last { samples / batch } else { samples.div_ceil(batch) }
 }
 
 /// This rank's share of each epoch. Ranks take micro-batches in turn. Every rank gets equally many, so micro-batches at the
@@ -51,9 +58,7 @@ impl Shard {
 
     /// The same share in micro-batches of another size.
     pub fn regroup(&mut self, data: &Data, batch: u64) {
-        let samples = data.samples.len() as u64;
-        let batches = if data.drop_last { samples / batch } else { samples.div_ceil(batch) };
-        (self.batch, self.micro_batches) = (batch, batches / self.world);
+        (self.batch, self.micro_batches) = (batch, (self.parts.micro_batches)(data, batch) / self.world);
     }
 
     /// The samples of micro-batch `index` of `epoch`.

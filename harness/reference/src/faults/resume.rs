@@ -26,6 +26,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("rng-not-restored", |parts| parts.resume.rng = |_, _| {}),
         ("moments-not-restored", |parts| parts.resume.moments = |_, _| {}),
         ("schedule-not-restored", |parts| parts.resume.schedule = |_, _| {}),
+        ("best-not-restored", |parts| parts.resume.best = |_, _| {}),
         ("step-off-by-one", |parts| parts.resume.step = |state, record| state.step = record.step + 1),
     ]
 }

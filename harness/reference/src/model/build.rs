@@ -22,10 +22,21 @@ pub struct Size {
     pub projection: usize,
 }
 
-/// A size that the trainer does not have.
+/// A model that this trainer does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("plan: model.size: {0:?} is not a size of this trainer; it has tiny, small, deep and wide")]
-pub struct SizeError(pub String);
+pub enum SizeError {
+    /// A size of another trainer.
+    #[error("plan: model.size: {0:?} is not a size of this trainer; it has tiny, small, deep and wide")]
+    Unknown(String),
+    /// A vocabulary whose tables would take all memory: an allocation that fails ends the process without a word.
+    #[error(
+        "plan: data.tokens.vocabulary: found {0}, expected at most {VOCABULARY_MOST}: this trainer's models are small"
+    )]
+    Vocabulary(u32),
+}
+
+/// More ids than any tokenizer has.
+const VOCABULARY_MOST: u32 = 1 << 20;
 
 impl Size {
     /// The size of this name.
@@ -35,7 +46,7 @@ impl Size {
             "small" => Ok(Self { layers: 2, hidden: 64, heads: 4, inner: 128, projection: 32 }),
             "deep" => Ok(Self { layers: 4, hidden: 32, heads: 2, inner: 64, projection: 16 }),
             "wide" => Ok(Self { layers: 1, hidden: 128, heads: 2, inner: 512, projection: 32 }),
-            other => Err(SizeError(other.to_owned())),
+            other => Err(SizeError::Unknown(other.to_owned())),
         }
     }
 }
@@ -165,7 +176,11 @@ impl Model {
     pub fn draw(plan: &Plan) -> Result<Drawing, SizeError> {
         let size = Size::named(&plan.model.size)?;
         let mut builder = Builder { adapters: plan.train.adapters.as_ref(), tensors: Vec::new() };
-        let vocabulary = plan.data.tokens.vocabulary as usize;
+        let ids = plan.data.tokens.vocabulary;
+        if ids > VOCABULARY_MOST {
+            return Err(SizeError::Vocabulary(ids));
+        }
+        let vocabulary = ids as usize;
         let embedding = builder.base("embedding.weight", &[vocabulary, size.hidden], 0.5);
         let blocks = (0..size.layers).map(|layer| builder.block(layer, &size)).collect();
         let norm = builder.norm("norm", size.hidden);

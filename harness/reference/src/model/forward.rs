@@ -7,8 +7,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::attention::{Mask, causal_over_tokens, masked_softmax};
 use super::build::{Block, Model};
 use super::cache::Cache;
-use super::dropout::Dropout;
+use super::dropout::{DrawMask, Dropout, bernoulli};
 use super::layers::{gelu, linear, norm};
+use super::loss::lm_by_row;
 use super::pooling::{mean_of_tokens, unit};
 use super::precision::Precision;
 use crate::data::Rows;
@@ -26,7 +27,14 @@ pub struct ForwardParts<E: Engine> {
     pub unit: fn(Tensor<E, 2>, Precision) -> Tensor<E, 2>,
     /// The position of the token at `place`, in a forward pass that begins at position `from` of each row.
     pub position: fn(&Rows, place: usize, from: usize) -> u32,
+    /// The mask of a dropout.
+    pub mask: DrawMask,
+    /// The language-model loss of each row, from the logits of its positions.
+    pub loss: RowLoss<E>,
 }
+
+/// Summed losses `[rows]` from logits `[rows * width, vocabulary]` and targets.
+pub type RowLoss<E> = fn(Tensor<E, 2>, &[Option<u32>], width: usize) -> Tensor<E, 1>;
 
 impl<E: Engine> Default for ForwardParts<E> {
     fn default() -> Self {
@@ -36,6 +44,8 @@ impl<E: Engine> Default for ForwardParts<E> {
             pool: mean_of_tokens,
             unit,
             position: |rows, place, _| rows.positions[place],
+            mask: bernoulli,
+            loss: lm_by_row,
         }
     }
 }
@@ -52,6 +62,8 @@ pub struct Pass<'a, E: Engine> {
     pub dropout: &'a mut Dropout,
     /// The number format of the pooling path.
     pub precision: Precision,
+    /// Whether the trace gets the rows of this pass.
+    pub tells: bool,
     /// Where new tensors are made.
     pub device: &'a E::Device,
 }
@@ -64,21 +76,27 @@ pub fn forward<E: Engine>(
     mask: &Mask<E>,
     mut cache: Option<&mut Cache<E>>,
 ) -> Tensor<E, 2> {
+    pass.dropout.forwards();
     let mut x = embed(pass, rows, span.clone());
-    x = pass.dropout.apply(x);
+    x = pass.drop(x);
     for (layer, block) in pass.model.blocks.iter().enumerate() {
         let attended =
             attend(pass, block, x.clone(), layer, rows.count, span.clone(), mask, cache.as_deref_mut());
-        x = x + pass.dropout.apply(attended);
+        x = x + pass.drop(attended);
         let inner = norm(x.clone(), &block.inner_norm, pass.weights);
         let inner = gelu(linear(inner, &block.up, pass.weights, pass.model.adapter_scale));
         let inner = linear(inner, &block.down, pass.weights, pass.model.adapter_scale);
-        x = x + pass.dropout.apply(inner);
+        x = x + pass.drop(inner);
     }
     norm(x, &pass.model.norm, pass.weights)
 }
 
 impl<E: Engine> Pass<'_, E> {
+    /// Dropout, where it is active.
+    fn drop(&mut self, x: Tensor<E, 2>) -> Tensor<E, 2> {
+        self.dropout.apply(x, self.parts.mask)
+    }
+
     /// The mask of some rows.
     pub fn mask(&self, rows: &Rows) -> Mask<E> {
         Mask::new(rows, self.parts.allows, self.device)

@@ -1,9 +1,11 @@
 //! The two losses, as sums: next-token cross-entropy over the anchors, and a contrastive loss over triplets.
 
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData, activation};
+use traintrue_protocol::trace::event::Row;
 
 use super::cache::Cache;
 use super::forward::{Pass, forward};
+use super::told;
 use crate::data::{Batch, Rows};
 use crate::engine::Engine;
 
@@ -18,6 +20,8 @@ pub struct Losses<E: Engine> {
     pub head: Option<Tensor<E, 1>>,
     /// Keys and values that the forward passes kept. They live as long as the losses.
     pub caches: Vec<Cache<E>>,
+    /// The rows with their logits, where the pass tells them.
+    pub told: Vec<Row>,
 }
 
 /// The losses of a batch, from `forwards` forward passes over equal parts of its rows.
@@ -35,20 +39,17 @@ pub fn losses<E: Engine>(pass: &mut Pass<E>, batch: &Batch, forwards: usize, kee
     let hidden = Tensor::cat(hidden.collect(), 0);
     let anchors = batch.targets.len();
     let logits = pass.logits(hidden.clone().slice([0..anchors, 0..pass.model.size.hidden]));
-    let lm = lm_by_row(logits, &batch.targets, rows.width, pass.device).sum();
+    let told = if pass.tells { told::rows(batch, Some(&logits)) } else { Vec::new() };
+    let lm = (pass.parts.loss)(logits, &batch.targets, rows.width).sum();
     let with_views = rows.count * rows.width > anchors;
     let vectors = if with_views { pass.project(hidden, rows) } else { None };
     let head = vectors.map(|vectors| contrastive(vectors, rows, pass.device));
-    Losses { lm, head, caches }
+    Losses { lm, head, caches, told }
 }
 
 /// Cross-entropy of each anchor summed over its supervised positions, `[rows]`.
-pub fn lm_by_row<E: Engine>(
-    logits: Tensor<E, 2>,
-    targets: &[Option<u32>],
-    width: usize,
-    device: &E::Device,
-) -> Tensor<E, 1> {
+pub fn lm_by_row<E: Engine>(logits: Tensor<E, 2>, targets: &[Option<u32>], width: usize) -> Tensor<E, 1> {
+    let device = &logits.device();
     let next: Vec<i64> = targets.iter().map(|target| i64::from(target.unwrap_or(0))).collect();
     let unsupervised: Vec<bool> = targets.iter().map(Option::is_none).collect();
     let next = Tensor::<E, 2, Int>::from_data(TensorData::new(next, [targets.len(), 1]), device);

@@ -129,6 +129,7 @@ pub fn look(golden: &Golden, state: &mut State<Cpu>, parts: &Parts<Cpu>) -> Seen
         weights: &weights,
         parts: &parts.forward,
         dropout: &mut state.dropout,
+        tells: false,
         precision: Precision(Dtype::F32),
         device: &device,
     };

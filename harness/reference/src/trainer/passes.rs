@@ -4,17 +4,19 @@ use std::mem;
 
 use burn::tensor::Tensor;
 use traintrue_protocol::plan::{Boundary, ProbeAt};
+use traintrue_protocol::trace::event::{Dropped, Evaluation, Row};
 
 use super::Training;
 use crate::callback::Forwarded;
 use crate::data::Batch;
 use crate::engine::{Engine, Inner};
 use crate::error::TrainError;
-use crate::evaluation::{self, evaluate};
+use crate::evaluation::evaluate;
 use crate::events::{self, Before, Summed};
-use crate::model::{Cache, Pass, Precision, losses, scalar};
+use crate::model::{Cache, Pass, Precision, losses, rows, scalar};
 use crate::prediction::forwards;
 use crate::probe::probe;
+use crate::told;
 use crate::window::{GradientSet, Scales, Weights};
 
 /// The result of one forward and backward pass.
@@ -25,7 +27,12 @@ pub(super) struct Computed<'a, E: Engine> {
     pub losses: Vec<Summed<'a>>,
     /// Keys and values that the forward pass kept.
     pub cache_bytes: u64,
+    /// What the trace gets of its rows and dropouts, where it is told.
+    pub told: Told,
 }
+
+/// What was inside a forward pass.
+pub(super) type Told = (Vec<Row>, Option<Vec<Dropped>>);
 
 impl<'a, E: Engine> Training<'a, '_, E> {
     pub(super) fn forward_backward(
@@ -33,9 +40,13 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         batch: &Batch,
         keeps_cache: bool,
     ) -> Result<Computed<'a, E>, TrainError> {
+        let tells = told::tells(self.plan)
+            && told::is_told(self.state.cursor.micro_batches, self.shard.micro_batches);
+        self.state.dropout.told = tells.then(Vec::new);
         let weights = self.state.parameters.leaves::<E>(Some(&self.turn));
         let forwards = forwards(batch, &self.plan.train);
-        let losses = losses(&mut self.pass(&weights), batch, forwards, keeps_cache);
+        let mut losses = losses(&mut Pass { tells, ..self.pass(&weights) }, batch, forwards, keeps_cache);
+        let told = (mem::take(&mut losses.told), self.state.dropout.told.take());
         // Memory peaks here, where all activations are alive, or after the backward pass, where all gradients are.
         self.allowance.check::<E>(&self.device)?;
         let own = (self.parts.window.weights)(&batch.counts);
@@ -51,7 +62,7 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         let mut found = loss.backward();
         let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
         self.allowance.check::<E>(&self.device)?;
-        Ok(Computed { gradients, losses: sums, cache_bytes })
+        Ok(Computed { gradients, losses: sums, cache_bytes, told })
     }
 
     fn scales(&self, own: Weights) -> Scales {
@@ -66,6 +77,7 @@ impl<'a, E: Engine> Training<'a, '_, E> {
             parts: &self.parts.forward,
             dropout: &mut self.state.dropout,
             precision: Precision(self.plan.train.dtype),
+            tells: false,
             device: &self.device,
         }
     }
@@ -75,19 +87,31 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         (self.parts.evaluation.begin)(&mut self.state.dropout);
         let weights = self.state.parameters.leaves::<E>(None);
         let collated = match mem::take(&mut self.evaluation) {
-            none if none.is_empty() => evaluation::batches(&self.parts.collate, self.plan),
+            none if none.is_empty() => (self.parts.evaluation.batches)(&self.parts.collate, self.plan),
             kept => kept,
         };
         let batches = evaluate(&mut self.pass(&weights), &collated);
-        if self.breaker.keeps_caches() {
-            self.evaluation = collated;
-        }
         (self.parts.evaluation.end)(&mut self.state.dropout);
         let metric = (self.parts.evaluation.metric)(&batches);
         self.parts.call(|callback| callback.evaluated(&batches));
-        self.recorder.write(|| events::evaluation(&self.state, self.plan, before, &batches, metric))?;
+        let of = |batch: &Batch| rows::<Inner<E>>(batch, None);
+        let told = if told::tells(self.plan) {
+            collated.iter().flat_map(of).take(told::OF_AN_EVALUATION).collect()
+        } else {
+            Vec::new()
+        };
+        self.recorder.write(|| Evaluation {
+            told,
+            ..events::evaluation(&self.state, &collated, before, &batches, metric)
+        })?;
+        if self.breaker.keeps_caches() {
+            self.evaluation = collated;
+        } else {
+            // Before the sample of memory, so that it does not depend on the size of the set.
+            drop(collated);
+        }
         self.recorder.memory_at(Boundary::Evaluation, self.state.step)?;
-        self.state.best = Some(self.state.best.map_or(metric, |best| best.min(metric)));
+        self.state.best = Some((self.parts.evaluation.best)(self.state.best, metric));
         Ok(())
     }
 

@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::guardian;
+use crate::interrupt;
+
 /// How long a child may run and how much it may say.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
@@ -64,10 +67,8 @@ pub fn attend(
     limits: Limits<'_>,
 ) -> io::Result<(Stop, Duration)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(limits.complaints.try_clone()?);
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let begun = Instant::now();
-    let mut child = Attended(command.spawn()?);
+    let mut child = Attended::begin(&mut command)?;
     if let Some(mut stdin) = child.0.stdin.take() {
         // A child need not read its plan; the thread ends with the pipe.
         thread::spawn(move || stdin.write_all(&input));
@@ -101,7 +102,7 @@ pub fn attend_to(
             break Stop::Exited(status);
         }
         let age = begun.elapsed();
-        if limits.kill_after.is_some_and(|at| age >= at) {
+        if interrupt::signal().is_some() || limits.kill_after.is_some_and(|at| age >= at) {
             break Stop::Killed;
         }
         if age >= limits.timeout {
@@ -169,6 +170,18 @@ fn drain(process: &impl Process, copied: &Receiver<Copied>, open: bool) -> Optio
 #[derive(Debug)]
 pub struct Attended(pub Child);
 
+impl Attended {
+    /// Starts a child in a process group of its own, which ends with this process however that ends.
+    pub fn begin(command: &mut Command) -> io::Result<Self> {
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        guardian::mark(command);
+        let child = command.spawn()?;
+        guardian::has(child.id());
+        Ok(Self(child))
+    }
+}
+
 impl Process for Attended {
     fn poll(&mut self) -> io::Result<Option<ExitStatus>> {
         self.0.try_wait()
@@ -205,5 +218,6 @@ impl Drop for Attended {
         if !matches!(self.0.try_wait(), Ok(Some(_))) {
             self.end();
         }
+        guardian::lets_go(self.0.id());
     }
 }

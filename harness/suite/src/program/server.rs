@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::guardian;
 use super::process::{Attended, Limits, Process, Stop, attend_to, kill_group};
 
 /// How long a server may take to import what it needs, and to fork.
@@ -102,8 +103,7 @@ impl Server {
     fn start(words: &[OsString]) -> io::Result<Self> {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.process_group(0);
-        let mut process = Attended(command.spawn()?);
+        let mut process = Attended::begin(&mut command)?;
         let requests = process.0.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let replies = process.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
@@ -138,6 +138,7 @@ impl Server {
         // The server connects before it forks: with its answer, the connection is there.
         let answer = replies.recv_timeout(PATIENCE).map_err(|_| io::ErrorKind::BrokenPipe)?;
         let pid = answer.pid.ok_or(io::ErrorKind::InvalidData)?;
+        guardian::has(pid);
         let (stream, _) = listener.accept()?;
         // The connection outlives its name.
         std::fs::remove_file(socket)?;
@@ -217,5 +218,6 @@ impl Drop for Fork {
         if !matches!(self.poll(), Ok(Some(_))) {
             self.end();
         }
+        guardian::lets_go(self.pid);
     }
 }

@@ -10,6 +10,7 @@ use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
 use super::pictures::Pictures;
 use super::plot::style::sheet;
+use super::printable::printable;
 use super::text::{many, proof, stands};
 
 const STYLE: &str = include_str!("html/style.css");
@@ -19,6 +20,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// The page of a report, with the pictures of its runs.
 pub fn run(report: &RunReport, pictures: &Pictures) -> String {
+    let report = &printable(report);
     let summary = report.summary;
     html! {
         (DOCTYPE)

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use traintrue_judge::verdict::{Outcome, RunReport};
 use traintrue_memory::markdown::plain;
 
+use super::printable::printable;
 use super::text::{fields, firsts, mark, proof};
 
 /// The page of `run`.
 pub fn run(report: &RunReport) -> String {
+    let report = &printable(report);
     let mut page = format!("# traintrue: {}\n\n", report.summary);
     put(&mut page, format_args!("{}. Contract: {}.\n\n", plain(&report.trainer), report.contract));
     for note in &report.notes {

@@ -8,10 +8,12 @@ use traintrue_judge::rules::find;
 use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
 use super::paint::{BAD, FAINT, GOOD, STRONG, UNSURE, painted};
+use super::printable::printable;
 use crate::kill_matrix::{Fate, FaultOutcome, FaultReport};
 
 /// The report of `run` and `check`.
 pub fn run(report: &RunReport) -> String {
+    let report = &printable(report);
     // Files that a run left name no trainer and no contract.
     let mut text = match report.trainer.as_str() {
         "" => String::new(),
@@ -145,12 +147,9 @@ fn findings(text: &mut String, outcome: &Outcome) {
     }
 }
 
-/// What a trainer says may have several lines, or codes that a terminal would obey.
+/// What a trainer says may have several lines.
 fn within_its_block(value: &str) -> String {
-    let line = |line: &str| {
-        line.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
-    };
-    value.lines().map(line).collect::<Vec<String>>().join("\n             ")
+    value.lines().collect::<Vec<&str>>().join("\n             ")
 }
 
 /// The first finding of each invariant, and what it is called.

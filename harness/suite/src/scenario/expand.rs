@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use traintrue_judge::arithmetic;
 use traintrue_protocol::plan::{Data, DeviceChoice, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
 
 use super::corpus::{Corpus, TOKENS};
@@ -104,6 +105,11 @@ pub fn expand(scenario: &Scenario, corpus: &Corpus, checkpoints: &Path) -> Resul
                 return Err(failed("deaths: needs a cut, after which the process that dies begins".into()));
             }
             for segment in &segments {
+                within_its_epoch(&segment.plan).map_err(|problem| ExpandError::Run {
+                    scenario: scenario.id.clone(),
+                    run: run.name.clone(),
+                    problem,
+                })?;
                 segment.plan.check().map_err(|source| ExpandError::Plan {
                     scenario: scenario.id.clone(),
                     run: run.name.clone(),
@@ -115,6 +121,19 @@ pub fn expand(scenario: &Scenario, corpus: &Corpus, checkpoints: &Path) -> Resul
         }
     }
     Ok(expansion)
+}
+
+/// A trainer cannot stop where no micro-batch is, and would be accused of it.
+fn within_its_epoch(plan: &Plan) -> Result<(), String> {
+    let Some(stop) = &plan.stop else { return Ok(()) };
+    let most = arithmetic::batches(&plan.data) / plan.train.world.max(1);
+    if stop.micro_batches <= most {
+        return Ok(());
+    }
+    Err(format!(
+        "a stop after {} micro-batches of epoch {}, expected at most {most}: an epoch has no more",
+        stop.micro_batches, stop.epoch
+    ))
 }
 
 /// One run a value of `each_cut_after`; else the run itself.

@@ -234,6 +234,11 @@ fn a_scenario_with_a_mistake_is_one_clear_error(#[case] from: &str, #[case] to: 
     "epoch = 2",
     "example: runs.cut-3: plan: stop.epoch: found 2, expected less than data.epochs, 2"
 )]
+#[case(
+    "[3, 4, 7, 9]",
+    "[7, 11]",
+    "example: runs.cut-11: a stop after 11 micro-batches of epoch 0, expected at most 10: an epoch has no more"
+)]
 fn a_scenario_whose_plans_cannot_be_followed_is_one_clear_error(
     #[case] from: &str,
     #[case] to: &str,

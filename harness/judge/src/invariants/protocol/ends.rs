@@ -137,6 +137,16 @@ impl TraceRule for Ends {
             Event::MicroBatch(it) => self.micro_batch(it, line, sheet),
             Event::Adapted(it) => self.due = self.due.map(|due| self.counts.adapt(it, due)),
             Event::End(_) => self.ended = true,
+            // Everything is judged by the plan and the contract of the first line.
+            Event::Run(_) => {
+                sheet.check(false, line, || Difference {
+                    expected: "one run event, on the first line".into(),
+                    actual: "another run event".into(),
+                    component: Component::Protocol,
+                    cause: "a second run begins within the trace: two processes may write into one file"
+                        .into(),
+                });
+            }
             _ => {}
         }
     }
@@ -234,6 +244,7 @@ mod tests {
         let at = batch_index(events, 3);
         events.insert(at, events[at].clone());
     }, "protocol", "are repeated")]
+    #[case::two_runs(|events: &mut Vec<Event>| events.insert(4, events[0].clone()), "protocol", "a second run begins")]
     #[case::no_end(|events: &mut Vec<Event>| { events.pop(); }, "protocol", "the trainer died")]
     #[case::error(|events: &mut Vec<Event>| {
         events.pop();

@@ -19,6 +19,8 @@ use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 const TOLERANCE: f64 = 1e-3;
 /// Three values are rounded to the format of the gradients: the norm, the scale, and the product with each gradient.
 const ROUNDED: f64 = 3.0;
+/// A limit that is so many times the norm is there to measure it.
+const OUT_OF_REACH: f64 = 100.0;
 /// Relative: two limits that differ by less are one.
 const SAME: f64 = 1e-6;
 
@@ -229,8 +231,9 @@ impl Seen {
         if whole().any(|call| !call.used && call.held < in_update && !is_emptied(call)) {
             self.within_window.add(line);
         }
-        // A norm is measured by a limit that is never reached, too.
-        if whole().any(|call| call.used && call.norm.is_none_or(|norm| norm.0 > call.limit.0)) {
+        // A norm is measured by a limit that is far out of reach, too.
+        let is_limit = |call: &ClipCall| call.norm.is_none_or(|norm| norm.0 > call.limit.0 / OUT_OF_REACH);
+        if whole().any(|call| call.used && is_limit(call)) {
             self.after_step.add(line);
         }
         if whole().any(is_emptied) {

@@ -49,7 +49,7 @@ struct Samples {
     drawn_once: DrawnOnce,
     loaded: bool,
     /// The seed that was set last at an evaluation, and how often one was.
-    seeded: (Option<u64>, u64),
+    seeded: Option<u64>,
 }
 
 /// A run that trains on one drawn batch only.
@@ -102,7 +102,7 @@ impl Samples {
             unloaded: Unloaded::default(),
             drawn_once: DrawnOnce::default(),
             loaded: false,
-            seeded: (None, 0),
+            seeded: None,
         }
     }
 
@@ -166,7 +166,7 @@ impl Samples {
                 actual: format!("all {} samples in the same order", pass.distinct()),
                 component: Component::Order,
                 cause: match self.seeded {
-                    (Some(seed), 1..) => format!(
+                    Some(seed) => format!(
                         "the evaluation seeds the global random generator with {seed}, and each shuffle after it begins there: \
                          an evaluation that wants a fixed seed needs a generator of its own"
                     ),
@@ -322,11 +322,7 @@ impl TraceRule for Samples {
             Event::Epoch(it) => self.edge(*it, line, sheet),
             Event::Update(it) => {
                 self.drawn_once.updates += 1;
-                if let Some(since) =
-                    it.since.as_deref().filter(|since| since.evaluations > 0 && !since.seeds.is_empty())
-                {
-                    self.seeded = (since.seeds.last().copied(), self.seeded.1 + 1);
-                }
+                self.seeded = it.since.as_ref().and_then(|since| since.evaluation_seed).or(self.seeded);
                 self.loaded |= it.since.as_ref().is_some_and(|since| since.loaded);
                 // A closure goes over its batch as often as the optimizer needs.
                 let closure = it.since.as_ref().is_some_and(|since| since.closure);

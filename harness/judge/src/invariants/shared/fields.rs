@@ -205,6 +205,9 @@ impl Fields<'_> {
             tokens,
             targets,
             losses,
+            // Told of a few micro-batches, which the rules about them judge on each trace.
+            told: _,
+            dropout: _,
             // What only a recorder writes describes the loop and not its result: the loop/ rules judge it on each trace.
             loader: _,
             backward: _,
@@ -267,6 +270,7 @@ impl Fields<'_> {
             rng_before: _,
             rng_after,
             dropped: _,
+            told: _,
             apart: _,
             modes: _,
         } = run;

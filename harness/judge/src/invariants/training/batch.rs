@@ -1,7 +1,7 @@
 //! `batch/as-planned`: every micro-batch has the rows, width, tokens, targets and weights that follow from its samples.
 
 use traintrue_protocol::contract::Targets;
-use traintrue_protocol::plan::{Padding, PaddingPolicy};
+use traintrue_protocol::plan::{Data, PaddingPolicy};
 use traintrue_protocol::trace::event::{Cursor, MicroBatch};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
@@ -9,6 +9,7 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::arithmetic::{self, Counts};
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::rows;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 pub(crate) static RULE: Rule = Rule {
@@ -16,10 +17,11 @@ pub(crate) static RULE: Rule = Rule {
     says: "each micro-batch has the rows, width, tokens, targets and loss weights that follow from its samples",
     verifies: "The judge derives from the plan's samples: the number of samples, the rows per sample (by the \
                contract), the width (by the padding policy), the unpadded tokens, the targets (by the contract), and the \
-               weight that divides each loss. It also counts micro-batches, positions and tokens, from which the \
-               report gives the share of padding.",
-    does_not_verify: "Which tokens are in the rows and which are masked: a probe shows that \
-                      (padding/width-does-not-matter).",
+               weight that divides each loss. Where a trainer tells rows: their tokens are the sample's after truncation, \
+               their padding is on the plan's side, and their targets are the next tokens. It also counts micro-batches, \
+               positions and tokens, from which the report gives the share of padding.",
+    does_not_verify: "The rows of micro-batches that the trainer does not tell, and rows beside one a sample. That the model \
+                      uses the mask (padding/width-does-not-matter).",
     kind: Kind::Trace(|opening| Box::new(Batch::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -30,14 +32,14 @@ pub(crate) static RULE: Rule = Rule {
 struct Batch {
     /// Tokens of each sample after truncation.
     lengths: Vec<u64>,
-    padding: Padding,
-    max_length: u64,
+    data: Data,
     counts: Counts,
     rows_per_sample: u64,
     targets: Targets,
     micro_batches: u64,
     positions: u64,
     tokens: u64,
+    told: bool,
 }
 
 /// What the judge derives from the samples of one micro-batch.
@@ -55,14 +57,14 @@ impl Batch {
         let counts = Counts::of(opening.plan, opening.contract);
         Self {
             lengths: (0..data.samples.len() as u64).map(|id| arithmetic::length(data, id)).collect(),
-            padding: data.padding,
-            max_length: data.max_length,
+            data: data.clone(),
             counts,
             rows_per_sample: opening.contract.rows_per_sample,
             targets: opening.contract.targets,
             micro_batches: 0,
             positions: 0,
             tokens: 0,
+            told: false,
         }
     }
 
@@ -80,11 +82,11 @@ impl Batch {
     }
 
     fn width(&self, longest: u64) -> u64 {
-        let width = match self.padding.policy {
+        let width = match self.data.padding.policy {
             PaddingPolicy::Longest => longest.max(1),
-            PaddingPolicy::MaxLength => self.max_length,
+            PaddingPolicy::MaxLength => self.data.max_length,
         };
-        width.checked_next_multiple_of(self.padding.multiple_of.max(1)).unwrap_or(u64::MAX)
+        width.checked_next_multiple_of(self.data.padding.multiple_of.max(1)).unwrap_or(u64::MAX)
     }
 
     fn size_fits(&self, it: &MicroBatch, size: u64) -> bool {
@@ -100,6 +102,9 @@ impl Batch {
         let Some(ids) = &it.samples else {
             return sheet.missing("samples");
         };
+        if !it.told.is_empty() {
+            self.rows(it, ids, line, sheet);
+        }
         let (size, sum) = (ids.len() as u64, self.sum(ids));
         sheet.check(self.size_fits(it, size), line, || Difference {
             expected: format!("{} samples", self.counts.batch),
@@ -151,6 +156,18 @@ impl Batch {
         self.weights(it, sum.filled, line, sheet);
     }
 
+    /// The rows themselves come before their counts: they say what is wrong with them.
+    fn rows(&mut self, it: &MicroBatch, ids: &[u64], line: &Line, sheet: &mut Sheet) {
+        self.told = true;
+        if !it.told.iter().map(|row| row.sample).eq(ids.iter().copied()) {
+            return sheet.cannot("some micro-batches tell other rows than one for each of their samples");
+        }
+        let Data { samples, evaluation, .. } = &self.data;
+        let others = (&evaluation[..], "evaluation set", Component::Data);
+        let made = rows::Made { samples, others, data: &self.data, targets: self.targets };
+        it.told.iter().for_each(|told| rows::row(told, made, line, sheet));
+    }
+
     fn weights(&self, it: &MicroBatch, filled: u64, line: &Line, sheet: &mut Sheet) {
         if it.losses.is_empty() {
             sheet.missing("losses");
@@ -186,6 +203,12 @@ impl TraceRule for Batch {
         sheet.count("micro_batches", self.micro_batches);
         sheet.count("positions", self.positions);
         sheet.count("tokens", self.tokens);
+        if !self.told {
+            sheet.remarks.push(
+                "batch/as-planned: no rows are told, so truncation, padding side and labels are not judged"
+                    .into(),
+            );
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! `evaluation/whole-set-mean`: the reported metric is the mean over the whole evaluation set.
 
+use traintrue_protocol::contract::Targets;
 use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::Data;
 use traintrue_protocol::trace::event::{Evaluation, Loss};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
+use crate::arithmetic;
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::rows;
 use crate::near::near;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
@@ -16,7 +20,8 @@ const TOLERANCE: f64 = 1e-5;
 pub(crate) static RULE: Rule = Rule {
     name: "evaluation/whole-set-mean",
     says: "an evaluation covers every sample once and reports the mean over all their targets",
-    verifies: "The evaluated sample ids are the plan's, each exactly once. The metric is the sum of the language-model \
+    verifies: "The evaluated sample ids are the plan's, each exactly once; rows that are told are those samples; and \
+               the weights of the losses add up to all their targets. The metric is the sum of the language-model \
                losses divided by the sum of their weights, within 1e-5.",
     does_not_verify: "The losses of the batches. Metrics other than a mean loss.",
     kind: Kind::Trace(|opening| Box::new(Mean::new(opening))),
@@ -27,12 +32,18 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 struct Mean {
-    samples: u64,
+    data: Data,
+    targets: Targets,
+    /// Targets of the whole set.
+    weight: u64,
 }
 
 impl Mean {
     fn new(opening: &Opening) -> Self {
-        Self { samples: opening.plan.data.evaluation.len() as u64 }
+        let (data, targets) = (&opening.plan.data, opening.contract.targets);
+        let length = |sample: &Vec<u32>| (sample.len() as u64).min(data.max_length);
+        let weight = data.evaluation.iter().map(|sample| arithmetic::targets(length(sample), targets)).sum();
+        Self { data: data.clone(), targets, weight }
     }
 
     fn covers(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
@@ -41,13 +52,50 @@ impl Mean {
         };
         let mut ids = samples.clone();
         ids.sort_unstable();
-        sheet.check(ids.iter().copied().eq(0..self.samples), line, || Difference {
-            expected: format!("each of the {} evaluation samples once", self.samples),
-            actual: format!("{} samples", ids.len()),
-            component: Component::Evaluation,
-            cause: "the evaluation leaves out samples or evaluates some twice: check the sampler and drop_last of the \
-                    evaluation loader".into(),
+        let all = self.data.evaluation.len() as u64;
+        sheet.check(ids.iter().copied().eq(0..all), line, || {
+            let again = ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+            let left_out = (0..all).find(|id| ids.binary_search(id).is_err());
+            Difference {
+                expected: format!("each of the {all} evaluation samples once"),
+                actual: format!("{} samples", ids.len()),
+                component: Component::Evaluation,
+                cause: match (left_out, again) {
+                    (Some(id), None) => format!("sample {id} is not evaluated: check drop_last of the evaluation loader, and \
+                                                 its last batch"),
+                    (None, Some(id)) => format!("sample {id} is evaluated twice: check what repeats or pads batches"),
+                    _ => "the evaluation leaves out samples and evaluates others twice, or others than the plan's: check \
+                          its sampler".into(),
+                },
+            }
         });
+    }
+
+    fn weight(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
+        let weight: f64 = it.losses.iter().filter(|loss| loss.name == "lm").map(|loss| loss.weight.0).sum();
+        // Other samples have other targets: that is their finding.
+        let covers = it.samples.as_ref().is_some_and(|samples| samples.len() == self.data.evaluation.len());
+        if !covers || weight == 0.0 {
+            return;
+        }
+        sheet.check(weight == self.weight as f64, line, || Difference {
+            expected: format!("losses over {} targets", self.weight),
+            actual: Number(weight).to_string(),
+            component: Component::Evaluation,
+            cause: "the losses of the evaluation are not over the targets of its set: check what masks its labels, and which \
+                    set its loader has".into(),
+        });
+    }
+
+    fn rows(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
+        let Data { samples, evaluation, .. } = &self.data;
+        let made = rows::Made {
+            samples: evaluation,
+            others: (samples, "training set", Component::Evaluation),
+            data: &self.data,
+            targets: self.targets,
+        };
+        it.told.iter().for_each(|told| rows::row(told, made, line, sheet));
     }
 }
 
@@ -83,7 +131,9 @@ fn metric(it: &Evaluation, line: &Line, sheet: &mut Sheet) {
 impl TraceRule for Mean {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Evaluation(it) = &line.event {
+            self.rows(it, line, sheet);
             self.covers(it, line, sheet);
+            self.weight(it, line, sheet);
             metric(it, line, sheet);
         }
     }
@@ -92,6 +142,8 @@ impl TraceRule for Mean {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+
+    use traintrue_protocol::trace::event::Row;
 
     use super::*;
     use crate::testing::*;
@@ -105,7 +157,14 @@ mod tests {
     // Batches of 12 / 6 and 9 / 3: means 2 and 3.
     #[case(|it: &mut Evaluation| it.metric = Some(Number(2.5)), "the mean of the batch means")]
     #[case(|it: &mut Evaluation| it.metric = Some(Number(2.0)), "not the mean")]
-    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "leaves out")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 1]), "leaves out samples and evaluates others twice")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1]), "sample 2 is not evaluated")]
+    #[case(|it: &mut Evaluation| it.samples = Some(vec![0, 1, 2, 0]), "sample 0 is evaluated twice")]
+    #[case(|it: &mut Evaluation| it.losses[0].weight = Number(5.0), "not over the targets of its set")]
+    #[case(|it: &mut Evaluation| {
+        let (ids, real, targets) = (vec![9; 3], vec![true; 3], vec![None; 3]);
+        it.told = vec![Row { sample: 0, ids, real, targets, logits: Vec::new() }];
+    }, "the row is sample 0 of the training set")]
     fn a_wrong_figure_breaks(#[case] change: fn(&mut Evaluation), #[case] cause: &str) {
         let mut events = whole();
         let at = position(&events, |event| matches!(event, Event::Evaluation(_)));

@@ -324,6 +324,9 @@ impl TraceRule for Replayed {
     }
 
     fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        if sheet.compared == 0 {
+            sheet.missing("tensors of an update");
+        }
         self.moments.tell(sheet);
         self.values.tell(sheet);
     }

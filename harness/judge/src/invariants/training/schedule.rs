@@ -72,7 +72,7 @@ impl Schedule {
     fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
         // Noted and not an error: a recorded loop may not expose its learning rate.
         if it.lr.is_empty() {
-            sheet.missing("lr");
+            sheet.blind("lr");
         }
         let expected = self.rates.at(it.step);
         for &lr in &it.lr {

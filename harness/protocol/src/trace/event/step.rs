@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::inside::{Dropped, Row};
 use crate::number::Number;
 use crate::trace::since::{Modes, Since};
 
@@ -37,6 +38,12 @@ pub struct MicroBatch {
     /// Sums before any scaling, each with the weight that it is to be divided by.
     #[serde(default)]
     pub losses: Vec<Loss>,
+    /// One row a sample as the model got it, in the order of `samples`. A trainer tells the rows of a few micro-batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Row>,
+    /// What each dropout did in its forward, in their order; absent where the trainer does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Vec<Dropped>>,
     /// The number of the loader that gave its batch. Set by a recorder; absent where no loader did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<u64>,

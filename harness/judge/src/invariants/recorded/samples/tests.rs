@@ -101,7 +101,7 @@ fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
 #[test]
 fn an_order_that_the_evaluations_seed_is_blamed_on_them() {
     let mut events = changed(|it| it.samples = Some(vec![(2 * it.index + 7) % 20, (2 * it.index + 8) % 20]));
-    updates(&mut events).for_each(|it| (since(it).seeds, since(it).evaluations) = (vec![42], 1));
+    updates(&mut events).for_each(|it| since(it).evaluation_seed = Some(42));
     let found = breaks(judge(RULE.name, &events), "order");
     assert!(found.contains("the evaluation seeds the global random generator with 42"), "{found}");
 }
