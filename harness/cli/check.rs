@@ -136,10 +136,10 @@ pub fn check(args: &CheckArgs) -> Done {
     // A few traces do not show that nothing needs a waiver.
     let waiving = Waiving { config: &config, catalogue: None, today: waivers::today(), arguments: &words };
     let report = waiving.apply(report);
+    show(&report, args.format)?;
     if let Some(folder) = &args.report {
         keep::every_form(&keep::folder(folder)?.path, &report)?;
     }
-    show(&report, args.format)?;
     Ok(report.exit())
 }
 

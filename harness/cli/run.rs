@@ -60,10 +60,10 @@ pub fn run(args: &RunArgs) -> Done {
         let reproduce = [&["run".to_owned()], bench.arguments.as_slice()].concat();
         report = Waiving { config, catalogue, today: waivers::today(), arguments: &reproduce }.apply(report);
     }
-    if let Some(folder) = &bench.report {
-        keep::every_form(&folder.path, &report)?;
-    }
+    // Shown also where the folder of the report cannot be written.
+    let kept = bench.report.as_ref().map_or(Ok(()), |folder| keep::every_form(&folder.path, &report));
     show(&report, args.format)?;
+    kept?;
     if let Some(signal) = interrupt::signal() {
         drop(bench);
         interrupt::as_without_us(signal);

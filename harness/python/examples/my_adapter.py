@@ -19,7 +19,7 @@ class Mine(Adapter):
         torch.manual_seed(self.plan["seed"])
         ids, p = self.plan["data"]["tokens"]["vocabulary"], self.plan["train"]["dropout"]
         self.model = Sequential(Embedding(ids, 16), Dropout(p), Linear(16, ids))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), **self.adamw())
+        self.optimizer = torch.optim.AdamW(self.groups(), **self.adamw())
 
     def forward(self, batch: Batch) -> Output:
         return of_tokens(self.model(batch["input_ids"]), batch)
@@ -29,7 +29,7 @@ class Mine(Adapter):
         output = self.forward(batch)
         (output.losses["lm"] / self.window_targets()).backward()
         if self.closes():
-            self.optimizer.param_groups[0]["lr"] = self.rate()
+            self.optimizer.param_groups[0]["lr"] = self.optimizer.param_groups[1]["lr"] = self.rate()
             if clip := self.plan["train"]["clip"]:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
             self.optimizer.step()

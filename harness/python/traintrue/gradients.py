@@ -23,6 +23,8 @@ class Gradients:
         self._found_clear: Dict[str, bool] = {}
         self._added: Set[str] = set()
         self._held: Optional[int] = None
+        # Whether the open window's gradients are all 0: then they do not show whether somebody cleared them.
+        self._left_nothing = False
         self._watched: Set[str] = set()
         self._handles: List[Any] = []
         self._watch([name for name, it in parameters.items() if it.requires_grad])
@@ -36,7 +38,9 @@ class Gradients:
         """Counts all backward passes since the last call as one micro-batch. Returns whether there was a backward pass."""
         fired = self._fired
         if fired:
-            self._held = 1 if self._clear or self._held is None else self._held + 1
+            goes_on = self._held is not None and (self._left_nothing or not self._clear)
+            self._held = (self._held or 0) + 1 if goes_on else 1
+            self._left_nothing = all(self._tensors.is_clear(self._parameters[name].grad) for name in self._watched)
         self.disregard()
         return fired
 
@@ -66,6 +70,14 @@ class Gradients:
     def applied(self) -> None:
         """An update has used the gradients: their norms must not appear in the next update again."""
         self._norms.clear()
+        self._left_nothing = False
+
+    def measure(self) -> None:
+        """Takes the gradients as they are now: what follows is a clip, and they may have been unscaled or divided before."""
+        for name, it in self._parameters.items():
+            if it.grad is not None and name in self._watched:
+                self._norms[name] = self._tensors.norm(it.grad)
+                self._tell(name, it.grad)
 
     def _watch(self, names: List[str]) -> None:
         held = {id(it) for group in self._optimizer.param_groups for it in group["params"]}

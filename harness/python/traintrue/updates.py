@@ -41,6 +41,8 @@ class Updates:
         self._steps = TensorSteps(parameters.named, optimizer, tensors)
         self.gradients = Gradients(parameters.named, optimizer, tensors, self._arrived)
         self._releases: List[Callable[[], None]] = [self.gradients.release]
+        # Whether a clip has been called since the last backward pass: only the first finds what it is to clip.
+        self._is_clipped = False
         self.step = 0
         self.norms: Dict[str, float] = {}
 
@@ -50,6 +52,7 @@ class Updates:
         self._releases.append(before.remove)
         after = self._optimizer.register_step_post_hook(lambda _optimizer, *given: self._step_ends(*given))
         self._releases.append(after.remove)
+        self._releases.append(self._tensors.before_clips(self._before_clip))
 
     def release(self) -> None:
         """Takes all hooks off."""
@@ -81,7 +84,13 @@ class Updates:
         self._overflowed = scalers.overflowed(self._optimizer, self._tensors)
         self._steps.given()
 
+    def _before_clip(self) -> None:
+        if not self._is_clipped:
+            self.gradients.measure()
+        self._is_clipped = True
+
     def _arrived(self, name: str, gradient: Any) -> None:
+        self._is_clipped = False
         self._steps.arrived(name, gradient, self.step)
 
     def _write(self, applied: bool) -> None:

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this file is a part, so no fault can replace it: a faulty trainer reports what it really did.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Tensor;
@@ -108,7 +109,7 @@ pub fn state<E: Engine>(state: &State<E>, at: Moment, unclipped: &Unclipped) -> 
         step: state.step,
         tensors: tensors.collect(),
         buffers: Default::default(),
-        parts: Default::default(),
+        parts: adapter_scale(state),
         rng: Some(rng_digest(state)),
         schedule_step: Some(state.schedule_step),
         cursor: Some(state.cursor),
@@ -118,6 +119,12 @@ pub fn state<E: Engine>(state: &State<E>, at: Moment, unclipped: &Unclipped) -> 
         scaler: None,
         ema: None,
     }
+}
+
+fn adapter_scale<E: Engine>(state: &State<E>) -> BTreeMap<String, String> {
+    let is_adapted = state.parameters.0.iter().any(|it| it.group == "adapter");
+    let scale = (event::State::ADAPTER_SCALE.to_owned(), state.model.adapter_scale.to_string());
+    is_adapted.then_some(scale).into_iter().collect()
 }
 
 fn tensor<B: Backend>(

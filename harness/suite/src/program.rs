@@ -46,6 +46,10 @@ pub const TRACE_LIMIT_BYTES: u64 = 8 << 30;
 /// `describe` answers one line.
 const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
 
+/// A disk with less space than this is full: not even a small trace fits.
+#[cfg(unix)]
+const SPACE_LEAST_BYTES: u64 = 64 << 10;
+
 /// What is shown of a trainer's standard error.
 const COMPLAINT_BYTES: u64 = 600;
 
@@ -102,6 +106,10 @@ pub enum ProgramError {
     Garbage { command: String, answer: String, source: serde_json::Error },
     #[error("{command:?} speaks schema {found}, this command speaks schema {SCHEMA}")]
     Schema { command: String, found: u32 },
+    #[error("cannot write into the folder for temporary files, {path}: {source}; set TMPDIR to one that can be written", path = .path.display())]
+    Temporary { path: PathBuf, source: io::Error },
+    #[error("{path}: no space is left beside it, so what the trainer did there says nothing of it; set TMPDIR to a folder with space", path = .path.display())]
+    Full { path: PathBuf },
     #[error("interrupted by signal {signal}")]
     Interrupted { signal: i32 },
     #[error("{path}: cannot write what the trainer says: {source}", path = .path.display())]
@@ -154,9 +162,10 @@ impl Program {
     pub fn describe(&self, timeout: Duration) -> Result<Description, ProgramError> {
         let shown = shown(&self.describe);
         let start = |source| ProgramError::Start { command: shown.clone(), source };
-        let file = tempfile::NamedTempFile::new().map_err(start)?;
-        let output = file.reopen().map_err(start)?;
-        let mut complaints = tempfile::tempfile().map_err(start)?;
+        let temporary = |source| ProgramError::Temporary { path: std::env::temp_dir(), source };
+        let file = tempfile::NamedTempFile::new().map_err(temporary)?;
+        let output = file.reopen().map_err(temporary)?;
+        let mut complaints = tempfile::tempfile().map_err(temporary)?;
         let limits =
             Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
         let (stop, _) = attend(command(&self.describe), Vec::new(), output, limits).map_err(start)?;
@@ -221,6 +230,9 @@ impl Program {
         interrupted()?;
         let ending = match stop {
             Stop::Exited(status) if status.success() => Ending::Done,
+            Stop::Exited(_) if is_full(errand.trace) => {
+                return Err(ProgramError::Full { path: errand.trace.to_owned() });
+            }
             Stop::Exited(status) => Ending::Failed {
                 code: status.code(),
                 status: status.to_string(),
@@ -237,6 +249,18 @@ impl Program {
 /// How a process ended that we killed, because we are to end, says nothing about the trainer.
 fn interrupted() -> Result<(), ProgramError> {
     interrupt::signal().map_or(Ok(()), |signal| Err(ProgramError::Interrupted { signal }))
+}
+
+/// Whether the disk that a file is on has no space left: a trainer that fails there fails because of us.
+#[cfg(unix)]
+fn is_full(file: &Path) -> bool {
+    rustix::fs::statvfs(file)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < SPACE_LEAST_BYTES)
+}
+
+#[cfg(not(unix))]
+fn is_full(_file: &Path) -> bool {
+    false
 }
 
 fn command(words: &[OsString]) -> Command {

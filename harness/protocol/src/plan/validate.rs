@@ -96,7 +96,7 @@ impl Data {
             "data.max_length",
             self.max_length,
             (2..=COUNT_MOST).contains(&self.max_length),
-            "at least 2",
+            &format!("a length from 2 to {COUNT_MOST}"),
         )?;
         expect("data.samples", "[]", !self.samples.is_empty(), "at least one sample")?;
         self.ids("data.samples", &self.samples)?;

@@ -164,9 +164,15 @@ class Adapter:
         return max(sum(max(length - 1, 0) for length in lengths), 1)
 
     def adamw(self) -> Dict[str, Any]:
-        """The plan's settings of AdamW, as torch's arguments."""
+        """The plan's settings of AdamW, as torch's arguments. The decay is meant for matrices: see `groups`."""
         asked = self.plan["train"]["optimizer"]
         return {"lr": asked["lr"], "betas": tuple(asked["betas"]), "eps": asked["eps"], "weight_decay": asked["decay"]}
+
+    def groups(self) -> List[Dict[str, Any]]:
+        """What trains, as a plan wants it: matrices, which decay, and vectors (norms, biases), which do not."""
+        trained = [it for it in self.model.parameters() if it.requires_grad]
+        vectors = {"params": [it for it in trained if it.dim() < 2], "weight_decay": 0.0}
+        return [{"params": [it for it in trained if it.dim() > 1]}, vectors]
 
     def rate(self) -> float:
         """The learning rate that the plan gives the next update."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import torch
 
@@ -27,6 +27,9 @@ class PeftLoop(Loop):
 
     def forward(self, batch: Batch) -> Output:
         return hf_model.forward(self.model, batch)
+
+    def scales(self) -> List[Any]:
+        return [it.scaling for it in self.model.modules() if isinstance(getattr(it, "scaling", None), dict)]
 
     def group(self, name: str) -> str:
         return hf_model.group_of(name, bool(self.plan["train"].get("adapters")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import torch
 
@@ -14,7 +14,7 @@ from .plan_run import PlanRun
 from .protocol import Plan
 from .run_trace import Losses
 from .table import TABLE
-from .tiny import Output, Tiny, group_of
+from .tiny import Adapted, Output, Tiny, group_of
 
 
 class Loop(Adapter):
@@ -31,12 +31,7 @@ class Loop(Adapter):
         torch.manual_seed(self.plan["seed"] % 2**63)
         torch.set_num_threads(1)
         self.model = self.new_model()
-        trained = [it for it in self.model.parameters() if it.requires_grad]
-        groups = [
-            {"params": [it for it in trained if it.dim() > 1]},
-            {"params": [it for it in trained if it.dim() < 2], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, **self.adamw())
+        self.optimizer = torch.optim.AdamW(self.groups(), **self.adamw())
 
     def step(self, batch: Batch) -> Losses:
         self.model.train()
@@ -67,6 +62,14 @@ class Loop(Adapter):
     def new_model(self) -> torch.nn.Module:
         """The model of the plan."""
         return Tiny(self.plan)
+
+    def parts(self) -> Dict[str, Any]:
+        scales = self.scales()
+        return {**super().parts(), **({"adapter-scale": scales} if scales else {})}
+
+    def scales(self) -> List[Any]:
+        """What each adapter's delta is multiplied by: no tensor, and lost where only tensors are saved."""
+        return [it.scale for it in self.model.modules() if isinstance(it, Adapted)]
 
     def group(self, name: str) -> str:
         return group_of(name, bool(self.plan["train"].get("adapters")))

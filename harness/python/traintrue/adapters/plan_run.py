@@ -88,8 +88,9 @@ class PlanRun:
         with self._forwards() as seen:
             losses, metric = self.adapter.evaluate([self.adapter.collate([held_out[at] for at in group]) for group in groups])
         entries = [loss(name, TENSORS.number(total), weight) for of in losses for name, (total, weight) in of.items()]
-        # An evaluation that does not go through `forward` is known by its losses: one for each batch, in their order.
-        return seen or [at for group, _ in zip(groups, losses) for at in group], entries, metric
+        # An evaluation that does not go through `forward` is known by its losses, if there is one for each batch.
+        all_of_them = list(range(len(held_out))) if len(losses) == len(groups) else None
+        return seen or all_of_them, entries, metric
 
     @contextmanager
     def _forwards(self) -> Iterator[List[int]]:

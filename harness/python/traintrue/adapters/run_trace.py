@@ -157,7 +157,7 @@ class RunTrace:
         """Before the evaluation touches the model or the random stream."""
         self._evaluation = Evaluation(self._parameters, TENSORS)
 
-    def evaluation_ends(self, samples: List[int], losses: List[dict], metric: float) -> None:
+    def evaluation_ends(self, samples: Optional[List[int]], losses: List[dict], metric: float) -> None:
         """After the evaluation."""
         self._evaluation.forward_ends()
         self._evaluation.write(self._writer, self.step, samples=samples, losses=losses, metric=number(metric))

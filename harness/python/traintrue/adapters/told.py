@@ -1,12 +1,15 @@
 """Tells what was inside a micro-batch: its rows, the logits behind its loss, and what its dropouts did.
 
 It is seen at torch's own functions while the trainer's step runs: a trainer that shifts its labels twice tells labels that are
-shifted twice, whatever its batch says.
+shifted twice, whatever its batch says. The logits are those that the model gives: what is changed between the model and its
+loss belongs into the model's forward, or is held against the loss. A loss that `cross_entropy` does not take row by row is
+not told.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from torch.nn import functional
@@ -35,7 +38,9 @@ class Told:
         self._vocabulary = plan["data"]["tokens"]["vocabulary"]
         # A copy: a step may take its batch apart.
         self._batch, self._model = dict(batch), model
-        self._targets: List[torch.Tensor] = []
+        self._losses: List[_Loss] = []
+        # Forwards of the model that are under way, and the logits of the last that has ended.
+        self._depth = 0
         self._logits: Optional[torch.Tensor] = None
         self._dropouts: Optional[List[dict]] = None
 
@@ -43,55 +48,74 @@ class Told:
         if self._due:
             self._original = functional.cross_entropy, functional.dropout
             functional.cross_entropy, functional.dropout = self._cross_entropy, self._dropout
-            self._hook = self._model.register_forward_hook(self._forward)
+            hooks = self._model.register_forward_pre_hook(self._begins), self._model.register_forward_hook(self._ends)
+            self._hooks = hooks
         return self
 
     def __exit__(self, *_: Any) -> None:
         if self._due:
             functional.cross_entropy, functional.dropout = self._original
-            self._hook.remove()
+            for hook in self._hooks:
+                hook.remove()
 
     def fields(self) -> Dict[str, Any]:
         """`told` and `dropout` of the micro-batch, as far as they were seen."""
         seen = {"told": self._rows(), "dropout": self._dropouts}
         return {name: value for name, value in seen.items() if value is not None}
 
-    def _forward(self, _module: Any, _inputs: Any, output: Any) -> None:
+    def _begins(self, _module: Any, _inputs: Any) -> None:
+        self._depth += 1
+
+    def _ends(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self._depth -= 1
+        if _is_trained():
+            self._logits = self._logits_of(output)
+            # A loss that the model takes itself has its logits only now.
+            for loss in self._losses:
+                if loss.waits:
+                    loss.model, loss.waits = self._logits, False
+
+    def _logits_of(self, output: Any) -> Optional[torch.Tensor]:
+        """What the model gives, before anything changes it on its way to the loss; none where several tensors may be meant."""
+        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        candidates = [named] if torch.is_tensor(named) else tensors_of(output, TENSORS)
         wanted = (*self._batch["input_ids"].shape, self._vocabulary)
-        if _is_forward():
-            # What the model gives, before anything changes it on its way to the loss.
-            self._logits = next((it.detach() for it in tensors_of(output, TENSORS) if it.shape == wanted), self._logits)
+        found = [it.detach() for it in candidates if it.shape == wanted]
+        return found[0] if len(found) == 1 else None
 
     def _cross_entropy(self, logits: torch.Tensor, target: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
-        if _is_forward() and logits.shape[1:] == (self._vocabulary,) and not target.is_floating_point():
+        if _is_trained() and logits.shape[1:] == (self._vocabulary,) and not target.is_floating_point():
+            # Its third argument by place, as torch has it.
+            ignored = more.get("ignore_index", args[2] if len(args) > 2 else IGNORED)
             # A loss that is computed again, for a log, has the same targets.
-            if not any(torch.equal(it, target) for it in self._targets):
-                self._targets.append(target.detach())
+            if not any(torch.equal(it.target, target) for it in self._losses):
+                self._losses.append(_Loss(logits.detach(), target.detach(), ignored, self._logits, self._depth > 0))
         return self._original[0](logits, target, *args, **more)
 
     def _rows(self) -> Optional[List[dict]]:
         ids, real, samples = (self._batch.get(name) for name in ("input_ids", "attention_mask", "ids"))
         # A loss in several parts, and rows beside those of the samples, are not told.
-        if len(self._targets) != 1 or self._logits is None or ids is None or real is None or len(samples) != len(ids):
+        if len(self._losses) != 1 or ids is None or real is None or samples is None or len(samples) != len(ids):
             return None
-        rows, width = ids.shape
-        if self._targets[0].numel() not in [rows * (width - shift) for shift in range(SHIFTS)]:
+        loss, (rows, width) = self._losses[0], ids.shape
+        begin = loss.begin(rows, width)
+        if begin is None or loss.model is None:
             return None
-        targets = self._targets[0].reshape(rows, -1)
-        is_target = targets != IGNORED
-        logits = self._logits.double()[:, : targets.shape[1]]
-        at_target = logits.gather(2, targets.clamp(min=0)[..., None])[..., 0]
+        targets = loss.target.reshape(rows, -1)
+        is_target = targets != loss.ignored
+        logits = loss.model.double()[:, begin : begin + targets.shape[1]]
+        at_target = logits.gather(2, targets.where(is_target, 0)[..., None])[..., 0]
         figures = torch.stack([at_target, logits.logsumexp(2)], 2)
         told = []
         for row in range(rows):
-            own = [None if it == IGNORED else it for it in targets[row].tolist()]
+            own = [None if it == loss.ignored else it for it in targets[row].tolist()]
             told.append(
                 {
                     "sample": int(samples[row]),
                     "ids": ids[row].tolist(),
                     "real": [bool(it) for it in real[row].tolist()],
-                    # The last positions of a row have no target.
-                    "targets": own + [None] * (width - len(own)),
+                    # Positions beside those of the loss have no target.
+                    "targets": [None] * begin + own + [None] * (width - begin - len(own)),
                     "logits": [[number(one), number(other)] for one, other in figures[row][is_target[row]].tolist()],
                 }
             )
@@ -102,16 +126,46 @@ class Told:
     ) -> torch.Tensor:
         before = input.detach().clone() if inplace else input.detach()
         output = self._original[1](input, p, training, inplace)
-        if p > 0 and _is_forward():
-            self._dropouts = self._dropouts or []
-            told = _dropped(before, output.detach()) if training else None
-            self._dropouts += [told] if told is not None else []
+        if p > 0 and _is_trained():
+            if training:
+                told = _dropped(before, output.detach())
+                self._dropouts = (self._dropouts or []) + ([told] if told is not None else [])
+            elif not self._model.training:
+                # A part that is kept in evaluation mode says nothing of the others, whose dropout may be inside of one kernel.
+                self._dropouts = self._dropouts or []
         return output
 
 
-def _is_forward() -> bool:
-    """Whether this is no repeated forward of activation checkpointing, within a backward pass."""
-    return bool(torch._C._current_graph_task_id() == -1)
+@dataclass
+class _Loss:
+    """A call of `cross_entropy`: what it was given, and the logits that the model gave."""
+
+    logits: torch.Tensor
+    target: torch.Tensor
+    ignored: int
+    model: Optional[torch.Tensor]
+    # Whether the model's forward is under way.
+    waits: bool
+
+    def begin(self, rows: int, width: int) -> Optional[int]:
+        """The position of each row where the loss begins; none where the loss is not over rows of the model's logits."""
+        if self.model is None or self.target.numel() % rows:
+            return None
+        positions = self.target.numel() // rows
+        shift = width - positions
+        if not 0 <= shift < SHIFTS:
+            return None
+        # A temperature, a cap or a softmax leaves the largest logit where it is; another order of the rows does not.
+        largest = self.logits.argmax(1).reshape(rows, positions)
+        of_model = self.model.argmax(2)
+        offsets = range(shift + 1)
+        return next((at for at in offsets if torch.equal(of_model[:, at : at + positions], largest)), None)
+
+
+def _is_trained() -> bool:
+    """Whether this is part of a forward that trains: none without gradients, and no repeated one of activation checkpointing,
+    within a backward pass."""
+    return torch.is_grad_enabled() and bool(torch._C._current_graph_task_id() == -1)
 
 
 def _dropped(before: torch.Tensor, after: torch.Tensor) -> Optional[Dict[str, Any]]:
@@ -122,13 +176,15 @@ def _dropped(before: torch.Tensor, after: torch.Tensor) -> Optional[Dict[str, An
     units = int(live.sum())
     if units == 0:
         return None
-    by_position = dropped.reshape(-1, dropped.shape[-1])
+    # Of a position with units that were 0 before, the mask is not known.
+    known = live.reshape(-1, live.shape[-1]).all(1)
+    by_position = dropped.reshape(-1, dropped.shape[-1])[known]
     scale = float((after[kept].double() / before[kept].double()).median()) if bool(kept.any()) else 0.0
     return {
         "units": units,
         "dropped": int(dropped.sum()),
         "scale": number(scale),
         "positions": len(by_position),
-        "masks": len(torch.unique(by_position, dim=0)),
-        "digest": digest(bytes(dropped.flatten()[:UNITS].to(torch.uint8).tolist())),
+        "masks": len(torch.unique(by_position, dim=0)) if len(by_position) else 0,
+        "digest": digest(bytes(dropped[live][:UNITS].to(torch.uint8).tolist())),
     }

@@ -115,6 +115,19 @@ mod tests {
         breaks(judge_runs(RULE.name, &segments, &[]), component);
     }
 
+    #[rstest]
+    fn another_scale_of_the_adapters_breaks(
+        #[values(cut_at(at(0, 4)), from_weights())] mut segments: Vec<Vec<Event>>,
+    ) {
+        let scaled = |it: &mut State, scale: &str| {
+            it.parts.insert(State::ADAPTER_SCALE.to_owned(), scale.to_owned());
+        };
+        scaled(state_at(&mut segments[0], Moment::End), "16");
+        scaled(state_at(&mut segments[1], Moment::Loaded), "4");
+        let found = breaks(judge_runs(RULE.name, &segments, &[]), "adapter-loader");
+        assert!(found.contains("came back another"), "{found}");
+    }
+
     #[test]
     fn moments_that_were_not_loaded_break() {
         let mut segments = cut_at(at(0, 4));

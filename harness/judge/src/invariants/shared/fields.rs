@@ -76,6 +76,7 @@ pub(crate) fn compare_states(
 /// The first difference of the tensors of two states, their optimizer's moments aside.
 pub(crate) fn compare_weights(run: &State, against: &State, sheet: &mut Sheet) -> Option<Differs> {
     let mut fields = Fields { sheet, counts: None, values: Values::Bits, differs: None };
+    fields.adapter_scale(run, against);
     fields.tensors(run, against, false);
     fields.differs
 }
@@ -309,6 +310,7 @@ impl Fields<'_> {
         self.same("step", step, &against.step);
         self.given("schedule_step", schedule_step, &against.schedule_step);
         self.value("window_digest", window_digest, &against.window_digest);
+        self.adapter_scale(run, against);
         self.tensors(run, against, true);
         self.given_value("rng", rng, &against.rng);
         self.value("best", best, &against.best);
@@ -317,6 +319,14 @@ impl Fields<'_> {
         if !parts.is_empty() && !against.parts.is_empty() {
             let (expected, actual) = (unlike(&against.parts, parts), unlike(parts, &against.parts));
             self.value("part of the state", &actual, &expected);
+        }
+    }
+
+    /// What scales an adapter is no tensor: where only tensors are saved, it is lost.
+    fn adapter_scale(&mut self, run: &State, against: &State) {
+        let of = |state: &State| state.parts.get(State::ADAPTER_SCALE).cloned();
+        if let (Some(run), Some(against)) = (of(run), of(against)) {
+            self.same("adapter scale", &run, &against);
         }
     }
 
@@ -391,6 +401,10 @@ pub(crate) fn of_state(field: &str) -> (Component, &'static str) {
             (Component::AdapterLoader, "a tensor that was trainable is frozen after the load, or the reverse")
         }
         "optimized" => (Component::OptimizerGroups, "the optimizer holds other tensors than before the save"),
+        "adapter scale" => (
+            Component::AdapterLoader,
+            "the adapters' scale is no tensor, and came back another: save r, alpha and rsLoRA with the tensors, and read them",
+        ),
         "values" => (Component::AdapterLoader, "a tensor has other values than were saved"),
         "moments" => (Component::Moments, "the optimizer's moments were not restored"),
         "rng" => (Component::Rng, "the random stream was not restored: dropout will draw other units"),

@@ -52,6 +52,13 @@ fn is_other(real: &[u32], told: &Row, made: Made) -> bool {
     other.is_some_and(|other| real == arithmetic::truncated(other, made.data.max_length))
 }
 
+/// Another sample of the set whose tokens these are.
+fn other_sample(real: &[u32], told: &Row, made: Made) -> Option<usize> {
+    let is_it =
+        |sample: &Vec<u32>| !real.is_empty() && arithmetic::truncated(sample, made.data.max_length) == real;
+    made.samples.iter().position(is_it).filter(|id| *id as u64 != told.sample)
+}
+
 fn other_tokens(real: &[u32], expected: &[u32], sample: &[u32], told: &Row, made: Made) -> String {
     let name = made.others.1;
     let most = made.data.max_length as usize;
@@ -64,6 +71,8 @@ fn other_tokens(real: &[u32], expected: &[u32], sample: &[u32], told: &Row, made
         "truncation keeps the end of the text and loses its beginning: check the truncation side".into()
     } else if is_cut && real.len() < expected.len() && is_cut_short(real, sample) {
         format!("truncation leaves {} tokens of {most}", real.len())
+    } else if let Some(id) = other_sample(real, told, made) {
+        format!("the row is sample {id}: check how ids and rows are kept together")
     } else if real.len() > expected.len() && is_within(expected, real) {
         "the mask lets the model attend to padding".into()
     } else if is_within(real, expected) {
@@ -120,8 +129,9 @@ fn places(real: &[bool]) -> String {
 
 fn targets(told: &Row, line: &Line, sheet: &mut Sheet) {
     let at = |place: usize| Some(*told.ids.get(place)?).filter(|_| told.real[place]);
-    let ahead = |by: usize| -> Vec<Option<u32>> {
-        (0..told.ids.len()).map(|place| at(place).and_then(|_| at(place + by))).collect()
+    let ahead = |by: isize| -> Vec<Option<u32>> {
+        let other = |place: usize| place.checked_add_signed(by).and_then(at);
+        (0..told.ids.len()).map(|place| at(place).and_then(|_| other(place))).collect()
     };
     let expected = ahead(1);
     let first = expected.iter().zip(&told.targets).position(|(expected, told)| expected != told);
@@ -140,7 +150,7 @@ fn targets(told: &Row, line: &Line, sheet: &mut Sheet) {
     });
 }
 
-fn other_targets(told: &Row, expected: &[Option<u32>], ahead: impl Fn(usize) -> Vec<Option<u32>>) -> String {
+fn other_targets(told: &Row, expected: &[Option<u32>], ahead: impl Fn(isize) -> Vec<Option<u32>>) -> String {
     // Where both are supervised: which positions are is another question.
     let fits = |other: &[Option<u32>]| {
         let mut both =
@@ -154,14 +164,17 @@ fn other_targets(told: &Row, expected: &[Option<u32>], ahead: impl Fn(usize) -> 
             _ => (more, fewer),
         });
         return format!(
-            "{fewer} positions that have a next token are not supervised, and {more} that have none are: \
-                        check what masks the labels"
+            "of the positions that have a next token, {fewer} are not supervised; of those that have none, {more} are: \
+             check what masks the labels"
         );
     }
-    let by = [0, 2, 3].into_iter().find(|&by| fits(&ahead(by)));
+    let by = [0, 2, 3, -1, -2].into_iter().find(|&by| fits(&ahead(by)));
     match by {
         Some(0) => "the targets are the tokens themselves: the labels are not shifted by one, and the model learns to copy"
             .into(),
+        Some(by @ ..0) => {
+            format!("the targets are the tokens {} back: logits and labels are shifted the wrong way", -by)
+        }
         Some(by) => format!("the targets are the tokens {by} ahead: the labels are shifted {by} times"),
         None => "the targets are not the next tokens".into(),
     }
@@ -205,7 +218,7 @@ mod tests {
     fn judged(told: &Row, side: Side) -> Sheet {
         let mut plan = testing::plan();
         plan.data.padding.side = side;
-        let (samples, others) = (vec![SAMPLE.to_vec()], vec![vec![1, 7, 7, 2]]);
+        let (samples, others) = (vec![SAMPLE.to_vec(), vec![1, 30, 31, 2]], vec![vec![1, 7, 7, 2]]);
         let made = Made {
             samples: &samples,
             others: (&others, "training set", Component::Data),
@@ -235,14 +248,16 @@ mod tests {
     #[case::hidden(Row { real: vec![true, true, true, true, false, false], ..healthy() }, "hides tokens")]
     #[case::replaced(of(&[1, 10, 9, 12, 2]), "as many tokens, but others")]
     #[case::another_text(of(&[1, 20, 2]), "another text")]
+    #[case::another_sample(of(&[1, 30, 31, 2]), "the row is sample 1")]
     #[case::another_set(of(&[1, 7, 7, 2]), "sample 0 of the training set")]
     #[case::not_shifted(Row { targets: healthy().ids.iter().map(|id| Some(*id)).collect(), ..healthy() }, "learns to copy")]
     #[case::shifted_twice(
         Row { targets: vec![Some(11), Some(12), Some(2), Some(3), None, None], ..healthy() },
         "the tokens 2 ahead"
     )]
-    #[case::masked(Row { targets: vec![None, Some(11), Some(12), None, None, None], ..healthy() }, "2 positions that have a next")]
-    #[case::pads(Row { targets: vec![Some(10), Some(11), Some(12), Some(2), Some(3), None], ..healthy() }, "and 1 that have none")]
+    #[case::shifted_back(Row { targets: vec![None, Some(1), Some(10), Some(11), Some(12), None], ..healthy() }, "the tokens 1 back")]
+    #[case::masked(Row { targets: vec![None, Some(11), Some(12), None, None, None], ..healthy() }, "next token, 2 are not")]
+    #[case::pads(Row { targets: vec![Some(10), Some(11), Some(12), Some(2), Some(3), None], ..healthy() }, "that have none, 1 are")]
     fn a_row_that_is_not_the_sample_says_how(#[case] told: Row, #[case] cause: &str) {
         let found = judged(&told, Side::Right).broken.expect("the row is wrong");
         assert!(found.cause.contains(cause), "{}", found.cause);

@@ -54,6 +54,8 @@ impl Clip {
             component: Component::Clipper,
             cause: match self.limit {
                 None => "the plan does not clip, but the gradients were scaled before the optimizer step".into(),
+                Some(_) if (after.0 - before.0).abs() <= self.tolerance * before.0 => "the gradients are not clipped at all: check that the clip runs before the step, on \
+                                                   the parameters that the optimizer holds".into(),
                 Some(_) if after.0 > expected => "the gradients were not clipped by their global norm: check whether \
                                                   each tensor or each micro-batch is clipped by itself".into(),
                 Some(_) => "the gradients were scaled down further than the clip requires: check for a second clipping".into(),
@@ -85,7 +87,8 @@ mod tests {
 
     #[rstest]
     // Update 1 has norm 0.9 and update 4 has 1.2; the clip is 1.
-    #[case::not_clipped(4, 1.2, "not clipped by their global norm")]
+    #[case::not_clipped(4, 1.2, "not clipped at all")]
+    #[case::clipped_otherwise(4, 1.1, "not clipped by their global norm")]
     #[case::clipped_too_far(4, 0.7, "further than")]
     #[case::clipped_below_the_limit(1, 0.5, "further than")]
     fn a_wrong_norm_breaks(#[case] step: u64, #[case] norm: f64, #[case] cause: &str) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::Train;
-use traintrue_protocol::trace::event::{TensorStep, Update};
+use traintrue_protocol::trace::event::{CheckpointEdge, TensorStep, Update};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
@@ -27,7 +27,7 @@ pub(crate) static RULE: Rule = Rule {
                one times clip / grad_norm, where that is below 1; both moments are beta times the one before plus \
                1 - beta times the gradient, or its square; and the value is the one before, decayed by rate x decay \
                (matrices only), less the rate times the corrected first moment over the root of the corrected second \
-               plus eps. Tolerances are 8 roundings, and 2e-4 of the step.",
+               plus eps. An update begins with the values that the one before it left. Tolerances are 8 roundings, and 2e-4 of the step.",
     does_not_verify: "Places that the trainer does not tell. The gradient itself (partition/same-update, probes). That the \
                       rate is the schedule's (schedule/closed-form). Tensors that get no gradient. Moments in a layout of \
                       their own (Adafactor).",
@@ -45,6 +45,8 @@ struct Replayed {
     values: Wrong,
     /// Of tensors whose moments are not told: the number of their updates, and the moments that they must have after them.
     carried: BTreeMap<String, (u64, Vec<[f64; 2]>)>,
+    /// The values of each tensor after the last update that was told, and its step.
+    left: BTreeMap<String, (u64, Vec<Number>)>,
 }
 
 /// What is wrong in the updates so far: the first place, and the causes that explain all of them.
@@ -67,8 +69,8 @@ impl Wrong {
         let Some(Miss { tensor, what, place, expected, actual }) = miss else { return };
         if self.first.is_none() {
             let difference = Difference {
-                expected: format!("{what} {} at place {place} of {}", Number(expected), tensor.told.name),
-                actual: format!("{}, and others in {} of {} tensors", Number(actual), count.0, count.1),
+                expected: format!("{what} {expected:.9e} at place {place} of {}", tensor.told.name),
+                actual: format!("{actual:.9e}, and others in {} of {} tensors", count.0, count.1),
                 component,
                 cause: String::new(),
             };
@@ -105,7 +107,7 @@ impl Replayed {
     fn of(train: &Train) -> Self {
         let unit = bound::unit_roundoff(train.dtype);
         let (moments, values) = (Wrong::default(), Wrong::default());
-        Self { train: train.clone(), unit, moments, values, carried: BTreeMap::new() }
+        Self { train: train.clone(), unit, moments, values, carried: BTreeMap::new(), left: BTreeMap::new() }
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
@@ -114,10 +116,41 @@ impl Replayed {
         }
         let tensors: Vec<Tensor> =
             it.tensors.iter().filter_map(|told| self.tensor(told, it, sheet)).collect();
-        if !self.clip(it, &tensors, line, sheet) || !self.moments(&tensors, line, sheet) {
+        if !self.goes_on(it, line, sheet)
+            || !self.clip(it, &tensors, line, sheet)
+            || !self.moments(&tensors, line, sheet)
+        {
             return;
         }
         self.values(&tensors, line, sheet);
+    }
+
+    /// An update begins with the values that the one before it left.
+    fn goes_on(&mut self, update: &Update, line: &Line, sheet: &mut Sheet) -> bool {
+        let before = std::mem::take(&mut self.left);
+        for it in &update.tensors {
+            self.left.insert(it.name.clone(), (update.step, it.after.clone()));
+            let Some((step, left)) = before.get(&it.name) else { continue };
+            let first = it.before.iter().zip(left).position(|(before, left)| before != left);
+            let follows = step.saturating_add(1) == update.step && it.before.len() == left.len();
+            if !follows || first.is_none() {
+                continue;
+            }
+            let at = first.unwrap_or_default();
+            sheet.check(false, line, || Difference {
+                expected: format!("value {:.9e} at place {at} of {}, as update {step} left it", left[at].0, it.name),
+                actual: format!("{:.9e}", it.before[at].0),
+                component: Component::Optimizer,
+                cause: format!(
+                    "the values changed between updates {step} and {}, times {} here: something beside the optimizer writes \
+                     them (a decay of one's own, a clamp, averaged weights left in place)",
+                    update.step,
+                    Number(it.before[at].0 / left[at].0)
+                ),
+            });
+            return false;
+        }
+        true
     }
 
     fn tensor<'a>(&mut self, told: &'a TensorStep, update: &Update, sheet: &mut Sheet) -> Option<Tensor<'a>> {
@@ -318,8 +351,11 @@ fn places(told: &TensorStep) -> Option<Vec<Place>> {
 
 impl TraceRule for Replayed {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
-        if let Event::Update(it) = &line.event {
-            self.update(it, line, sheet);
+        match &line.event {
+            Event::Update(it) => self.update(it, line, sheet),
+            // What is loaded is another value, and is held to what was saved elsewhere.
+            Event::Checkpoint(it) if it.edge == CheckpointEdge::Loaded => self.left.clear(),
+            _ => {}
         }
     }
 

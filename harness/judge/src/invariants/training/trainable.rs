@@ -71,7 +71,7 @@ impl Trainable {
         sheet.check(tensor.trainable == asked, line, || Difference {
             expected: format!("{} {}", tensor.name, if asked { "trainable" } else { "frozen" }),
             actual: if asked { "frozen" } else { "trainable" }.into(),
-            component: Component::AdapterLoader,
+            component: if self.adapted { Component::AdapterLoader } else { Component::OptimizerGroups },
             cause: if asked {
                 format!("{} of group {} is frozen and cannot learn: check requires_grad after wrapping and loading", tensor.name, tensor.group)
             } else {

@@ -46,12 +46,16 @@ pub struct State {
     /// Digest of the averaged weights, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<String>,
-    /// Digests of whatever else a checkpoint must bring back, by name: `buffers`, `scheduler`, `scaler`, `sampler`.
+    /// Digests of whatever else a checkpoint must bring back, by name: `buffers`, `scheduler`, `scaler`, `sampler`, and
+    /// `adapter-scale`, which is no tensor and belongs to the published weights.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
 }
 
 impl State {
+    /// The part that says what the adapters' deltas are multiplied by.
+    pub const ADAPTER_SCALE: &str = "adapter-scale";
+
     /// One of which no more is known yet.
     pub fn new(at: Moment, step: u64) -> Self {
         Self {

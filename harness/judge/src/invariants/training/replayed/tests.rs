@@ -243,3 +243,13 @@ fn lists_of_different_lengths_are_not_judged() {
     assert!(sheet.broken.is_none());
     assert!(sheet.missing.is_some_and(|why| why.contains("lists of different lengths")));
 }
+
+#[test]
+fn values_that_change_between_two_updates_are_no_step() {
+    let mut events = trained(right, true);
+    let told = update_at(&mut events, 4).tensors[0].clone();
+    let before: Vec<Number> = told.before.iter().map(|it| Number(0.999 * it.0)).collect();
+    update_at(&mut events, 4).tensors[0].before = before;
+    let found = breaks(judge(RULE.name, &events), "optimizer");
+    assert!(found.contains("changed between updates 3 and 4, times 0.999"), "{found}");
+}
