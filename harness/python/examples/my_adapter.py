@@ -29,7 +29,7 @@ class Mine(Adapter):
         output = self.forward(batch)
         (output.losses["lm"] / self.window_targets()).backward()
         if self.closes():
-            self.optimizer.param_groups[0]["lr"] = self.optimizer.param_groups[1]["lr"] = self.rate()
+            self.set_rate()
             if clip := self.plan["train"]["clip"]:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
             self.optimizer.step()

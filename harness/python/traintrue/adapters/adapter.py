@@ -179,6 +179,11 @@ class Adapter:
         taken = self.trace.step + (self.contract["first_lr"] == "nonzero")
         return self.plan["train"]["optimizer"]["lr"] * multiplier(self.plan, self.total, taken)
 
+    def set_rate(self) -> None:
+        """Gives every group of the optimizer the plan's rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+
     def place(self) -> List[int]:
         """The place in the run, to be saved: updates, epoch, micro-batches of it, and what the open window holds."""
         return [self.trace.step, self.epoch, self.index, self.window, self.trace.targets]

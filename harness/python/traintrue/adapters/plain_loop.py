@@ -38,8 +38,7 @@ class Loop(Adapter):
         output = self.forward(batch)
         self.mean(output).backward()
         if self.closes():
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
+            self.set_rate()
             clip = self.plan["train"].get("clip")
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
