@@ -248,7 +248,7 @@ mod tests {
         "4294967296",
         "plan: data.epochs: found 4294967296, expected a count from 1 to 2147483648"
     )]
-    #[case("/data/max_length", "1", "plan: data.max_length: found 1, expected at least 2")]
+    #[case("/data/max_length", "1", "plan: data.max_length: found 1, expected a length from 2 to ")]
     #[case("/data/samples", "[]", "plan: data.samples: found [], expected at least one sample")]
     #[case(
         "/data/samples/1/2",
