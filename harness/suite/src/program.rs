@@ -295,7 +295,7 @@ fn understand(command: String, answer: &str, stated: &Stated) -> Result<Descript
     serde_json::from_value(described).map_err(garbage)
 }
 
-/// The end of what a process wrote to its standard error, on one line.
+/// The end of what a process wrote to its standard error, on one line, the last line first.
 fn complaint(file: &mut File) -> String {
     let mut end = Vec::new();
     let length = file.seek(SeekFrom::End(0)).unwrap_or(0);
@@ -303,10 +303,18 @@ fn complaint(file: &mut File) -> String {
         .seek(SeekFrom::Start(length.saturating_sub(COMPLAINT_BYTES)))
         .and_then(|_| file.take(COMPLAINT_BYTES).read_to_end(&mut end));
     // What cannot be read again is not shown; the file itself stays with the report.
-    read.map_or_else(
-        |_| String::new(),
-        |_| String::from_utf8_lossy(&end).split_whitespace().collect::<Vec<_>>().join(" "),
-    )
+    read.map_or_else(|_| String::new(), |_| the_last_line_first(&String::from_utf8_lossy(&end)))
+}
+
+/// The last line says what went wrong; those before it, as a traceback, say where.
+fn the_last_line_first(said: &str) -> String {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut lines: Vec<String> = said.lines().map(words).filter(|line| !line.is_empty()).collect();
+    match lines.pop() {
+        None => String::new(),
+        Some(last) if lines.is_empty() => last,
+        Some(last) => format!("{last} (before it: {})", lines.join(" ")),
+    }
 }
 
 #[cfg(test)]

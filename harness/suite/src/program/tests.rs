@@ -114,3 +114,14 @@ fn a_trainer_that_cannot_be_started_is_one_clear_error(#[case] command: &str, #[
     let error = described.unwrap_err().to_string();
     assert!(error.starts_with(message), "{error}");
 }
+
+#[rstest]
+#[case::nothing("\n", "")]
+#[case::one_line(" out of   luck\n", "out of luck")]
+#[case::a_traceback(
+    "Traceback:\n  File \"a.py\"\nValueError: boom\n\n",
+    "ValueError: boom (before it: Traceback: File \"a.py\")"
+)]
+fn the_line_that_says_what_went_wrong_comes_first(#[case] said: &str, #[case] shown: &str) {
+    assert_eq!(the_last_line_first(said), shown);
+}
