@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
+use rustix::process::{Pid, Signal, kill_process};
 use traintrue_judge::verdict::{RunReport, Verdict};
 
 /// Long enough for a busy machine.
@@ -51,10 +52,10 @@ fn entries(folder: &Path) -> Vec<String> {
 }
 
 #[rstest]
-#[case::by_ctrl_c("INT", 2)]
-#[case::by_sigterm("TERM", 15)]
-#[case::by_sigkill("KILL", 9)]
-fn a_run_leaves_nothing_behind(#[case] name: &str, #[case] number: i32) {
+#[case::by_ctrl_c(Signal::INT)]
+#[case::by_sigterm(Signal::TERM)]
+#[case::by_sigkill(Signal::KILL)]
+fn a_run_leaves_nothing_behind(#[case] signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let [temporary, report] = ["tmp", "report"].map(|it| folder.path().join(it));
     fs::create_dir(&temporary).unwrap();
@@ -77,13 +78,14 @@ fn a_run_leaves_nothing_behind(#[case] name: &str, #[case] number: i32) {
     until("the trainers start", || marked(&mark) >= 8);
     let is_judged = || entries(&report.join("traces")).contains(&"determinism".to_owned());
     until("the short scenario runs", || report.join("traces").exists() && is_judged());
-    let kill = ["-s", name, &run.id().to_string()].map(str::to_owned);
-    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    let command = Pid::from_raw(run.id().try_into().unwrap()).unwrap();
+    kill_process(command, signal).unwrap();
     let ended = run.wait().unwrap();
+    let number = signal.as_raw();
     assert_eq!(ended.signal(), Some(number), "{ended}");
     until("every process ends", || marked(&mark) == 0);
     assert_eq!(entries(&temporary), Vec::<String>::new());
-    if name != "KILL" {
+    if signal != Signal::KILL {
         let mut said = String::new();
         std::io::Read::read_to_string(&mut run.stderr.unwrap(), &mut said).unwrap();
         assert!(said.contains(&format!("interrupted by signal {number}:")), "{said}");
