@@ -20,7 +20,8 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
     fn run(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<(), TrainerError> {
         let (batch, window) = (plan.data.batch as usize, plan.train.accumulation as usize);
         let samples = plan.data.samples.len();
-        let updates = samples.div_ceil(batch).div_ceil(window) as u64 * plan.data.epochs;
+        let per_epoch = if plan.data.drop_last { samples / batch } else { samples.div_ceil(batch) };
+        let updates = per_epoch.div_ceil(window) as u64 * plan.data.epochs;
         let ([mut slope, mut intercept], mut step) = ([0.0; 2], 0);
         for epoch in 0..plan.data.epochs {
             recorder.write(|| Epoch::begin(epoch))?;
@@ -28,7 +29,7 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
             if plan.data.shuffle {
                 order.sort_by_cached_key(|id| self.0.hash_one((plan.seed, epoch, id)));
             }
-            let batches: Vec<(u64, &[u64])> = (0..).zip(order.chunks(batch)).collect();
+            let batches: Vec<(u64, &[u64])> = (0..).zip(order.chunks(batch)).take(per_epoch).collect();
             for batches in batches.chunks(window) {
                 let ([mut by_slope, mut by_intercept], mut targets) = ([0.0; 2], 0);
                 for &(index, samples) in batches {
@@ -73,8 +74,19 @@ impl<S: BuildHasher> Trainer for LinearRegression<S> {
 /// Each token that has a next one, and that one; in units of the vocabulary.
 fn pairs(plan: &Plan, samples: &[u64]) -> Vec<[f32; 2]> {
     let number = |token: u32| token as f32 / plan.data.tokens.vocabulary as f32;
-    let neighbours = samples.iter().flat_map(|&id| plan.data.samples[id as usize].windows(2));
+    let most = plan.data.max_length as usize;
+    let of = |&id: &u64| cut(&plan.data.samples[id as usize], most);
+    let rows: Vec<Vec<u32>> = samples.iter().map(of).collect();
+    let neighbours = rows.iter().flat_map(|row| row.windows(2));
     neighbours.map(|pair| [number(pair[0]), number(pair[1])]).collect()
+}
+
+/// A sample of at most so many tokens: its first ones, and its last.
+fn cut(sample: &[u32], most: usize) -> Vec<u32> {
+    match sample.last() {
+        Some(last) if sample.len() > most => [&sample[..most - 1], &[*last]].concat(),
+        _ => sample.to_vec(),
+    }
 }
 
 /// The rate of update `step` of so many.
