@@ -10,7 +10,7 @@ use clap::{Args, value_parser};
 use tempfile::TempDir;
 use traintrue::config::{self, Config};
 use traintrue::interrupt;
-use traintrue::program::{Program, guardian};
+use traintrue::program::{Program, scratch};
 use traintrue::runner::{Observer, Runner};
 use traintrue::scenario::{Catalogue, Corpus, Scenario, randomised};
 use traintrue::suite::Suite;
@@ -152,8 +152,6 @@ impl BenchArgs {
             // One process per thread: as many run, and as many traces are read, at one time.
             rayon::ThreadPoolBuilder::new().num_threads(jobs.into()).build_global()?;
         }
-        let scratch = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
-        guardian::removes(scratch.path());
         interrupt::listen()?;
         let timeout = self.timeout.or(config.timeout_seconds.map(NonZero::get)).unwrap_or(TIMEOUT_SECONDS);
         Ok(Bench {
@@ -165,7 +163,7 @@ impl BenchArgs {
             report: self.report.as_deref().map(keep::folder).transpose()?,
             notes,
             timeout: Duration::from_secs(timeout.into()),
-            scratch,
+            scratch: scratch()?,
         })
     }
 

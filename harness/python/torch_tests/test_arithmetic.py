@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import unittest
-from typing import Any, Dict
 
-COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+from .planted import outcome
+
 # By optimizer, words of the cause.
 CAUSES = {
     "sgd": "plain SGD",
@@ -22,24 +18,15 @@ CAUSES = {
 }
 
 
-def outcome(which: str) -> Dict[str, Any]:
-    trainer = f"{sys.executable} -m torch_tests.wrong_optimizers {which}"
-    words = [COMMAND, "run", "optimizer-arithmetic", "--trainer", trainer, "--format", "json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if not done.stdout:
-        raise AssertionError(f"{words}: no report\n{done.stderr}")
-    return json.loads(done.stdout)["outcomes"][0]
-
-
 class AnOptimizerThatFollowsAPlan(unittest.TestCase):
     def test_is_held_where_it_is_the_plans(self) -> None:
-        found = outcome("right")
+        found = outcome("wrong_optimizers", "right", "optimizer-arithmetic")
         self.assertEqual((found["verdict"], found["findings"]), ("held", []))
 
     def test_is_broken_with_what_it_does_where_it_is_another(self) -> None:
         for which, cause in CAUSES.items():
             with self.subTest(which):
-                findings = outcome(which)["findings"]
+                findings = outcome("wrong_optimizers", which, "optimizer-arithmetic")["findings"]
                 self.assertEqual([it["invariant"] for it in findings], ["update/replayed"])
                 self.assertIn(cause, findings[0]["cause"])
 

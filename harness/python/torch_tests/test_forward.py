@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import unittest
-from typing import Any, Dict
 
-COMMAND = os.environ.get("TRAINTRUE", "traintrue")
+from .planted import outcome
+
 # By what is wrong: the scenario, the invariant that is printed first, and words of its cause.
 WRONG = {
     "shifted-twice": ("data-as-planned", "batch/as-planned", "the tokens 2 ahead"),
@@ -32,26 +28,17 @@ WRONG = {
 }
 
 
-def outcome(which: str, scenario: str) -> Dict[str, Any]:
-    trainer = f"{sys.executable} -m torch_tests.wrong_forwards {which}"
-    words = [COMMAND, "run", scenario, "--trainer", trainer, "--format", "json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if not done.stdout:
-        raise AssertionError(f"{words}: no report\n{done.stderr}")
-    return json.loads(done.stdout)["outcomes"][0]
-
-
 class ATrainerThatFollowsAPlan(unittest.TestCase):
     def test_is_held_where_nothing_is_wrong(self) -> None:
         for scenario in sorted({scenario for scenario, _, _ in WRONG.values()}):
             with self.subTest(scenario):
-                found = outcome("right", scenario)
+                found = outcome("wrong_forwards", "right", scenario)
                 self.assertEqual((found["verdict"], found["findings"]), ("held", []))
 
     def test_is_broken_with_what_is_wrong(self) -> None:
         for which, (scenario, invariant, cause) in WRONG.items():
             with self.subTest(which):
-                first = outcome(which, scenario)["findings"][0]
+                first = outcome("wrong_forwards", which, scenario)["findings"][0]
                 self.assertEqual(first["invariant"], invariant)
                 self.assertIn(cause, first["cause"])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import gc
 import hashlib
 import math
 import zlib
 from itertools import compress
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from .observe.patches import Patches
 
 
 # Signed sums per sketch, and the elements that share one row of signs.
@@ -136,25 +137,18 @@ class Torch:
 
     def before_clips(self, call: Callable[[], None]) -> Callable[[], None]:
         """Calls `call` before each of torch's clips. Returns what ends that."""
-        utils = self._torch.nn.utils
-        originals = {name: getattr(utils, name) for name in ("clip_grad_norm_", "clip_grad_value_")}
+        patches = Patches()
 
         def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(original)
             def clip(*args: Any, **named: Any) -> Any:
                 call()
                 return original(*args, **named)
 
             return clip
 
-        for name, original in originals.items():
-            setattr(utils, name, wrapped(original))
-
-        def end() -> None:
-            for name, original in originals.items():
-                setattr(utils, name, original)
-
-        return end
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            patches.wrap(self._torch.nn.utils, name, wrapped)
+        return patches.release
 
     def is_clear(self, tensor: Optional[Any]) -> bool:
         """Whether a gradient is absent or all zeros."""

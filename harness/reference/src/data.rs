@@ -6,4 +6,4 @@ mod order;
 
 pub use batch::{Batch, Counts, Rows};
 pub use collate::{CollateParts, collate};
-pub use order::{OrderParts, Shard};
+pub use order::{OrderParts, Shard, in_order, shuffled};

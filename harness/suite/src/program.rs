@@ -11,10 +11,10 @@
 //! ```
 
 #[cfg(unix)]
-pub mod guardian;
+mod guardian;
 #[cfg(not(unix))]
 #[path = "program/guardian_elsewhere.rs"]
-pub mod guardian;
+mod guardian;
 mod process;
 #[cfg(unix)]
 mod server;
@@ -31,6 +31,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use traintrue_judge::evidence::Ending;
 use traintrue_protocol::contract::{Description, Stated};
 use traintrue_protocol::plan::{Plan, SCHEMA};
@@ -88,6 +89,13 @@ pub struct Ended {
     pub ending: Ending,
     /// After how long.
     pub wall: Duration,
+}
+
+/// A temporary folder, which goes with this process however that ends. Fails where none can be made.
+pub fn scratch() -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
+    guardian::removes(folder.path());
+    Ok(folder)
 }
 
 /// A trainer that cannot be asked for anything.

@@ -12,7 +12,7 @@ use traintrue_protocol::contract::Description;
 use traintrue_protocol::serve::{argument, serve};
 use traintrue_protocol::trainer::{Trainer, TrainerError, describe};
 
-use crate::program::Program;
+use crate::program::{Program, scratch};
 use crate::report::text;
 use crate::runner::{Happening, Observer, Runner};
 use crate::scenario::{Catalogue, Corpus, Refused, Scenario};
@@ -59,7 +59,7 @@ fn tests(
     }
     let folders: Vec<PathBuf> = folders.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     let catalogue = Catalogue::load(folders.iter().map(PathBuf::as_path))?;
-    let scratch = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
+    let scratch = scratch()?;
     let bench = Arc::new(Bench::open(description.clone(), folders, scratch.path())?);
     let trial = |scenario: &Scenario| {
         let (bench, scenario) = (Arc::clone(&bench), scenario.clone());

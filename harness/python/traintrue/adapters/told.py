@@ -9,12 +9,13 @@ not told.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 from torch.nn import functional
 
 from ..batches import IGNORED, tensors_of
+from ..observe.patches import Patches
 from ..tensors import Torch, digest
 from ..trace import number
 from .schedule import micro_batches
@@ -43,20 +44,18 @@ class Told:
         self._depth = 0
         self._logits: Optional[torch.Tensor] = None
         self._dropouts: Optional[List[dict]] = None
+        self._patches = Patches()
 
     def __enter__(self) -> Told:
         if self._due:
-            self._original = functional.cross_entropy, functional.dropout
-            functional.cross_entropy, functional.dropout = self._cross_entropy, self._dropout
-            hooks = self._model.register_forward_pre_hook(self._begins), self._model.register_forward_hook(self._ends)
-            self._hooks = hooks
+            self._patches.wrap(functional, "cross_entropy", self._cross_entropy)
+            self._patches.wrap(functional, "dropout", self._dropout)
+            self._patches.hook(self._model.register_forward_pre_hook(self._begins))
+            self._patches.hook(self._model.register_forward_hook(self._ends))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._due:
-            functional.cross_entropy, functional.dropout = self._original
-            for hook in self._hooks:
-                hook.remove()
+        self._patches.release()
 
     def fields(self) -> Dict[str, Any]:
         """`told` and `dropout` of the micro-batch, as far as they were seen."""
@@ -83,14 +82,17 @@ class Told:
         found = [it.detach() for it in candidates if it.shape == wanted]
         return found[0] if len(found) == 1 else None
 
-    def _cross_entropy(self, logits: torch.Tensor, target: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
-        if _is_trained() and logits.shape[1:] == (self._vocabulary,) and not target.is_floating_point():
-            # Its third argument by place, as torch has it.
-            ignored = more.get("ignore_index", args[2] if len(args) > 2 else IGNORED)
-            # A loss that is computed again, for a log, has the same targets.
-            if not any(torch.equal(it.target, target) for it in self._losses):
-                self._losses.append(_Loss(logits.detach(), target.detach(), ignored, self._logits, self._depth > 0))
-        return self._original[0](logits, target, *args, **more)
+    def _cross_entropy(self, original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(logits: torch.Tensor, target: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+            if _is_trained() and logits.shape[1:] == (self._vocabulary,) and not target.is_floating_point():
+                # Its third argument by place, as torch has it.
+                ignored = more.get("ignore_index", args[2] if len(args) > 2 else IGNORED)
+                # A loss that is computed again, for a log, has the same targets.
+                if not any(torch.equal(it.target, target) for it in self._losses):
+                    self._losses.append(_Loss(logits.detach(), target.detach(), ignored, self._logits, self._depth > 0))
+            return original(logits, target, *args, **more)
+
+        return loss
 
     def _rows(self) -> Optional[List[dict]]:
         ids, real, samples = (self._batch.get(name) for name in ("input_ids", "attention_mask", "ids"))
@@ -121,19 +123,23 @@ class Told:
             )
         return told
 
-    def _dropout(
-        self, input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-    ) -> torch.Tensor:
-        before = input.detach().clone() if inplace else input.detach()
-        output = self._original[1](input, p, training, inplace)
-        if p > 0 and _is_trained():
-            if training:
-                told = _dropped(before, output.detach())
-                self._dropouts = (self._dropouts or []) + ([told] if told is not None else [])
-            elif not self._model.training:
-                # A part that is kept in evaluation mode says nothing of the others, whose dropout may be inside of one kernel.
-                self._dropouts = self._dropouts or []
-        return output
+    def _dropout(self, original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def dropout(
+            input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+        ) -> torch.Tensor:
+            before = input.detach().clone() if inplace else input.detach()
+            output = original(input, p, training, inplace)
+            if p > 0 and _is_trained():
+                if training:
+                    told = _dropped(before, output.detach())
+                    self._dropouts = (self._dropouts or []) + ([told] if told is not None else [])
+                elif not self._model.training:
+                    # A part that is kept in evaluation mode says nothing of the others, whose dropout may be inside of one
+                    # kernel.
+                    self._dropouts = self._dropouts or []
+            return output
+
+        return dropout
 
 
 @dataclass

@@ -21,11 +21,19 @@ impl Default for OrderParts {
 }
 
 fn seeded_by_epoch(seed: u64, epoch: u64, data: &Data) -> Vec<u64> {
-    let mut ids: Vec<u64> = (0..data.samples.len() as u64).collect();
-    if data.shuffle {
-        ids.shuffle(&mut rng::order(seed, epoch));
-    }
+    if data.shuffle { shuffled(seed, epoch, data) } else { in_order(data) }
+}
+
+/// The sample ids in the order that this seed gives an epoch.
+pub fn shuffled(seed: u64, epoch: u64, data: &Data) -> Vec<u64> {
+    let mut ids = in_order(data);
+    ids.shuffle(&mut rng::order(seed, epoch));
     ids
+}
+
+/// The sample ids in the order of the dataset.
+pub fn in_order(data: &Data) -> Vec<u64> {
+    (0..data.samples.len() as u64).collect()
 }
 
 fn micro_batches(data: &Data, batch: u64) -> u64 {

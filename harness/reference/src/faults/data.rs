@@ -5,22 +5,19 @@ use rand::seq::SliceRandom;
 use traintrue_protocol::plan::Side;
 
 use super::Fault;
+use crate::data::{in_order, shuffled};
 use crate::engine::Engine;
 use crate::rng;
 
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
-        ("same-order-every-epoch", |parts| {
-            parts.order.epoch = |seed, _, data| shuffled(seed, 0, data.samples.len())
-        }),
-        ("never-shuffles", |parts| parts.order.epoch = |_, _, data| (0..data.samples.len() as u64).collect()),
-        ("always-shuffles", |parts| {
-            parts.order.epoch = |seed, epoch, data| shuffled(seed, epoch, data.samples.len());
-        }),
+        ("same-order-every-epoch", |parts| parts.order.epoch = |seed, _, data| shuffled(seed, 0, data)),
+        ("never-shuffles", |parts| parts.order.epoch = |_, _, data| in_order(data)),
+        ("always-shuffles", |parts| parts.order.epoch = shuffled),
         ("begins-elsewhere-for-a-shuffle", |parts| {
             parts.order.epoch = |seed, epoch, data| {
-                let mut ids: Vec<u64> = (0..data.samples.len() as u64).collect();
+                let mut ids = in_order(data);
                 let first = rng::order(seed, epoch).random_range(1..ids.len());
                 ids.rotate_left(first);
                 ids
@@ -28,17 +25,18 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         }),
         ("shuffles-whole-batches", |parts| {
             parts.order.epoch = |seed, epoch, data| {
-                let ids: Vec<u64> = (0..data.samples.len() as u64).collect();
-                let mut batches: Vec<&[u64]> = ids.chunks_exact(data.batch as usize).collect();
+                let ids = in_order(data);
+                let whole = ids.chunks_exact(data.batch as usize);
+                let rest = whole.remainder().to_vec();
+                let mut batches: Vec<&[u64]> = whole.collect();
                 batches.shuffle(&mut rng::order(seed, epoch));
-                let rest = ids.len() / data.batch as usize * data.batch as usize;
-                [batches.concat(), ids[rest..].to_vec()].concat()
+                [batches.concat(), rest].concat()
             };
         }),
         ("seed-ignored", |parts| {
             parts.order.epoch = |_, epoch, data| match data.shuffle {
-                true => shuffled(0, epoch, data.samples.len()),
-                false => (0..data.samples.len() as u64).collect(),
+                true => shuffled(0, epoch, data),
+                false => in_order(data),
             };
         }),
         ("drop-last-ignored", |parts| {
@@ -60,10 +58,4 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("labels-not-shifted", |parts| parts.collate.target = |ids, at| Some(ids[at])),
         ("labels-shifted-twice", |parts| parts.collate.target = |ids, at| ids.get(at + 2).copied()),
     ]
-}
-
-fn shuffled(seed: u64, epoch: u64, samples: usize) -> Vec<u64> {
-    let mut ids: Vec<u64> = (0..samples as u64).collect();
-    ids.shuffle(&mut rng::order(seed, epoch));
-    ids
 }

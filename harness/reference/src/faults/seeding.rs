@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use traintrue_protocol::plan::Train;
 
 use super::Fault;
+use crate::data::shuffled;
 use crate::engine::Engine;
 use crate::rng;
 use crate::window::{GradientSet, add};
@@ -18,11 +18,7 @@ use crate::window::{GradientSet, add};
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
         ("unseeded-order", |parts| {
-            parts.order.epoch = |_, epoch, data| {
-                let mut ids: Vec<u64> = (0..data.samples.len() as u64).collect();
-                ids.shuffle(&mut rng::order(from_the_clock(), epoch));
-                ids
-            };
+            parts.order.epoch = |_, epoch, data| shuffled(from_the_clock(), epoch, data);
         }),
         ("unordered-sums", |parts| parts.window.accumulate = in_any_order),
         ("drawn-with-replacement", |parts| {

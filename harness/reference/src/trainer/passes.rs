@@ -94,14 +94,10 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         (self.parts.evaluation.end)(&mut self.state.dropout);
         let metric = (self.parts.evaluation.metric)(&batches);
         self.parts.call(|callback| callback.evaluated(&batches));
+        let rows_told = if told::tells(self.plan) { told::OF_AN_EVALUATION } else { 0 };
         let of = |batch: &Batch| rows::<Inner<E>>(batch, None);
-        let told = if told::tells(self.plan) {
-            collated.iter().flat_map(of).take(told::OF_AN_EVALUATION).collect()
-        } else {
-            Vec::new()
-        };
         self.recorder.write(|| Evaluation {
-            told,
+            told: collated.iter().flat_map(of).take(rows_told).collect(),
             ..events::evaluation(&self.state, &collated, before, &batches, metric)
         })?;
         if self.breaker.keeps_caches() {

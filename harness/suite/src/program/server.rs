@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::guardian;
 use super::process::{Attended, Limits, Process, Stop, attend_to, kill_group};
+use super::{guardian, scratch};
 
 /// How long a server may take to import what it needs, and to fork.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -115,7 +115,7 @@ impl Server {
             // Not ready, for a reason of its own; dropping the process ends it.
             _ => return Err(io::ErrorKind::Unsupported.into()),
         }
-        let folder = tempfile::Builder::new().prefix("traintrue-").tempdir()?;
+        let folder = scratch()?;
         let (requests, _process) = (Mutex::new(requests), Mutex::new(process));
         Ok(Self { requests, waiting, last: AtomicU64::new(0), folder, _process })
     }

@@ -26,7 +26,7 @@ fn served(does: &str) -> Fake {
 }
 
 struct Fake {
-    folder: tempfile::TempDir,
+    folder: TempDir,
     program: Program,
 }
 

@@ -10,7 +10,7 @@ use super::*;
 const DESCRIPTION: &str = r#"{"schema":1,"trainer":"fake 1","capabilities":["resume"],"contract":{"tail":"flush","normaliser":"tokens","gradients":"mean","first_lr":"zero","rows_per_sample":1,"deterministic":true}}"#;
 
 struct Fake {
-    folder: tempfile::TempDir,
+    folder: TempDir,
     program: Program,
 }
 

@@ -41,7 +41,7 @@ struct Mean {
 impl Mean {
     fn new(opening: &Opening) -> Self {
         let (data, targets) = (&opening.plan.data, opening.contract.targets);
-        let length = |sample: &Vec<u32>| (sample.len() as u64).min(data.max_length);
+        let length = |sample: &Vec<u32>| arithmetic::truncated(sample, data.max_length).len() as u64;
         let weight = data.evaluation.iter().map(|sample| arithmetic::targets(length(sample), targets)).sum();
         Self { data: data.clone(), targets, weight }
     }

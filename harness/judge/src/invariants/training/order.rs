@@ -10,7 +10,7 @@ use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Fewer samples may come in any order by chance. Of so many, one of 16! orders is the one that a finding names.
-const FEWEST: usize = 16;
+pub(super) const FEWEST: usize = 16;
 /// Epochs whose orders are kept, to be compared with later ones.
 const EPOCHS_MOST: usize = 16;
 /// An epoch of more samples is compared by its first so many.

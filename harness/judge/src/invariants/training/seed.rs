@@ -5,10 +5,8 @@ use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
+use crate::invariants::training::order::FEWEST;
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
-
-/// Fewer samples may come in one order by chance.
-const FEWEST: usize = 16;
 
 /// Runs of two seeds differ where the seed decides.
 pub static RULE: Rule = Rule {
