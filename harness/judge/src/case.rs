@@ -12,7 +12,7 @@ use crate::expectation::{Expectation, selects};
 use crate::finding::Sheet;
 use crate::invariants::protocol::answers;
 use crate::pass::{JudgedTrace, judge_trace};
-use crate::rule::{Compares, Kind, Rule, RunEvidence};
+use crate::rule::{Compares, Kind, Rule, RunEvidence, run_name};
 use crate::rules::{RULES, find};
 use crate::tally::{Labels, Tally};
 use crate::verdict::Outcome;
@@ -163,6 +163,56 @@ fn expectations<'a>(case: &Case, read: &[Read<'a>]) -> Vec<(&'static Rule, Asked
         .collect()
 }
 
+/// The run `name`; of a run of several ranks, the one of the same rank as `of`.
+fn counterpart<'r, 'a>(read: &'r [Read<'a>], name: &str, of: &Read) -> Option<&'r Read<'a>> {
+    let own = of.record.evidence.name.strip_prefix(run_name(&of.record.evidence.name)).unwrap_or_default();
+    let called = |wanted: &str| read.iter().find(|run| run.record.evidence.name == wanted);
+    called(name).or_else(|| called(&format!("{name}{own}")))
+}
+
+/// Judges the ranks of each run that is asked for, all of one run together.
+fn of_ranks<'a>(
+    rule: &'static Rule,
+    runs: &[&Read<'a>],
+    against: Option<&str>,
+    read: &[Read<'a>],
+) -> Vec<(&'a RunRecord, Option<&'a RunEvidence>, Sheet)> {
+    let mut groups: Vec<Vec<&Read<'a>>> = Vec::new();
+    for run in runs {
+        let is_of = |group: &&mut Vec<&Read>| {
+            run_name(&group[0].record.evidence.name) == run_name(&run.record.evidence.name)
+        };
+        match groups.iter_mut().find(is_of) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    let usable = |run: &Read| run.record.as_meant() && run.traces.iter().all(|(_, it)| it.error.is_none());
+    groups.retain(|group| group.len() > 1 && group.iter().all(|run| usable(run)));
+    let judged = groups.into_par_iter().filter_map(|group| {
+        let against = match against {
+            Some(name) => Some(counterpart(read, name, group[0]).filter(|it| usable(it))?),
+            None => None,
+        };
+        let against = against.map(|it| &it.record.evidence);
+        let ranks: Vec<&RunEvidence> = group.iter().map(|run| &run.record.evidence).collect();
+        let sheet = compare_ranks(rule, &ranks, against);
+        let rank = sheet.broken.as_ref().map_or(0, |broken| broken.rank);
+        Some((group[rank].record, against, sheet))
+    });
+    judged.collect()
+}
+
+/// Judges the ranks of one run together.
+pub fn compare_ranks(rule: &Rule, ranks: &[&RunEvidence], against: Option<&RunEvidence>) -> Sheet {
+    let mut sheet = Sheet::default();
+    let Kind::Ranks(judge) = rule.kind else { return sheet };
+    if let Err(error) = judge(ranks, against, &mut sheet) {
+        sheet.cannot(&error.to_string());
+    }
+    sheet
+}
+
 fn expectation<'a>(
     case: &Case,
     rule: &'static Rule,
@@ -171,12 +221,11 @@ fn expectation<'a>(
 ) -> Option<(&'static Rule, Asked<'a>)> {
     let asked_for = |run: &&Read| {
         let name = run.record.evidence.name.as_str();
-        selects(&asked.runs, name) && asked.against.as_deref() != Some(name)
+        selects(&asked.runs, name) && asked.against.as_deref() != Some(run_name(name))
     };
     let runs: Vec<&Read> = read.iter().filter(asked_for).collect();
-    let against =
-        asked.against.as_deref().map(|name| read.iter().find(|run| run.record.evidence.name == name));
-    if runs.is_empty() || matches!(against, Some(None)) {
+    let other = |run: &Read<'a>| asked.against.as_deref().map(|name| counterpart(read, name, run));
+    if runs.is_empty() || runs.iter().any(|run| matches!(other(run), Some(None))) {
         let reason = format!("{}: no run to judge", rule.name);
         // A scenario that could not be run has given its reason already.
         let Evidence { unjudged, declined, .. } = case.evidence;
@@ -186,11 +235,14 @@ fn expectation<'a>(
     if !case.deterministic && rule.compares == Compares::Digests {
         return Some((rule, Err(format!("{}: the trainer is not deterministic", rule.name))));
     }
+    if let Kind::Ranks(_) = rule.kind {
+        return Some((rule, Ok(of_ranks(rule, &runs, asked.against.as_deref(), read))));
+    }
     let judged = runs.par_iter().filter_map(|run| {
         let readable = |run: &Read| run.traces.iter().all(|(_, it)| it.error.is_none());
         let usable = |run: &Read| run.record.as_meant() && readable(run);
         let failed_start = rule.judges_a_start && run.record.complete && readable(run);
-        let against = against.flatten();
+        let against = other(run).flatten();
         // Any other failed process has broken `protocol/answers`. Its traces stop somewhere, so comparing them would
         // only add consequences.
         if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
@@ -229,7 +281,7 @@ pub fn compare(rule: &Rule, run: &RunEvidence, against: Option<&RunEvidence>) ->
     let result = match (&rule.kind, against) {
         (Kind::Run(judge), _) => judge(run, &mut sheet),
         (Kind::Pair(judge), Some(against)) => judge(run, against, &mut sheet),
-        (Kind::Pair(_) | Kind::Trace(_) | Kind::Process | Kind::Artefact, _) => {
+        (Kind::Pair(_) | Kind::Ranks(_) | Kind::Trace(_) | Kind::Process | Kind::Artefact, _) => {
             sheet.cannot("the scenario names no run to compare with (`against`)");
             Ok(())
         }

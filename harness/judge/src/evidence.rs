@@ -119,6 +119,8 @@ pub enum Ending {
     },
     /// By the scenario's kill.
     Killed,
+    /// By the harness, because another rank of its run had failed and it did not end.
+    LeftAlone,
     /// By the harness, because it exceeded the time limit.
     TimedOut {
         /// The time limit.

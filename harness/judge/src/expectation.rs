@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::rule::run_name;
 use crate::rules::RULES;
 
 /// An invariant that must hold over some runs.
@@ -42,10 +43,10 @@ fn every() -> String {
     "*".to_owned()
 }
 
-/// True if `pattern` is `name`, or a prefix of `name` followed by `*`.
+/// True if `pattern` is `name`, or a prefix of `name` followed by `*`. What selects a run selects each of its ranks.
 pub fn selects(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
-        None => pattern == name,
+        None => pattern == name || pattern == run_name(name),
     }
 }

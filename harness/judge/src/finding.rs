@@ -114,6 +114,8 @@ pub struct Sheet {
 /// A failed comparison. The tally adds the run and the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
+    /// The rank that the finding is about, where the ranks of a run are judged together; else 0.
+    pub rank: usize,
     /// The segment of the run, from 0.
     pub segment: usize,
     /// The line in that segment's trace, from 1.
@@ -147,6 +149,22 @@ impl Sheet {
         self.compare(holds, || (segment, line.number, At::event(&line.event)), describe)
     }
 
+    /// [`Sheet::check_in`] in the trace of one rank, where those of a run are judged together.
+    pub fn check_on(
+        &mut self,
+        (rank, segment): (usize, usize),
+        holds: bool,
+        line: &Line,
+        describe: impl FnOnce() -> Difference,
+    ) -> bool {
+        let is_first = self.broken.is_none();
+        let holds = self.check_in(segment, holds, line, describe);
+        if let Some(broken) = self.broken.as_mut().filter(|_| is_first) {
+            broken.rank = rank;
+        }
+        holds
+    }
+
     /// Counts one comparison that was already made: it fails with this difference, or holds. Returns whether it holds.
     pub fn compared_in(&mut self, segment: usize, line: &Line, difference: Option<Difference>) -> bool {
         match difference {
@@ -177,7 +195,7 @@ impl Sheet {
         if !holds && self.broken.is_none() {
             let (segment, line, at) = place();
             let Difference { expected, actual, component, cause } = describe();
-            self.broken = Some(Broken { segment, line, at, expected, actual, component, cause });
+            self.broken = Some(Broken { rank: 0, segment, line, at, expected, actual, component, cause });
         }
         holds
     }

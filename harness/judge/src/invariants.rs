@@ -7,6 +7,7 @@ pub mod device;
 pub mod memory;
 pub mod probes;
 pub mod protocol;
+pub mod ranks;
 pub mod recorded;
 pub mod resume;
 pub mod shared;

@@ -86,6 +86,8 @@ pub enum Rank {
     Samples,
     /// Accumulation windows closed at the wrong place.
     Window,
+    /// Ranks do not average their gradients, or do not train one model.
+    Ranks,
     /// A resume changed the state or the training after it.
     Seam,
     /// A reload lost or changed tensors.
@@ -134,10 +136,22 @@ pub enum Kind {
     Run(fn(&RunEvidence, &mut Sheet) -> Result<(), TraceError>),
     /// Two runs, if a scenario asks for it: the run to judge, then the one to compare with.
     Pair(fn(&RunEvidence, &RunEvidence, &mut Sheet) -> Result<(), TraceError>),
+    /// The ranks of one run, in their order, if a scenario asks for it; and the run to compare with, where it names one.
+    Ranks(fn(&[&RunEvidence], Option<&RunEvidence>, &mut Sheet) -> Result<(), TraceError>),
     /// What the harness observes of a process besides its trace.
     Process,
     /// Files that a run has left behind, other than a trace.
     Artefact,
+}
+
+/// The name of one rank of a run whose ranks train together.
+pub fn rank_name(run: &str, rank: u64) -> String {
+    format!("{run}.rank-{rank}")
+}
+
+/// The name of the run that a rank belongs to. Any other name is its own: none of a scenario has a dot.
+pub fn run_name(name: &str) -> &str {
+    name.split_once(".rank-").map_or(name, |(run, _)| run)
 }
 
 /// What the first line of a trace gives: the plan and the trainer's contract, or what is known of a recorded loop.

@@ -1,7 +1,7 @@
 //! Every invariant, in the order that `list` shows them.
 
 use crate::artefact;
-use crate::invariants::{device, memory, probes, protocol, recorded, resume, training};
+use crate::invariants::{device, memory, probes, protocol, ranks, recorded, resume, training};
 use crate::rule::Rule;
 
 /// Every invariant, in the order that `list` shows them.
@@ -54,6 +54,13 @@ pub static RULES: &[&Rule] = &[
     &training::partition::RULE,
     &resume::checkpoints::OLD_OR_NEW,
     &resume::checkpoints::DAMAGE,
+    &ranks::samples::RULE,
+    &ranks::in_step::RULE,
+    &ranks::gradient::RULE,
+    &ranks::one_model::RULE,
+    &ranks::masks::RULE,
+    &ranks::evaluation::RULE,
+    &ranks::equal_one::RULE,
     &memory::peak::RULE,
     &memory::heap::RULE,
     &memory::process::RULE,

@@ -74,6 +74,7 @@ pub fn plan() -> Plan {
             dtype: Dtype::F32,
             rank: 0,
             world: 1,
+            together: false,
         },
         model: Model { size: "tiny".into() },
         start: None,

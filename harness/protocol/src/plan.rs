@@ -216,6 +216,10 @@ pub struct Train {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = COUNT_MOST))]
     pub world: u64,
+    /// Whether these processes train together: they find each other through `MASTER_ADDR` and `MASTER_PORT`, as under
+    /// torchrun, and each applies the mean of their gradients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
 }
 
 fn one() -> u64 {

@@ -12,6 +12,6 @@ pub use format::{Content, NamedTensor, TrainerRecord, WindowRecord};
 pub use format::{from_safetensors, to_safetensors};
 pub use peft::{ADAPTER, AdapterConfig, AdapterFile, to_peft};
 pub use store::{
-    CheckpointError, Store, StoreParts, files_of, folder_name, save_atomically, step, write_files,
+    CheckpointError, Found, Store, StoreParts, files_of, folder_name, save_atomically, step, write_files,
     write_manifest,
 };

@@ -5,6 +5,7 @@ use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::model::SizeError;
 use crate::placement::{NoDevice, PlacementError};
+use crate::ranks::RanksError;
 
 /// A run that could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub enum TrainError {
     Heads(usize),
     #[error("unknown fault {0:?}; traintrue list names them all")]
     UnknownFault(String),
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("cannot write the trace: {0}")]

@@ -17,6 +17,7 @@ mod loss;
 mod numerics;
 mod optimizer;
 mod padding;
+mod ranks;
 mod resume;
 mod schedule;
 mod seeding;
@@ -50,6 +51,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         data::table(),
         resume::table(),
         schedule::table(),
+        ranks::table(),
         optimizer::table(),
         loss::table(),
         dropout::table(),

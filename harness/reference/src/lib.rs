@@ -29,6 +29,7 @@ mod prediction;
 mod probe;
 #[cfg(test)]
 mod pytorch;
+mod ranks;
 mod reference;
 mod resume;
 mod rng;

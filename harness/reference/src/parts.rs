@@ -14,6 +14,7 @@ use crate::model::ForwardParts;
 use crate::models::{self, Models};
 use crate::optimizer::UpdateParts;
 use crate::placement::PlacementParts;
+use crate::ranks::RankParts;
 use crate::resume::ResumeParts;
 use crate::schedule::ScheduleParts;
 use crate::state::State;
@@ -30,6 +31,8 @@ pub struct Parts<E: Engine> {
     pub forward: ForwardParts<E>,
     /// The gradient-accumulation window.
     pub window: WindowParts<Inner<E>>,
+    /// What ranks that train together exchange.
+    pub ranks: RankParts<Inner<E>>,
     /// The learning rate.
     pub schedule: ScheduleParts,
     /// Clipping and the optimizer's parameter groups.
@@ -64,6 +67,7 @@ impl<E: Engine> Parts<E> {
             collate: CollateParts::default(),
             forward: ForwardParts::default(),
             window: WindowParts::default(),
+            ranks: RankParts::default(),
             schedule: ScheduleParts::default(),
             update: UpdateParts::default(),
             evaluation: EvaluationParts::default(),

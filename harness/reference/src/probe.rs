@@ -32,7 +32,7 @@ pub fn probe<E: Engine>(
     let contrastive = !plan.train.heads.is_empty();
     let batch =
         collate(&parts.collate, &plan.data, &plan.data.samples, &padding, &probe.samples, contrastive);
-    let mut dropout = Dropout::new(0.0, rng::dropout(plan.seed));
+    let mut dropout = Dropout::new(0.0, rng::dropout(plan.seed, 0));
     let mut pass = Pass {
         model: &state.model,
         // Without gradients: burn frees a tracked graph only in a backward pass, and most probes have none.

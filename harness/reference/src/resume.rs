@@ -141,6 +141,25 @@ fn window<E: Engine>(state: &State<E>) -> Vec<NamedTensor> {
         .collect()
 }
 
+/// What only one rank has of a checkpoint: its open window, and its place in its random stream.
+pub fn of_a_rank(whole: Content) -> Content {
+    let tensors = whole.tensors.into_iter().filter(|(file, _)| file == WINDOW).collect();
+    Content { tensors, adapter_config: None, ..whole }
+}
+
+/// What all ranks share, of rank 0's checkpoint, with what a rank has alone. Fails where they are of two moments.
+pub fn with_the_rank(shared: Content, own: Content, path: &Path) -> Result<Content, CheckpointError> {
+    let moment = |record: &TrainerRecord| (record.step, record.cursor);
+    if moment(&shared.record) != moment(&own.record) {
+        let problem =
+            format!("saved after update {}, and rank 0's after {}", own.record.step, shared.record.step);
+        return Err(CheckpointError::Mismatch { path: path.to_owned(), problem });
+    }
+    let record = TrainerRecord { rng: own.record.rng, window: own.record.window, ..shared.record };
+    let tensors = shared.tensors.into_iter().chain(own.tensors).collect();
+    Ok(Content { tensors, record, ..shared })
+}
+
 /// Restores a checkpoint's content into a fresh state of the same plan. Fails where seed or tensors differ from the plan's.
 pub fn restore<E: Engine>(
     parts: &ResumeParts<E>,

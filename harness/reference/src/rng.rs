@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 const BASE: u64 = 1;
 const ADAPTERS: u64 = 2;
+/// Rank `r` draws its dropout from the stream `DROPOUT + r`.
 const DROPOUT: u64 = 3;
 /// Epoch `e` draws its order from the stream `ORDER + e`.
 const ORDER: u64 = 1 << 32;
@@ -29,9 +30,9 @@ pub fn added_weights(seed: u64) -> ChaCha8Rng {
     stream(seed, ADAPTERS)
 }
 
-/// The stream of dropout.
-pub fn dropout(seed: u64) -> ChaCha8Rng {
-    stream(seed, DROPOUT)
+/// The stream of one rank's dropout.
+pub fn dropout(seed: u64, rank: u64) -> ChaCha8Rng {
+    stream(seed, DROPOUT + rank)
 }
 
 /// The stream of one epoch's data order.

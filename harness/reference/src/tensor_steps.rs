@@ -19,21 +19,31 @@ pub fn is_told(step: u64) -> bool {
     step <= FIRST || step.is_power_of_two()
 }
 
+/// The gradients of one micro-batch at the places of each tensor; none for a frozen one.
+pub type Added = Vec<Option<Vec<Number>>>;
+
+/// The gradients of one micro-batch at the places of each tensor.
+pub fn added<B: Backend>(gradients: &GradientSet<B>) -> Added {
+    gradients.iter().map(|gradient| gradient.as_ref().map(at_places)).collect()
+}
+
 /// What each tensor was before an update.
 pub struct Before {
     steps: Vec<Option<TensorStep>>,
 }
 
 impl Before {
-    /// The tensors that get a gradient, with the gradients that were not clipped yet.
-    pub fn of<E: Engine>(state: &State<E>, unclipped: &GradientSet<Inner<E>>) -> Self {
-        let parameters = state.parameters.0.iter().zip(&state.optimizer.moments).zip(unclipped);
-        let steps = parameters.map(|((parameter, moments), gradient)| {
+    /// The tensors that get a gradient, with the gradients that were not clipped yet, and what each micro-batch added to
+    /// them.
+    pub fn of<E: Engine>(state: &State<E>, unclipped: &GradientSet<Inner<E>>, added: &[Added]) -> Self {
+        let parameters = state.parameters.0.iter().zip(&state.optimizer.moments).zip(unclipped).enumerate();
+        let steps = parameters.map(|(tensor, ((parameter, moments), gradient))| {
             let (moments, gradient) = (moments.as_ref()?, gradient.as_ref()?);
             let before = |values: Vec<Number>| values.into_iter().map(|it| [it, it]).collect();
             Some(TensorStep {
                 name: parameter.name.clone(),
                 shape: parameter.shape.iter().map(|&extent| extent as u64).collect(),
+                added: added.iter().filter_map(|added| added.get(tensor)?.clone()).collect(),
                 unclipped: at_places(gradient),
                 before: at_places(&parameter.value),
                 first: before(at_places(&moments.first)),

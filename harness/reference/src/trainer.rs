@@ -21,9 +21,10 @@ use crate::error::TrainError;
 use crate::events::{self, Unclipped};
 use crate::meter::Meter;
 use crate::parts::Parts;
+use crate::ranks::Ranks;
 use crate::schedule;
 use crate::state::State;
-use crate::tensor_steps;
+use crate::tensor_steps::{self, Added};
 use crate::turn::Turn;
 use passes::Computed;
 
@@ -36,6 +37,9 @@ pub struct Training<'a, 'w, E: Engine> {
     allowance: Allowance,
     shard: Shard,
     store: Store,
+    ranks: Ranks,
+    /// What each micro-batch of the open window added, where the update that closes it will be told.
+    added: Vec<Added>,
     state: State<E>,
     recorder: &'a mut Recorder<'w>,
     meter: Meter,
@@ -73,7 +77,10 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         meter: Meter,
     ) -> Result<Self, TrainError> {
         let turn = Turn::take();
-        let state = State::fresh(plan, parts.update.optimizes, &device)?;
+        let rank = plan.train.rank;
+        let weights = Plan { seed: (parts.ranks.weights_seed)(plan.seed, rank), ..plan.clone() };
+        let draws_as = (parts.ranks.draws_as)(rank);
+        let state = State::fresh(&weights, draws_as, parts.update.optimizes, &device)?;
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
         Ok(Self {
             plan,
@@ -82,6 +89,8 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
             device,
             allowance,
             store,
+            ranks: Ranks::join(&plan.train)?,
+            added: Vec::new(),
             recorder,
             meter,
             unclipped: Unclipped::default(),
@@ -167,23 +176,31 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
     fn micro_batch(&mut self) -> Result<bool, TrainError> {
         let at = self.state.cursor;
         if self.state.window.counts.micro_batches == 0 {
-            self.state.window.totals = self.look_ahead();
+            self.state.window.totals = self.look_ahead()?;
             self.meter.begin_window();
         }
         let batch = self.batch(self.state.sampler_epoch, at.micro_batches);
         let keeps_cache = (self.parts.unchanged.keeps_cache)(self.plan.train.cache, self.forwards);
         self.begin_peak(&batch, keeps_cache);
-        let Computed { gradients, losses, cache_bytes, told: (told, dropout) } =
+        let Computed { gradients, losses, backward, cache_bytes, told: (told, dropout) } =
             self.forward_backward(&batch, keeps_cache)?;
         self.forwards += 1;
 
-        (self.parts.window.accumulate)(&mut self.state.window.gradients, gradients, &self.plan.train);
+        let within = self.state.window.counts.micro_batches;
         self.state.window.counts = self.state.window.counts.and(batch.counts);
+        let closes = (self.parts.window.closes)(&self.place(at.micro_batches, self.state.window.counts));
+        if self.plan.train.together && tensor_steps::is_told(self.state.step + 1) {
+            self.added.push(tensor_steps::added(&gradients));
+        }
+        if (self.parts.ranks.adds)(within, closes) {
+            (self.parts.window.accumulate)(&mut self.state.window.gradients, gradients, &self.plan.train);
+        }
         self.state.cursor.micro_batches += 1;
         self.state.schedule_step += (self.parts.unchanged.steps_per_micro_batch)(&self.plan.train);
         self.recorder.write(|| MicroBatch {
             told,
             dropout,
+            backward,
             ..events::micro_batch::<E>(at, &batch, &losses, cache_bytes)
         })?;
         if self.forwards == 1 {
@@ -192,11 +209,25 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
 
         // Before the update, so that its memory does not depend on the batch that closed the window.
         drop((batch, losses));
-        let closes = (self.parts.window.closes)(&self.place(at.micro_batches, self.state.window.counts));
+        if (self.parts.ranks.averages)(closes) {
+            self.average()?;
+        }
         if closes {
             self.update()?;
         }
         Ok(closes)
+    }
+
+    /// Puts the mean over the ranks in the place of this rank's own gradients.
+    fn average(&mut self) -> Result<(), TrainError> {
+        if self.ranks.world == 1 {
+            return Ok(());
+        }
+        let own = &mut self.state.window.gradients;
+        (self.parts.ranks.before)(own, &self.plan.train);
+        let all = self.ranks.gradients(&format!("update {}", self.state.step + 1), own)?;
+        *own = (self.parts.ranks.mean)(all, self.ranks.rank);
+        Ok(())
     }
 
     fn update(&mut self) -> Result<(), TrainError> {
@@ -204,7 +235,12 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         let mut gradients = self.state.window.gradients.clone();
         self.unclipped = Unclipped::of(&gradients);
         let told = tensor_steps::is_told(self.state.step + 1);
-        let before = told.then(|| tensor_steps::Before::of(&self.state, &gradients));
+        let mut added = std::mem::take(&mut self.added);
+        if added.len() as u64 != self.state.window.counts.micro_batches {
+            // The window was opened by another process, and what it added is not known.
+            added.clear();
+        }
+        let before = told.then(|| tensor_steps::Before::of(&self.state, &gradients, &added));
         (self.parts.update.clip)(&mut gradients, self.plan.train.clip);
         let steps = self.state.schedule_step;
         let lr = schedule::lr(&self.parts.schedule, self.plan, &self.contract, self.planned, steps);

@@ -76,6 +76,11 @@ pub struct Scales {
 }
 
 impl Scales {
+    /// Both factors, times another.
+    pub fn times(self, factor: f64) -> Self {
+        Self { lm: self.lm * factor, head: self.head * factor }
+    }
+
     /// The scaled sum of the losses, which is differentiated.
     pub fn over<E: Engine>(self, losses: &Losses<E>) -> Tensor<E, 1> {
         let lm = losses.lm.clone() * self.lm;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
-use traintrue_judge::case::{compare, compared_in};
+use traintrue_judge::case::{compare, compare_ranks, compared_in};
 use traintrue_judge::evidence::declined;
 use traintrue_judge::expectation::{Expectation, selects};
 use traintrue_judge::finding::Sheet;
@@ -14,7 +14,7 @@ use traintrue_judge::invariants::protocol::answers;
 use traintrue_judge::invariants::resume::seam;
 use traintrue_judge::invariants::training::{partition, repeat};
 use traintrue_judge::pass::{JudgedTrace, judge_trace};
-use traintrue_judge::rule::{Kind, Rule, RunEvidence};
+use traintrue_judge::rule::{Kind, Rule, RunEvidence, run_name};
 use traintrue_judge::rules::{RULES, find};
 use traintrue_judge::tally::{Labels, Tally};
 use traintrue_judge::verdict::{Outcome, RunReport, Summary, seconds_since};
@@ -232,12 +232,12 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
         let whole = run.members.len() > 1 || scenario.has_run_of_one_process(run.name);
         let of_run = |asked: &&Expectation| selects(&asked.runs, run.name);
         for asked in scenario.expectations.iter().filter(of_run) {
-            let against = asked.against.as_deref().and_then(|name| {
-                groups
-                    .iter()
-                    .find(|other| other.scenario == run.scenario && other.name == name && name != run.name)
-            });
             let Some(rule) = find(&asked.invariant) else { continue };
+            let against = asked.against.as_deref().and_then(|name| counterpart(&groups, name, run));
+            if let Kind::Ranks(_) = rule.kind {
+                of_ranks(rule, asked, recorded, &groups, run, tallies);
+                continue;
+            }
             match judge(rule, recorded, run, against, whole) {
                 Some(sheet) => tell(rule, run, against, &sheet, tallies),
                 None => {
@@ -247,6 +247,52 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
                 }
             }
         }
+    }
+}
+
+/// The run `name`; of a run of several ranks, the one of the same rank as `of`.
+fn counterpart<'g, 'a>(groups: &'g [Group<'a>], name: &str, of: &Group) -> Option<&'g Group<'a>> {
+    let own = of.name.strip_prefix(run_name(of.name)).unwrap_or_default();
+    let called = |wanted: &str| {
+        groups.iter().find(|it| it.scenario == of.scenario && it.name == wanted && wanted != of.name)
+    };
+    called(name).or_else(|| called(&format!("{name}{own}")))
+}
+
+/// Judges the ranks of a run together, where `run` is the first of them and all are there.
+fn of_ranks(
+    rule: &Rule,
+    asked: &Expectation,
+    recorded: &[Recorded],
+    groups: &[Group],
+    run: &Group,
+    tallies: &mut [Tally],
+) {
+    let is_of = |other: &&Group| other.scenario == run.scenario && run_name(other.name) == run_name(run.name);
+    let ranks: Vec<&Group> = groups.iter().filter(is_of).collect();
+    if ranks[0].name != run.name || run_name(run.name) == run.name {
+        return;
+    }
+    let world = recorded[run.members[0]].run.plan.train.world;
+    let against = match asked.against.as_deref() {
+        Some(name) => counterpart(groups, name, run).map(Some),
+        None => Some(None),
+    };
+    let lacking = match against {
+        None => Some(format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default())),
+        Some(_) if ranks.len() as u64 != world => Some(format!("{} of its {world} ranks are given", ranks.len())),
+        Some(_) => None,
+    };
+    if let Some(why) = lacking {
+        return run.members.iter().for_each(|&at| tallies[at].note(&format!("{} is not judged: {why}", rule.name)));
+    }
+    let against = against.flatten().map(Group::evidence);
+    let evidence: Vec<RunEvidence> = ranks.iter().map(|rank| rank.evidence()).collect();
+    let sheet = compare_ranks(rule, &evidence.iter().collect::<Vec<_>>(), against.as_ref());
+    let rank = sheet.broken.as_ref().map_or(0, |broken| broken.rank);
+    let segment = sheet.broken.as_ref().map_or(0, |broken| broken.segment);
+    if let Some(&at) = ranks[rank].members.get(segment) {
+        tallies[at].asked(rule, &evidence[rank], against.as_ref(), &sheet);
     }
 }
 
@@ -265,7 +311,7 @@ fn judge(
         }
         Kind::Run(_) => whole.then(|| compare(rule, &evidence, None)),
         Kind::Pair(_) => against.map(|other| compare(rule, &evidence, Some(&other.evidence()))),
-        Kind::Process | Kind::Artefact => None,
+        Kind::Ranks(_) | Kind::Process | Kind::Artefact => None,
     }
 }
 
@@ -276,7 +322,7 @@ fn lacking(rule: &Rule, asked: &Expectation) -> Option<String> {
         Kind::Pair(_) => {
             format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default())
         }
-        Kind::Trace(_) | Kind::Process | Kind::Artefact => return None,
+        Kind::Trace(_) | Kind::Ranks(_) | Kind::Process | Kind::Artefact => return None,
     };
     Some(format!("{} is not judged: {what}", rule.name))
 }

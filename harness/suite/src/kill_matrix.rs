@@ -152,7 +152,8 @@ impl Lab<'_> {
         let named = wanted.clone();
         for asked in &scenario.expectations {
             if named.iter().any(|name| selects(&asked.runs, name)) {
-                wanted.extend(asked.against.as_deref().filter(|against| names.contains(against)));
+                let against = asked.against.as_deref();
+                wanted.extend(names.iter().filter(|name| against.is_some_and(|it| selects(it, name))));
             }
         }
         Ok(wanted.into_iter().map(str::to_owned).collect())

@@ -29,6 +29,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -80,6 +81,8 @@ pub struct Errand<'a> {
     pub timeout: Duration,
     /// It is killed at this age, on purpose.
     pub kill_after: Option<Duration>,
+    /// It is killed once this is true: the processes that it waits for are gone.
+    pub given_up: Option<&'a AtomicBool>,
 }
 
 /// A process that came to an end.
@@ -175,13 +178,13 @@ impl Program {
         let output = file.reopen().map_err(temporary)?;
         let mut complaints = tempfile::tempfile().map_err(temporary)?;
         let limits =
-            Limits { timeout, kill_after: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
+            Limits { timeout, kill_after: None, given_up: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
         let (stop, _) = attend(command(&self.describe), Vec::new(), output, limits).map_err(start)?;
         interrupted()?;
         let problem = match stop {
             Stop::Exited(status) if status.success() => None,
             Stop::Exited(status) => Some(format!("ended with {status}")),
-            Stop::TimedOut | Stop::Killed => Some("did not end".to_owned()),
+            Stop::TimedOut | Stop::Killed | Stop::GivenUp => Some("did not end".to_owned()),
             Stop::TooLong => Some("did not end its answer".to_owned()),
         };
         if let Some(problem) = problem {
@@ -221,6 +224,7 @@ impl Program {
         let limits = Limits {
             timeout: errand.timeout,
             kill_after: errand.kill_after,
+            given_up: errand.given_up,
             output_bytes: self.trace_limit_bytes,
             complaints: &complaints,
         };
@@ -247,6 +251,7 @@ impl Program {
                 complaint: complaint(&mut complaints),
             },
             Stop::Killed => Ending::Killed,
+            Stop::GivenUp => Ending::LeftAlone,
             Stop::TimedOut => Ending::TimedOut { after: errand.timeout },
             Stop::TooLong => Ending::TooLong { limit_bytes: self.trace_limit_bytes },
         };

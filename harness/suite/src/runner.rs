@@ -2,6 +2,7 @@
 
 mod damage;
 mod deaths;
+mod ranks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +10,14 @@ use std::{fs, io};
 
 use rayon::prelude::*;
 use traintrue_judge::evidence::{Ending, Evidence, RunRecord, SegmentEnding, declined};
+use traintrue_judge::rule::run_name;
 use traintrue_judge::verdict::Outcome;
 use traintrue_protocol::trace::event::{Checkpoint, CheckpointEdge};
 use traintrue_protocol::trace::{Event, TraceReader};
 use traintrue_protocol::vocabulary::Capability;
 
 use crate::program::{Ended, Errand, Program, ProgramError};
+use ranks::Meeting;
 use crate::scenario::{ConcreteRun, DIED, Dies, Segment};
 
 /// Something that happened while scenarios were run and judged.
@@ -60,6 +63,8 @@ pub struct Runner<'a> {
 pub enum RunnerError {
     #[error(transparent)]
     Program(#[from] ProgramError),
+    #[error("{run}: no port for its ranks to meet at: {source}")]
+    Port { run: String, source: io::Error },
     #[error("{path}: cannot write: {source}", path = .path.display())]
     Folder { path: PathBuf, source: io::Error },
 }
@@ -68,7 +73,24 @@ impl Runner<'_> {
     /// Makes every run; the traces go to the folder `traces`.
     pub fn run(&self, scenario: &str, runs: &[ConcreteRun], traces: &Path) -> Result<Evidence, RunnerError> {
         create(traces)?;
-        join(runs.par_iter().map(|run| self.one(scenario, run, traces)).collect())
+        let together = |run: &ConcreteRun, next: &ConcreteRun| {
+            run.is_rank() && run_name(&run.name) == run_name(&next.name)
+        };
+        let groups: Vec<&[ConcreteRun]> = runs.chunk_by(together).collect();
+        join(groups.par_iter().map(|group| self.group(scenario, group, traces)).collect())
+    }
+
+    /// One run; or the ranks of one, at once.
+    fn group(
+        &self,
+        scenario: &str,
+        group: &[ConcreteRun],
+        traces: &Path,
+    ) -> Result<Evidence, RunnerError> {
+        match group {
+            [run] if !run.is_rank() => self.one(scenario, run, traces),
+            ranks => self.ranks(scenario, ranks, traces),
+        }
     }
 
     /// Makes a run again, `times` times; the traces of each, by segment. Fewer where one did not do what it was meant to.
@@ -113,7 +135,7 @@ impl Runner<'_> {
                 }
             }
             let trace = traces.join(trace_name(run, at));
-            let ending = self.segment(segment, &trace)?;
+            let ending = self.segment(segment, &trace, None)?;
             let goes_on = ending.as_meant;
             record.evidence.segments.push(trace);
             record.endings.push(ending);
@@ -125,14 +147,22 @@ impl Runner<'_> {
         Ok(Evidence { unjudged, ..Evidence::of(record) })
     }
 
-    fn segment(&self, segment: &Segment, trace: &Path) -> Result<SegmentEnding, RunnerError> {
+    fn segment(
+        &self,
+        segment: &Segment,
+        trace: &Path,
+        meeting: Option<&Meeting>,
+    ) -> Result<SegmentEnding, RunnerError> {
         let kill_after = match segment.dies {
             Some(Dies::Killed { after }) => Some(after),
             _ => None,
         };
+        let mut environment = segment.dies.map(Dies::environment).unwrap_or_default();
+        environment.extend(meeting.iter().flat_map(|meeting| meeting.environment(&segment.plan.train)));
         let Ended { ending, wall } = self.program.run(&Errand {
             plan: &segment.plan,
-            environment: segment.dies.map(Dies::environment).unwrap_or_default(),
+            environment,
+            given_up: meeting.map(|meeting| &meeting.given_up),
             trace,
             complaints: &trace.with_extension("stderr"),
             timeout: self.timeout,

@@ -181,6 +181,7 @@ impl Recorded {
             dtype: self.dtype,
             rank: 0,
             world: 1,
+            together: false,
         };
         let plan = Plan {
             schema: SCHEMA,

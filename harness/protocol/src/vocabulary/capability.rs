@@ -14,6 +14,7 @@ words! {
         Checkpointing = "checkpointing": "Recomputes activations in the backward pass when the plan asks for it.",
         Cache = "cache": "Has a key-value cache that the plan can switch on and off.",
         World = "world": "Takes one rank's shard of the data, and schedules as that rank of `world` would.",
+        Ranks = "ranks": "Trains `together` with the other ranks of `world`, each a process of its own.",
         Contract = "contract": "Follows the conventions that a plan asks for in place of the trainer's own.",
         Memory = "memory": "Keeps to the plan's memory limit, and predicts the peak that it will need.",
         Devices = "devices": "Tries the plan's devices in order, and goes on to the next where the model does not fit.",

@@ -15,6 +15,8 @@ words! {
         OptimizerGroups = "optimizer-groups": "Which parameters the optimizer holds. Look at where the groups are built: after adapters and heads are added, from every parameter that requires a gradient.",
         Averages = "averages": "Averages of the weights (EMA). Look at how often they are updated, at whether they are saved and restored, and at what is swapped in and out around an evaluation.",
         Moments = "moments": "The optimizer's state per parameter. Look at whether `optimizer.state_dict()` is saved and loaded, and into the same order of parameters.",
+        Reduction = "reduction": "The mean of the ranks' gradients. Look at which backward pass it follows (`no_sync`), at what it divides by, and at whether the wrapped model is the one that is called.",
+        Replicas = "replicas": "The copies of the model on the ranks. Look at the broadcast of the initial weights, and at whatever one rank does alone.",
         Order = "order": "The order of the samples. Look at the sampler's seed per epoch, and at how a resume skips what was seen.",
         Cursor = "cursor": "Where in the epoch the data stands. Look at how a resume skips: in micro-batches, not in samples or updates.",
         Data = "data": "The samples themselves. Look at the dataset, the sampler and `drop_last`.",

@@ -12,11 +12,20 @@ pub struct OrderParts {
     pub epoch: fn(seed: u64, epoch: u64, data: &Data) -> Vec<u64>,
     /// Micro-batches of an epoch, over all ranks, in batches of this size.
     pub micro_batches: fn(data: &Data, batch: u64) -> u64,
+    /// Those of one rank.
+    pub share: fn(all: u64, train: &Train) -> u64,
+    /// The rank whose share is taken: its own.
+    pub rank: fn(&Train) -> u64,
 }
 
 impl Default for OrderParts {
     fn default() -> Self {
-        Self { epoch: seeded_by_epoch, micro_batches }
+        Self {
+            epoch: seeded_by_epoch,
+            micro_batches,
+            share: |all, train| all / train.world,
+            rank: |train| train.rank,
+        }
     }
 }
 
@@ -46,8 +55,7 @@ fn micro_batches(data: &Data, batch: u64) -> u64 {
 pub struct Shard {
     parts: OrderParts,
     seed: u64,
-    rank: u64,
-    world: u64,
+    train: Train,
     /// Samples per micro-batch.
     batch: u64,
     /// Micro-batches of this rank per epoch.
@@ -58,21 +66,22 @@ pub struct Shard {
 impl Shard {
     /// The share of `train.rank` of `train.world`, in micro-batches of the plan's size.
     pub fn new(parts: OrderParts, seed: u64, data: &Data, train: &Train) -> Self {
-        let (rank, world) = (train.rank, train.world);
-        let mut shard = Self { parts, seed, rank, world, batch: 0, micro_batches: 0, drawn: Vec::new() };
+        let mut shard = Self { parts, seed, train: train.clone(), batch: 0, micro_batches: 0, drawn: Vec::new() };
         shard.regroup(data, data.batch);
         shard
     }
 
     /// The same share in micro-batches of another size.
     pub fn regroup(&mut self, data: &Data, batch: u64) {
-        (self.batch, self.micro_batches) = (batch, (self.parts.micro_batches)(data, batch) / self.world);
+        let all = (self.parts.micro_batches)(data, batch);
+        (self.batch, self.micro_batches) = (batch, (self.parts.share)(all, &self.train));
     }
 
     /// The samples of micro-batch `index` of `epoch`.
     pub fn samples(&mut self, data: &Data, epoch: u64, index: u64) -> &[u64] {
         let order = self.order(data, epoch);
-        let first = ((index * self.world + self.rank) * self.batch) as usize;
+        let rank = (self.parts.rank)(&self.train);
+        let first = ((index * self.train.world + rank) * self.batch) as usize;
         let last = (first + self.batch as usize).min(self.drawn[order].1.len());
         &self.drawn[order].1[first..last]
     }

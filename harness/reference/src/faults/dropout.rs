@@ -23,7 +23,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("one-mask-for-every-micro-batch", |parts| {
             parts.forward.mask = |stream, wanted| {
                 if wanted.before == 0 {
-                    *stream = rng::dropout(0);
+                    *stream = rng::dropout(0, 0);
                 }
                 bernoulli(stream, wanted)
             };

@@ -109,7 +109,7 @@ impl Golden {
 
 /// A state of the plan with the golden's parameters.
 pub fn state(name: &str, plan: &Plan, parts: &Parts<Cpu>) -> State<Cpu> {
-    let mut state = State::fresh(plan, parts.update.optimizes, &Default::default()).unwrap();
+    let mut state = State::fresh(plan, 0, parts.update.optimizes, &Default::default()).unwrap();
     let mut initial = set(name, "initial");
     for parameter in &mut state.parameters.0 {
         parameter.set(initial.remove(&parameter.name).unwrap());

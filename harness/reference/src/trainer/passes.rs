@@ -3,6 +3,7 @@
 use std::mem;
 
 use burn::tensor::Tensor;
+use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Boundary, ProbeAt};
 use traintrue_protocol::trace::event::{Dropped, Evaluation, Row};
 
@@ -25,6 +26,8 @@ pub(super) struct Computed<'a, E: Engine> {
     pub gradients: GradientSet<Inner<E>>,
     /// Before scaling.
     pub losses: Vec<Summed<'a>>,
+    /// The scaled loss, where ranks train together.
+    pub backward: Option<Number>,
     /// Keys and values that the forward pass kept.
     pub cache_bytes: u64,
     /// What the trace gets of its rows and dropouts, where it is told.
@@ -57,17 +60,21 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         }
         let cache_bytes = losses.caches.iter().map(Cache::bytes).sum();
         let loss = scales.over(&losses);
+        let backward = self.plan.train.together.then(|| Number(scalar(&loss)));
         let forwarded = Forwarded { batch, loss: &loss, weights: &weights };
         self.parts.call(|callback| callback.forwarded(&forwarded));
         let mut found = loss.backward();
         let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
         self.allowance.check::<E>(&self.device)?;
-        Ok(Computed { gradients, losses: sums, cache_bytes, told })
+        Ok(Computed { gradients, losses: sums, backward, cache_bytes, told })
     }
 
     fn scales(&self, own: Weights) -> Scales {
         let totals = &self.state.window.totals;
-        (self.parts.window.scales)(own, (self.parts.window.weights)(totals), totals, &self.contract)
+        let scales =
+            (self.parts.window.scales)(own, (self.parts.window.weights)(totals), totals, &self.contract);
+        // Each rank divides by the counts of all ranks, and their mean is then the gradient of one large batch.
+        scales.times(self.ranks.world as f64)
     }
 
     fn pass<'p>(&'p mut self, weights: &'p [Tensor<E, 2>]) -> Pass<'p, E> {
@@ -87,12 +94,17 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         (self.parts.evaluation.begin)(&mut self.state.dropout);
         let weights = self.state.parameters.leaves::<E>(None);
         let collated = match mem::take(&mut self.evaluation) {
-            none if none.is_empty() => (self.parts.evaluation.batches)(&self.parts.collate, self.plan),
+            none if none.is_empty() => {
+                let all = (self.parts.evaluation.batches)(&self.parts.collate, self.plan);
+                (self.parts.ranks.evaluates)(all, self.ranks.rank, self.ranks.world)
+            }
             kept => kept,
         };
         let batches = evaluate(&mut self.pass(&weights), &collated);
         (self.parts.evaluation.end)(&mut self.state.dropout);
-        let metric = (self.parts.evaluation.metric)(&batches);
+        let at = format!("the evaluation after update {}", self.state.step);
+        let all = self.ranks.losses(&at, &batches)?;
+        let metric = (self.parts.evaluation.metric)(&(self.parts.ranks.measures)(batches.clone(), all));
         self.parts.call(|callback| callback.evaluated(&batches));
         let rows_told = if told::tells(self.plan) { told::OF_AN_EVALUATION } else { 0 };
         let of = |batch: &Batch| rows::<Inner<E>>(batch, None);

@@ -5,12 +5,14 @@ use traintrue_protocol::trace::event::Cursor;
 use super::Training;
 use crate::data::{Batch, Counts, collate};
 use crate::engine::Engine;
+use crate::error::TrainError;
 use crate::window::Place;
 
 impl<E: Engine> Training<'_, '_, E> {
     /// The counts that the window which opens here will have when it closes. A loss is divided by the counts of its whole
-    /// window, and must be divided before its backward pass: so the window's samples are collated twice.
-    pub(super) fn look_ahead(&mut self) -> Counts {
+    /// window, and must be divided before its backward pass: so the window's samples are collated twice. Ranks that train together divide
+    /// by the counts of all their windows.
+    pub(super) fn look_ahead(&mut self) -> Result<Counts, TrainError> {
         let Cursor { mut epoch, micro_batches: mut index } = self.state.cursor;
         let mut counts = Counts::default();
         loop {
@@ -27,7 +29,9 @@ impl<E: Engine> Training<'_, '_, E> {
                 break;
             }
         }
-        (self.parts.unchanged.window_totals)(counts, &self.plan.train)
+        let at = format!("the window before update {}", self.state.step + 1);
+        let totals = (self.parts.ranks.totals)(counts, self.ranks.counts(&at, counts)?);
+        Ok((self.parts.unchanged.window_totals)(totals, &self.plan.train))
     }
 
     /// Where micro-batch `index` of its epoch is within a window that has these counts after it.

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ pub struct Limits<'a> {
     pub timeout: Duration,
     /// It is killed at this age, on purpose.
     pub kill_after: Option<Duration>,
+    /// It is killed once this is true, and it had time to notice by itself.
+    pub given_up: Option<&'a AtomicBool>,
     /// It is killed when its output grows beyond this, or what it complains.
     pub output_bytes: u64,
     /// The file that its standard error goes to.
@@ -39,6 +42,8 @@ pub enum Stop {
     Exited(ExitStatus),
     /// On purpose.
     Killed,
+    /// What it waited for will not come.
+    GivenUp,
     /// It took too long.
     TimedOut,
     /// It said too much.
@@ -58,6 +63,9 @@ const SELDOM: Duration = Duration::from_millis(50);
 
 /// How long others that hold a dead child's output may go on.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long a process may take to notice that those it waits for are gone: its own words say where it waited.
+const NOTICE: Duration = Duration::from_secs(5);
 
 /// Runs `command` with `input` on its standard input and its standard output into `output`.
 pub fn attend(
@@ -97,6 +105,7 @@ pub fn attend_to(
 ) -> io::Result<(Stop, Duration)> {
     let copied = keep(from, output, limits.output_bytes);
     let mut open = true;
+    let mut alone_since: Option<Instant> = None;
     let stop = loop {
         if let Some(status) = process.poll()? {
             break Stop::Exited(status);
@@ -107,6 +116,11 @@ pub fn attend_to(
         }
         if age >= limits.timeout {
             break Stop::TimedOut;
+        }
+        if limits.given_up.is_some_and(|it| it.load(Ordering::Relaxed))
+            && alone_since.get_or_insert_with(Instant::now).elapsed() >= NOTICE
+        {
+            break Stop::GivenUp;
         }
         if limits.complains_too_much() {
             break Stop::TooLong;

@@ -40,7 +40,7 @@ impl Runner<'_> {
         let living = run.dying(&format!("{}-living", run.name), None);
         copy(&prepared.checkpoints, &living.checkpoints)?;
         let trace = traces.join(trace_name(&living, 1));
-        let ending = self.segment(&living.segments[1], &trace)?;
+        let ending = self.segment(&living.segments[1], &trace, None)?;
         let wall = ending.wall;
         if !ending.as_meant {
             let evidence = RunEvidence { name: living.name, segments: vec![trace], repeats: Vec::new() };

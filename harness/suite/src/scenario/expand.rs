@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use traintrue_judge::arithmetic;
+use traintrue_judge::rule::rank_name;
 use traintrue_protocol::plan::{Data, DeviceChoice, Plan, PlanError, Probe, ProbeAt, SCHEMA, Start, Stop};
 
 use super::corpus::{Corpus, TOKENS};
@@ -117,7 +118,15 @@ pub fn expand(scenario: &Scenario, corpus: &Corpus, checkpoints: &Path) -> Resul
                 })?;
             }
             let (name, deaths) = (run.name, run.deaths);
-            expansion.runs.push(ConcreteRun { name, segments, checkpoints: folder, deaths });
+            let one = ConcreteRun { name, segments, checkpoints: folder, deaths };
+            if base.train.together && (one.deaths.is_some() || run.damage.is_some()) {
+                return Err(failed("deaths and damage: not for ranks that train together".into()));
+            }
+            if base.train.together {
+                expansion.runs.extend((0..base.train.world).map(|rank| one.as_rank(rank)));
+            } else {
+                expansion.runs.push(one);
+            }
         }
     }
     Ok(expansion)
@@ -261,6 +270,22 @@ fn stop(cut: Cut, save: Option<PathBuf>) -> Stop {
 }
 
 impl ConcreteRun {
+    /// One rank of this run, called `NAME.rank-R`. Its ranks share their checkpoints.
+    fn as_rank(&self, rank: u64) -> Self {
+        let mut run = self.clone();
+        run.name = rank_name(&self.name, rank);
+        for segment in &mut run.segments {
+            segment.plan.run.clone_from(&run.name);
+            segment.plan.train.rank = rank;
+        }
+        run
+    }
+
+    /// Whether its processes train together with those of other ranks.
+    pub fn is_rank(&self) -> bool {
+        self.segments.iter().any(|segment| segment.plan.train.together)
+    }
+
     /// This run under another name and with checkpoints of its own, its second segment dying as `dies` says.
     pub fn dying(&self, name: &str, dies: Option<Dies>) -> Self {
         let mut run = self.called(name);

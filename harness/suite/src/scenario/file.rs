@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use traintrue_judge::rule::run_name;
 use traintrue_judge::expectation::{Expectation, InvariantName};
 use traintrue_protocol::plan::{Restore, SCHEMA};
 use traintrue_protocol::vocabulary::{Capability, Component};
@@ -217,6 +218,6 @@ impl RunSpec {
 impl Scenario {
     /// Whether the run of this name leaves exactly one trace.
     pub fn has_run_of_one_process(&self, name: &str) -> bool {
-        self.runs.iter().any(|run| run.name == name && run.is_one_process())
+        self.runs.iter().any(|run| run.name == run_name(name) && run.is_one_process())
     }
 }

@@ -19,7 +19,7 @@ struct Part {
     leave_out: Option<fn(&mut Plan)>,
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     optional(Capability::Adapters, |plan| plan.train.adapters.is_some(), |plan| plan.train.adapters = None),
     optional(Capability::Heads, |plan| !plan.train.heads.is_empty(), |plan| plan.train.heads.clear()),
     optional(Capability::Probes, |plan| !plan.probes.is_empty(), |plan| plan.probes.clear()),
@@ -48,6 +48,7 @@ const PARTS: [Part; 13] = [
     }),
     needed(Capability::Weights, |plan| plan.start.as_ref().is_some_and(|it| it.what == Restore::Weights)),
     needed(Capability::World, |plan| plan.train.world > 1),
+    needed(Capability::Ranks, |plan| plan.train.together),
     needed(Capability::Devices, |plan| !plan.devices.is_empty()),
     needed(Capability::Cycles, |plan| !plan.cycles.is_empty()),
     needed(Capability::Memory, |plan| plan.memory.is_some()),
@@ -104,7 +105,7 @@ mod tests {
 
     /// The capability that each part of a plan belongs to, as the protocol's README has it, read from the plan as JSON: not
     /// by the functions above. Fields that every trainer follows have none.
-    const OF_FIELDS: [(&str, Capability); 15] = [
+    const OF_FIELDS: [(&str, Capability); 16] = [
         ("/train/adapters", Capability::Adapters),
         ("/train/heads", Capability::Heads),
         ("/train/cache", Capability::Cache),
@@ -120,6 +121,7 @@ mod tests {
         ("/memory", Capability::Memory),
         ("/train/rank", Capability::World),
         ("/train/world", Capability::World),
+        ("/train/together", Capability::Ranks),
     ];
 
     fn asks(plan: &Value, field: &str) -> bool {

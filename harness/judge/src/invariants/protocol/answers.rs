@@ -44,6 +44,7 @@ pub fn judge(sheet: &mut Sheet, ending: Option<&SegmentEnding>, unreadable: Opti
         ),
     };
     sheet.broken = Some(Broken {
+        rank: 0,
         segment: 0,
         line: unreadable.and_then(TraceError::line).unwrap_or(1),
         at: At { event: "process".to_owned(), ..At::default() },
@@ -69,6 +70,7 @@ pub fn same_plan(sheet: &mut Sheet, given: &Plan, reported: &Run) {
     let differs = name.or_else(|| difference("plan", &shown(given), &shown(&reported.plan)));
     let (field, given, reported) = differs.unwrap_or_default();
     sheet.broken = Some(Broken {
+        rank: 0,
         segment: 0,
         line: 1,
         at: At { event: "run".to_owned(), ..At::default() },
@@ -118,6 +120,10 @@ fn describe(ending: &Ending) -> (String, String) {
             (status.clone(), format!("the trainer failed; its standard error ends: {complaint}"))
         }
         Ending::Killed => ("killed".to_owned(), "the harness killed the process".to_owned()),
+        Ending::LeftAlone => (
+            "still running after another rank had failed".to_owned(),
+            "the rank waits for one that is gone: its collective has no time limit".to_owned(),
+        ),
         Ending::TimedOut { after } => {
             let actual = format!("still running after {} s", after.as_secs_f64());
             (actual, "the trainer hangs, or needs a longer --timeout".to_owned())

@@ -36,6 +36,8 @@ struct Mean {
     targets: Targets,
     /// Targets of the whole set.
     weight: u64,
+    /// Whether other ranks evaluate the rest of the set (ranks/evaluate-once).
+    shares: bool,
 }
 
 impl Mean {
@@ -43,7 +45,7 @@ impl Mean {
         let (data, targets) = (&opening.plan.data, opening.contract.targets);
         let length = |sample: &Vec<u32>| arithmetic::truncated(sample, data.max_length).len() as u64;
         let weight = data.evaluation.iter().map(|sample| arithmetic::targets(length(sample), targets)).sum();
-        Self { data: data.clone(), targets, weight }
+        Self { data: data.clone(), targets, weight, shares: opening.plan.train.together }
     }
 
     fn covers(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
@@ -132,6 +134,9 @@ impl TraceRule for Mean {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Evaluation(it) = &line.event {
             self.rows(it, line, sheet);
+            if self.shares {
+                return;
+            }
             self.covers(it, line, sheet);
             self.weight(it, line, sheet);
             metric(it, line, sheet);

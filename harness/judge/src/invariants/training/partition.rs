@@ -73,7 +73,8 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     }
 }
 
-struct Judge {
+/// Compares the updates of two runs of the same work.
+pub(in crate::invariants) struct Judge {
     dtype: Dtype,
     peak: f64,
     eps: f64,
@@ -81,7 +82,7 @@ struct Judge {
     rows_per_sample: u64,
     /// Whether the gradients of the two runs can be compared: the contract allows it, and the bound is below 1.
     gradients: bool,
-    tensor_terms: u64,
+    pub(in crate::invariants) tensor_terms: u64,
     drift: Drift,
     /// The spread of the other run's repeats, if the trainer is not deterministic.
     spread: Option<Spread>,
@@ -96,7 +97,12 @@ struct Bounds {
 }
 
 impl Judge {
-    fn new(run: &Steps, against: &Steps, spread: Option<Spread>, sheet: &mut Sheet) -> Self {
+    pub(in crate::invariants) fn new(
+        run: &Steps,
+        against: &Steps,
+        spread: Option<Spread>,
+        sheet: &mut Sheet,
+    ) -> Self {
         let shape = |steps: &Steps| (steps.plan.data.batch, steps.counts().accumulation);
         // Means of micro-batches average to the mean of the batch only if the groups are the same.
         let gradients = run.contract.normaliser == Normaliser::Tokens || shape(run) == shape(against);
@@ -136,7 +142,7 @@ impl Judge {
         });
     }
 
-    fn step(&mut self, step: &Step, other: &Step, sheet: &mut Sheet) {
+    pub(in crate::invariants) fn step(&mut self, step: &Step, other: &Step, sheet: &mut Sheet) {
         self.window(step, other, sheet);
         if !self.gradients {
             return;

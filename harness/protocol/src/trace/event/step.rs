@@ -47,7 +47,8 @@ pub struct MicroBatch {
     /// The number of the loader that gave its batch. Set by a recorder; absent where no loader did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<u64>,
-    /// The sum of the scalars that `backward()` ran on, without the factor of a GradScaler. Set by a recorder.
+    /// The sum of the scalars that `backward()` ran on, without the factor of a GradScaler. Set by a recorder, and by a
+    /// trainer whose ranks train together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backward: Option<Number>,
     /// The numbers of the optimizers whose parameters got gradients from it; empty where that is unknown.
@@ -144,7 +145,11 @@ pub struct TensorStep {
     pub group: u64,
     /// Updates of this tensor, this one included: the exponent of Adam's bias correction.
     pub updates: u64,
-    /// The gradient before clipping.
+    /// What each micro-batch of the window added to the gradient, in their order, before ranks were averaged: the gradient
+    /// of what its backward pass ran on. Empty where the trainer does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Vec<Number>>,
+    /// The gradient before clipping, averaged over the ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclipped: Vec<Number>,
     /// The gradient that the optimizer was given.

@@ -1,0 +1,12 @@
+//! Invariants over the ranks of one run: what they must share, and what each must have alone.
+
+pub mod equal_one;
+pub mod evaluation;
+pub mod gradient;
+pub mod in_step;
+pub mod masks;
+pub mod one_model;
+pub mod samples;
+
+mod combination;
+mod walk;

@@ -1,0 +1,160 @@
+//! `ranks/mean-gradient`: what every rank applies is the mean over the micro-batches of all ranks.
+
+mod cause;
+
+use std::collections::BTreeMap;
+
+use traintrue_protocol::contract::{Contract, Gradients, Normaliser};
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::TraceError;
+use traintrue_protocol::trace::event::{MicroBatch, TensorStep};
+use traintrue_protocol::trace::recorded::Fact;
+
+use super::walk::{Turn, Walk};
+use crate::finding::{Difference, Sheet};
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+/// Relative to the largest of a tensor's sums: float32 sums of a few micro-batches and ranks.
+const TOLERANCE: f64 = 1e-4;
+
+/// Ranks average.
+pub static RULE: Rule = Rule {
+    name: "ranks/mean-gradient",
+    says: "every rank applies the mean gradient of the micro-batches of all ranks, as the contract normalises it",
+    verifies: "At a few places of every tensor: the gradient before clipping is the sum, over all ranks and micro-batches of \
+               the window, of what each backward pass added, with the weights of the contract: `tokens` gives each target of \
+               all ranks one weight, `micro-batches` each micro-batch. Where it is not, least squares tell which combination \
+               it is.",
+    does_not_verify: "Other places of a tensor. The gradient of one backward pass (ranks/equal-one). Losses of several heads.",
+    kind: Kind::Ranks(judge),
+    compares: Compares::Facts,
+    judges_a_start: false,
+    rank: Rank::Ranks,
+    needs: &[Fact::Plan],
+};
+
+/// One micro-batch of one rank, with the weight that it should have in what is applied.
+struct Part {
+    rank: usize,
+    /// In its window, from 0.
+    index: usize,
+    weight: f64,
+    /// Targets in it.
+    targets: f64,
+}
+
+/// What the ranks added to one tensor.
+struct Added<'a> {
+    name: &'a str,
+    shape: &'a [u64],
+    /// One per part.
+    by_part: Vec<&'a [Number]>,
+}
+
+fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let Some(mut walk) = Walk::of(ranks)? else { return Ok(()) };
+    while let Some(turns) = walk.next()? {
+        let updates: Option<Vec<_>> = turns.iter().map(|turn| turn.update().filter(|it| !it.1.tensors.is_empty())).collect();
+        let Some(updates) = updates else { continue };
+        let parts = match parts(&turns, &walk.opening.contract) {
+            Ok(parts) => parts,
+            Err(why) => {
+                sheet.cannot(why);
+                continue;
+            }
+        };
+        let told: Vec<&[TensorStep]> = updates.iter().map(|(_, update)| update.tensors.as_slice()).collect();
+        let Some(added) = added(&told, &parts) else {
+            // A window that another process opened is not told whole.
+            sheet.missing("what each micro-batch added to the gradients");
+            continue;
+        };
+        for ((line, update), turn) in updates.iter().zip(&turns) {
+            for (tensor, own) in update.tensors.iter().zip(&added) {
+                let Some((expected, found)) = differs(tensor, own, &parts) else {
+                    sheet.compared += 1;
+                    continue;
+                };
+                let window = cause::Window { parts: &parts, added: &added, world: turns.len() };
+                sheet.check_on(turn.place, false, line, || {
+                    let (component, cause) = window.cause(&update.tensors, turn.place.0);
+                    Difference {
+                        expected: format!("a gradient of {expected} at a place of {} in update {}", tensor.name, update.step),
+                        actual: format!("{found} on rank {}", turn.place.0),
+                        component,
+                        cause,
+                    }
+                });
+            }
+        }
+        if sheet.broken.is_some() {
+            break;
+        }
+    }
+    if sheet.compared == 0 && sheet.broken.is_none() {
+        sheet.blind("what each micro-batch added to the gradients");
+    }
+    Ok(())
+}
+
+/// The micro-batches of the window of all ranks. A backward pass ran on `backward` in the place of the summed loss: what it
+/// added counts as the gradient of that sum, scaled by their ratio.
+fn parts(turns: &[Turn], contract: &Contract) -> Result<Vec<Part>, &'static str> {
+    let mut parts = Vec::new();
+    let lm = |it: &MicroBatch| match it.losses.as_slice() {
+        [loss] => Ok((loss.sum.0, loss.weight.0)),
+        _ => Err("a micro-batch has several losses, or none"),
+    };
+    let windows: Vec<(usize, Vec<&MicroBatch>)> =
+        turns.iter().map(|turn| (turn.place.0, turn.micro_batches().map(|(_, it)| it).collect())).collect();
+    let micro_batches: usize = windows.iter().map(|(_, window)| window.len()).sum();
+    let mut all = 0.0;
+    for it in windows.iter().flat_map(|(_, window)| window) {
+        all += lm(it)?.1;
+    }
+    for (rank, window) in &windows {
+        for (index, it) in window.iter().enumerate() {
+            let (sum, targets) = lm(it)?;
+            let backward = it.backward.ok_or("no value in the trace that backward ran on")?.0;
+            let divisor = match (contract.gradients, contract.normaliser) {
+                (Gradients::Sum, _) => 1.0,
+                (Gradients::Mean, Normaliser::Tokens) => all,
+                (Gradients::Mean, Normaliser::MicroBatches) => targets * micro_batches as f64,
+            };
+            // A micro-batch without a target adds nothing, with any weight.
+            let weight = if targets == 0.0 || backward == 0.0 { 0.0 } else { sum / backward / divisor };
+            parts.push(Part { rank: *rank, index, weight, targets });
+        }
+    }
+    Ok(parts)
+}
+
+/// What was added to each tensor that all ranks tell, part by part. None where a rank does not tell all of its window.
+fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>> {
+    let by_name: Vec<BTreeMap<&str, &TensorStep>> =
+        told.iter().map(|tensors| tensors.iter().map(|it| (it.name.as_str(), it)).collect()).collect();
+    let of = |tensor: &'a TensorStep| {
+        let by_part = parts.iter().map(|part| {
+            let there = by_name[part.rank].get(tensor.name.as_str())?;
+            there.added.get(part.index).map(Vec::as_slice)
+        });
+        Some(Added { name: &tensor.name, shape: &tensor.shape, by_part: by_part.collect::<Option<_>>()? })
+    };
+    told.first()?.iter().map(of).collect()
+}
+
+/// The first place at which a tensor's gradient is not the weighted sum: what it should be and what it is.
+fn differs(tensor: &TensorStep, added: &Added, parts: &[Part]) -> Option<(Number, Number)> {
+    let places = tensor.unclipped.len();
+    let terms = |place: usize| {
+        let values = added.by_part.iter().zip(parts);
+        values.filter_map(move |(values, part)| Some(values.get(place)?.0 * part.weight))
+    };
+    let largest = (0..places).map(|place| terms(place).map(f64::abs).sum::<f64>()).fold(0.0, f64::max);
+    (0..places).find_map(|place| {
+        let (expected, found) = (terms(place).sum::<f64>(), tensor.unclipped[place]);
+        // What is not finite is the finding of finite/everywhere.
+        let fits = !(expected - found.0).is_finite() || (expected - found.0).abs() <= TOLERANCE * largest;
+        (!fits).then_some((Number(expected), found))
+    })
+}

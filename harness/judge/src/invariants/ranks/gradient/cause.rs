@@ -1,0 +1,191 @@
+//! Which mistake makes of the ranks' gradients what was applied in their place.
+
+use traintrue_protocol::number::Number;
+use traintrue_protocol::trace::event::TensorStep;
+use traintrue_protocol::vocabulary::Component;
+
+use super::super::combination;
+use super::{Added, Part, differs};
+
+/// How far a weight may be from the one that a mistake gives, relative to it.
+const NEAR: f64 = 0.02;
+
+/// What the ranks added in one window.
+pub(super) struct Window<'a> {
+    pub(super) parts: &'a [Part],
+    pub(super) added: &'a [Added<'a>],
+    pub(super) world: usize,
+}
+
+impl Window<'_> {
+    /// The cause of what `rank` applied, as its update tells it.
+    pub(super) fn cause(&self, applied: &[TensorStep], rank: usize) -> (Component, String) {
+        match self.shares(applied) {
+            Some(shares) => self.of_shares(&shares, rank),
+            None => self.of_no_combination(applied),
+        }
+    }
+
+    /// By what factor each micro-batch's weight in the applied gradient is another than it should be.
+    fn shares(&self, applied: &[TensorStep]) -> Option<Vec<f64>> {
+        let places: Vec<(usize, usize)> = (0..applied.len())
+            .flat_map(|tensor| (0..applied[tensor].unclipped.len()).map(move |place| (tensor, place)))
+            .collect();
+        let vector = |part: usize| -> Option<Vec<f64>> {
+            let of = |&(tensor, place): &(usize, usize)| Some(self.added[tensor].by_part[part].get(place)?.0);
+            places.iter().map(of).collect()
+        };
+        let counting: Vec<usize> = (0..self.parts.len()).filter(|&part| self.parts[part].weight != 0.0).collect();
+        let vectors: Vec<Vec<f64>> = counting.iter().map(|&part| vector(part)).collect::<Option<_>>()?;
+        let whole: Vec<f64> = places.iter().map(|&(tensor, place)| applied[tensor].unclipped[place].0).collect();
+        let found = combination::of(&vectors, &whole)?;
+        let mut shares = vec![1.0; self.parts.len()];
+        for (part, weight) in counting.into_iter().zip(found) {
+            shares[part] = weight / self.parts[part].weight;
+        }
+        Some(shares)
+    }
+
+    fn of_shares(&self, shares: &[f64], rank: usize) -> (Component, String) {
+        let (parts, world) = (self.parts, self.world as f64);
+        // Least squares give 1e-3 where a weight is 0.
+        let near = |share: f64, wanted: f64| (share - wanted).abs() <= NEAR * wanted.max(1.0);
+        let all = |wanted: &dyn Fn(&Part) -> f64| {
+            parts.iter().zip(shares).filter(|(part, _)| part.weight != 0.0).all(|(part, share)| near(*share, wanted(part)))
+        };
+        let last = |part: &Part| {
+            let of_rank = parts.iter().filter(|other| other.rank == part.rank);
+            of_rank.map(|other| other.index).max() == Some(part.index)
+        };
+        let factor = shares[0];
+        let reduction = |cause: String| (Component::Reduction, cause);
+        if all(&|part| if part.rank == rank { world } else { 0.0 }) || all(&|part| f64::from(part.rank == rank)) {
+            return reduction(format!(
+                "rank {rank} applies its own gradients alone: no backward pass of the window averages the ranks, as where the \
+                 wrapped model is bypassed, or every micro-batch runs under no_sync()"
+            ));
+        }
+        if let Some(only) = (0..self.world).find(|&only| all(&|part| if part.rank == only { world } else { 0.0 })) {
+            return reduction(format!("every rank applies the gradients of rank {only} alone: it is a broadcast, and not a mean"));
+        }
+        if all(&|part| match (last(part), part.rank == rank) {
+            (true, true) => world,
+            (true, false) => 0.0,
+            (false, _) => 1.0,
+        }) {
+            return reduction(format!(
+                "the last micro-batch of the window is averaged nowhere, and the others are: rank {rank} adds its own after the \
+                 mean, as where no_sync() is on for the wrong micro-batches"
+            ));
+        }
+        if all(&|_| factor) {
+            let what = if near(factor, world) {
+                ": the ranks are summed, not averaged"
+            } else if near(factor, 1.0 / world) {
+                ": the mean over the ranks is divided by their number once more"
+            } else {
+                ""
+            };
+            return reduction(format!("the applied gradient is {} times the mean over the ranks{what}", Number(rounded(factor))));
+        }
+        let lost: Vec<usize> = self.lost(shares, &near);
+        if !lost.is_empty() {
+            let named = lost.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(", ");
+            return reduction(format!(
+                "micro-batch {named} of the window is not in what is applied, on any rank: the last one overwrites what was added \
+                 before it, or only some are reduced"
+            ));
+        }
+        let by_rank: Vec<f64> = (0..self.world).map(|rank| self.of_rank(shares, rank)).collect();
+        let shown: Vec<String> =
+            by_rank.iter().enumerate().map(|(rank, share)| format!("rank {rank} {}", Number(rounded(*share)))).collect();
+        let shown = shown.join(", ");
+        if !all(&|part| by_rank[part.rank]) {
+            return reduction(format!("the micro-batches of the ranks have other weights than the contract gives them: {shown} on average"));
+        }
+        let targets = |rank: usize| parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum::<f64>();
+        let mean = (0..self.world).map(targets).sum::<f64>() / world;
+        if (0..self.world).all(|rank| near(by_rank[rank], mean / targets(rank))) {
+            let counts: Vec<String> = (0..self.world).map(|rank| targets(rank).to_string()).collect();
+            return (
+                Component::Normaliser,
+                format!(
+                    "the ranks have {} targets, and each divides its loss by its own: the mean of these means gives the targets of \
+                     the ranks other weights than the contract does ({shown})",
+                    counts.join(" and ")
+                ),
+            );
+        }
+        if by_rank.iter().all(|share| *share <= 1.0 + NEAR) {
+            return (
+                Component::Clipper,
+                format!(
+                    "the gradients of the ranks were scaled before they were averaged ({shown}): each rank clips its own, and the \
+                     plan clips their mean"
+                ),
+            );
+        }
+        reduction(format!("the ranks have other weights in the mean than the contract gives them: {shown}"))
+    }
+
+    /// Micro-batches of the window that are missing on every rank, while the others are all there.
+    fn lost(&self, shares: &[f64], near: &dyn Fn(f64, f64) -> bool) -> Vec<usize> {
+        let of = |index: usize| self.parts.iter().zip(shares).filter(move |(part, _)| part.index == index);
+        let most = self.parts.iter().map(|part| part.index).max().unwrap_or_default();
+        let (lost, kept): (Vec<usize>, Vec<usize>) =
+            (0..=most).partition(|&index| of(index).all(|(_, share)| near(*share, 0.0)));
+        let whole = kept.iter().all(|&index| of(index).all(|(_, share)| near(*share, 1.0)));
+        if whole { lost } else { Vec::new() }
+    }
+
+    fn of_rank(&self, shares: &[f64], rank: usize) -> f64 {
+        let own: Vec<f64> =
+            self.parts.iter().zip(shares).filter(|(part, _)| part.rank == rank).map(|(_, share)| *share).collect();
+        own.iter().sum::<f64>() / own.len().max(1) as f64
+    }
+
+    /// Another tensor of the same extents whose gradients a rank gave in this one's place.
+    fn of_no_combination(&self, applied: &[TensorStep]) -> (Component, String) {
+        let wrong: Vec<usize> =
+            (0..applied.len()).filter(|&at| differs(&applied[at], &self.added[at], self.parts).is_some()).collect();
+        for &at in &wrong {
+            for rank in 0..self.world {
+                for (other, others) in self.added.iter().enumerate().filter(|(other, _)| *other != at) {
+                    if others.shape != self.added[at].shape {
+                        continue;
+                    }
+                    let mixed = |part: usize| {
+                        let from = if self.parts[part].rank == rank { other } else { at };
+                        self.added[from].by_part[part]
+                    };
+                    let by_part = (0..self.parts.len()).map(mixed).collect();
+                    let exchanged = Added { by_part, name: others.name, shape: others.shape };
+                    if differs(&applied[at], &exchanged, self.parts).is_none() {
+                        return (
+                            Component::Reduction,
+                            format!(
+                                "the gradient of {} has rank {rank}'s gradient of {} in it: the ranks walk their parameters in \
+                                 different orders",
+                                applied[at].name, others.name
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+        let names: Vec<&str> = wrong.iter().take(3).map(|&at| applied[at].name.as_str()).collect();
+        (
+            Component::Reduction,
+            format!(
+                "what is applied is no weighted sum of the micro-batches' gradients of the ranks, in {} of {} tensors ({})",
+                wrong.len(),
+                applied.len(),
+                names.join(", ")
+            ),
+        )
+    }
+}
+
+fn rounded(share: f64) -> f64 {
+    (share * 100.0).round() / 100.0
+}
