@@ -59,6 +59,7 @@ pub static RULES: &[&Rule] = &[
     &ranks::gradient::RULE,
     &ranks::one_model::RULE,
     &ranks::masks::RULE,
+    &ranks::own_state::RULE,
     &ranks::evaluation::RULE,
     &ranks::equal_one::RULE,
     &memory::peak::RULE,

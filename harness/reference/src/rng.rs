@@ -45,17 +45,20 @@ pub fn order(seed: u64, epoch: u64) -> ChaCha8Rng {
 pub struct Position {
     /// Words drawn, high and low half: the count has 68 bits, and a JSON number has 64.
     words: [u64; 2],
+    /// The stream that they were drawn from.
+    stream: u64,
 }
 
 impl Position {
     /// The position of `rng`.
     pub fn of(rng: &ChaCha8Rng) -> Self {
         let at = rng.get_word_pos();
-        Self { words: [(at >> 64) as u64, at as u64] }
+        Self { words: [(at >> 64) as u64, at as u64], stream: rng.get_stream() }
     }
 
     /// Moves `rng` to this position.
     pub fn restore(self, rng: &mut ChaCha8Rng) {
+        rng.set_stream(self.stream);
         rng.set_word_pos((u128::from(self.words[0]) << 64) | u128::from(self.words[1]));
     }
 }

@@ -6,6 +6,7 @@ pub mod gradient;
 pub mod in_step;
 pub mod masks;
 pub mod one_model;
+pub mod own_state;
 pub mod samples;
 
 mod combination;

@@ -31,10 +31,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("ranks-averaged-before-the-last", |parts| parts.ranks.averages = |closes| !closes),
         ("rank-0-gives-its-own", |parts| parts.ranks.mean = |all, _| all.into_iter().next().unwrap_or_default()),
         ("middle-micro-batches-lost", |parts| parts.ranks.adds = |index, closes| index == 0 || closes),
-        ("clipped-before-the-mean", |parts| {
-            parts.ranks.before = |own, train| clip_global(own, train.clip);
-            parts.update.clip = |_, _| {};
-        }),
+        ("clipped-before-the-mean", |parts| parts.ranks.before = |own, train| clip_global(own, train.clip)),
         ("tensors-averaged-in-another-order", |parts| {
             parts.ranks.mean = |mut all, _| {
                 all.iter_mut().skip(1).for_each(turned);

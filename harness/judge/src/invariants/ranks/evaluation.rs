@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     kind: Kind::Ranks(judge),
     compares: Compares::Facts,
     judges_a_start: false,
-    rank: Rank::Evaluation,
+    rank: Rank::Ranks,
     needs: &[Fact::Plan],
 };
 

@@ -70,14 +70,14 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
             continue;
         };
         for ((line, update), turn) in updates.iter().zip(&turns) {
-            for (tensor, own) in update.tensors.iter().zip(&added) {
+            for (tensor, own) in tensors_in_turn(&update.tensors, &added) {
                 let Some((expected, found)) = differs(tensor, own, &parts) else {
                     sheet.compared += 1;
                     continue;
                 };
                 let window = cause::Window { parts: &parts, added: &added, world: turns.len() };
                 sheet.check_on(turn.place, false, line, || {
-                    let (component, cause) = window.cause(&update.tensors, turn.place.0);
+                    let (component, cause) = window.cause(&told, turn.place.0);
                     Difference {
                         expected: format!("a gradient of {expected} at a place of {} in update {}", tensor.name, update.step),
                         actual: format!("{found} on rank {}", turn.place.0),
@@ -129,10 +129,19 @@ fn parts(turns: &[Turn], contract: &Contract) -> Result<Vec<Part>, &'static str>
     Ok(parts)
 }
 
+/// Each tensor with what was added to it.
+fn tensors_in_turn<'t, 'a>(
+    tensors: &'t [TensorStep],
+    added: &'t [Added<'a>],
+) -> impl Iterator<Item = (&'t TensorStep, &'t Added<'a>)> {
+    added.iter().filter_map(|added| Some((tensors.iter().find(|it| it.name == added.name)?, added)))
+}
+
 /// What was added to each tensor that all ranks tell, part by part. None where a rank does not tell all of its window.
 fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>> {
     let by_name: Vec<BTreeMap<&str, &TensorStep>> =
         told.iter().map(|tensors| tensors.iter().map(|it| (it.name.as_str(), it)).collect()).collect();
+    let everywhere = |tensor: &&TensorStep| by_name.iter().all(|told| told.contains_key(tensor.name.as_str()));
     let of = |tensor: &'a TensorStep| {
         let by_part = parts.iter().map(|part| {
             let there = by_name[part.rank].get(tensor.name.as_str())?;
@@ -140,7 +149,7 @@ fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>
         });
         Some(Added { name: &tensor.name, shape: &tensor.shape, by_part: by_part.collect::<Option<_>>()? })
     };
-    told.first()?.iter().map(of).collect()
+    told.first()?.iter().filter(everywhere).map(of).collect()
 }
 
 /// The first place at which a tensor's gradient is not the weighted sum: what it should be and what it is.

@@ -31,11 +31,18 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
     let mut last: Vec<BTreeMap<String, String>> = vec![BTreeMap::new(); ranks.len()];
     while let Some(turns) = walk.next()? {
         let Some((first, others)) = turns.split_first() else { break };
-        for other in others {
-            let states = first.states().zip(other.states());
-            for ((_, state), (line, theirs)) in states.filter(|((_, one), (_, two))| one.at == two.at) {
-                compare(state, theirs, (line, other.place), &last, sheet);
+        for (at, (_, state)) in first.states().enumerate() {
+            for other in others {
+                if let Some((line, theirs)) = other.states().nth(at).filter(|(_, theirs)| theirs.at == state.at) {
+                    compare(state, theirs, (line, other.place), &last, sheet);
+                }
             }
+            for (turn, last) in turns.iter().zip(&mut last) {
+                let tensors = turn.states().nth(at).map(|(_, state)| &state.tensors).into_iter().flatten();
+                last.extend(tensors.map(|it| (it.name.clone(), it.digest.clone())));
+            }
+        }
+        for other in others {
             if let (Some((_, one)), Some((line, two))) = (first.update(), other.update())
                 && let (Some(expected), Some(found)) = (&one.digest, &two.digest)
             {
@@ -51,10 +58,6 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
                     ),
                 });
             }
-        }
-        for (turn, last) in turns.iter().zip(&mut last) {
-            let digests = turn.states().flat_map(|(_, state)| &state.tensors);
-            last.extend(digests.map(|it| (it.name.clone(), it.digest.clone())));
         }
         if sheet.broken.is_some() {
             break;
@@ -92,7 +95,8 @@ fn compare(
                         tensor.name
                     ),
                     (_, None) => format!(
-                        "{} is another on rank {rank} than on rank 0: the first of its values that parted did so in this update",
+                        "{} was the same on rank {rank} as on rank 0 before this update, and is not after it: they applied different \
+                         gradients, or one of them changed it alone",
                         tensor.name
                     ),
                 },

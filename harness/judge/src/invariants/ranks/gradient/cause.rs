@@ -1,11 +1,10 @@
 //! Which mistake makes of the ranks' gradients what was applied in their place.
 
-use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::TensorStep;
 use traintrue_protocol::vocabulary::Component;
 
 use super::super::combination;
-use super::{Added, Part, differs};
+use super::{Added, Part, differs, tensors_in_turn};
 
 /// How far a weight may be from the one that a mistake gives, relative to it.
 const NEAR: f64 = 0.02;
@@ -18,26 +17,43 @@ pub(super) struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The cause of what `rank` applied, as its update tells it.
-    pub(super) fn cause(&self, applied: &[TensorStep], rank: usize) -> (Component, String) {
-        match self.shares(applied) {
-            Some(shares) => self.of_shares(&shares, rank),
-            None => self.of_no_combination(applied),
+    /// The cause of what `rank` applied; `applied` has the update of every rank.
+    pub(super) fn cause(&self, applied: &[&[TensorStep]], rank: usize) -> (Component, String) {
+        let Some(shares) = self.shares(applied[rank]) else {
+            return self.of_no_combination(applied[rank]);
+        };
+        if let Some(only) = self.alone(&shares) {
+            let others = (0..self.world).filter(|&other| other != rank);
+            let everywhere = others.clone().all(|other| self.shares(applied[other]).and_then(|it| self.alone(&it)) == Some(only));
+            return (Component::Reduction, of_one_rank(only, rank, everywhere));
         }
+        self.of_shares(&shares, rank)
+    }
+
+    /// The rank whose gradients alone are applied, in whatever size.
+    fn alone(&self, shares: &[f64]) -> Option<usize> {
+        let is_in = |rank: usize| {
+            let of = self.parts.iter().zip(shares).filter(|(part, _)| part.weight != 0.0);
+            of.clone().all(|(part, share)| (share.abs() > NEAR) == (part.rank == rank))
+        };
+        (0..self.world).find(|&rank| is_in(rank))
     }
 
     /// By what factor each micro-batch's weight in the applied gradient is another than it should be.
     fn shares(&self, applied: &[TensorStep]) -> Option<Vec<f64>> {
-        let places: Vec<(usize, usize)> = (0..applied.len())
-            .flat_map(|tensor| (0..applied[tensor].unclipped.len()).map(move |place| (tensor, place)))
+        let pairs: Vec<_> = tensors_in_turn(applied, self.added).collect();
+        let places: Vec<(usize, usize)> = pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(tensor, (step, _))| (0..step.unclipped.len()).map(move |place| (tensor, place)))
             .collect();
         let vector = |part: usize| -> Option<Vec<f64>> {
-            let of = |&(tensor, place): &(usize, usize)| Some(self.added[tensor].by_part[part].get(place)?.0);
+            let of = |&(tensor, place): &(usize, usize)| Some(pairs[tensor].1.by_part[part].get(place)?.0);
             places.iter().map(of).collect()
         };
         let counting: Vec<usize> = (0..self.parts.len()).filter(|&part| self.parts[part].weight != 0.0).collect();
         let vectors: Vec<Vec<f64>> = counting.iter().map(|&part| vector(part)).collect::<Option<_>>()?;
-        let whole: Vec<f64> = places.iter().map(|&(tensor, place)| applied[tensor].unclipped[place].0).collect();
+        let whole: Vec<f64> = places.iter().map(|&(tensor, place)| pairs[tensor].0.unclipped[place].0).collect();
         let found = combination::of(&vectors, &whole)?;
         let mut shares = vec![1.0; self.parts.len()];
         for (part, weight) in counting.into_iter().zip(found) {
@@ -59,15 +75,6 @@ impl Window<'_> {
         };
         let factor = shares[0];
         let reduction = |cause: String| (Component::Reduction, cause);
-        if all(&|part| if part.rank == rank { world } else { 0.0 }) || all(&|part| f64::from(part.rank == rank)) {
-            return reduction(format!(
-                "rank {rank} applies its own gradients alone: no backward pass of the window averages the ranks, as where the \
-                 wrapped model is bypassed, or every micro-batch runs under no_sync()"
-            ));
-        }
-        if let Some(only) = (0..self.world).find(|&only| all(&|part| if part.rank == only { world } else { 0.0 })) {
-            return reduction(format!("every rank applies the gradients of rank {only} alone: it is a broadcast, and not a mean"));
-        }
         if all(&|part| match (last(part), part.rank == rank) {
             (true, true) => world,
             (true, false) => 0.0,
@@ -86,7 +93,7 @@ impl Window<'_> {
             } else {
                 ""
             };
-            return reduction(format!("the applied gradient is {} times the mean over the ranks{what}", Number(rounded(factor))));
+            return reduction(format!("the applied gradient is {} times the mean over the ranks{what}", shown(factor)));
         }
         let lost: Vec<usize> = self.lost(shares, &near);
         if !lost.is_empty() {
@@ -98,7 +105,7 @@ impl Window<'_> {
         }
         let by_rank: Vec<f64> = (0..self.world).map(|rank| self.of_rank(shares, rank)).collect();
         let shown: Vec<String> =
-            by_rank.iter().enumerate().map(|(rank, share)| format!("rank {rank} {}", Number(rounded(*share)))).collect();
+            by_rank.iter().enumerate().map(|(rank, share)| format!("rank {rank} {}", shown(*share))).collect();
         let shown = shown.join(", ");
         if !all(&|part| by_rank[part.rank]) {
             return reduction(format!("the micro-batches of the ranks have other weights than the contract gives them: {shown} on average"));
@@ -146,46 +153,61 @@ impl Window<'_> {
 
     /// Another tensor of the same extents whose gradients a rank gave in this one's place.
     fn of_no_combination(&self, applied: &[TensorStep]) -> (Component, String) {
-        let wrong: Vec<usize> =
-            (0..applied.len()).filter(|&at| differs(&applied[at], &self.added[at], self.parts).is_some()).collect();
+        let pairs: Vec<_> = tensors_in_turn(applied, self.added).collect();
+        let wrong: Vec<usize> = (0..pairs.len())
+            .filter(|&at| differs(pairs[at].0, pairs[at].1, self.parts).is_some())
+            .collect();
         for &at in &wrong {
             for rank in 0..self.world {
-                for (other, others) in self.added.iter().enumerate().filter(|(other, _)| *other != at) {
-                    if others.shape != self.added[at].shape {
+                for others in self.added.iter().filter(|others| others.name != pairs[at].1.name) {
+                    if others.shape != pairs[at].1.shape {
                         continue;
                     }
                     let mixed = |part: usize| {
-                        let from = if self.parts[part].rank == rank { other } else { at };
-                        self.added[from].by_part[part]
+                        let from = if self.parts[part].rank == rank { others } else { pairs[at].1 };
+                        from.by_part[part]
                     };
                     let by_part = (0..self.parts.len()).map(mixed).collect();
                     let exchanged = Added { by_part, name: others.name, shape: others.shape };
-                    if differs(&applied[at], &exchanged, self.parts).is_none() {
+                    if differs(pairs[at].0, &exchanged, self.parts).is_none() {
                         return (
                             Component::Reduction,
                             format!(
                                 "the gradient of {} has rank {rank}'s gradient of {} in it: the ranks walk their parameters in \
                                  different orders",
-                                applied[at].name, others.name
+                                pairs[at].0.name, others.name
                             ),
                         );
                     }
                 }
             }
         }
-        let names: Vec<&str> = wrong.iter().take(3).map(|&at| applied[at].name.as_str()).collect();
+        let names: Vec<&str> = wrong.iter().take(3).map(|&at| pairs[at].0.name.as_str()).collect();
         (
             Component::Reduction,
             format!(
                 "what is applied is no weighted sum of the micro-batches' gradients of the ranks, in {} of {} tensors ({})",
                 wrong.len(),
-                applied.len(),
+                pairs.len(),
                 names.join(", ")
             ),
         )
     }
 }
 
-fn rounded(share: f64) -> f64 {
-    (share * 100.0).round() / 100.0
+fn of_one_rank(only: usize, rank: usize, everywhere: bool) -> String {
+    if everywhere {
+        format!("every rank applies the gradients of rank {only} alone: they are broadcast, and not averaged")
+    } else if only == rank {
+        format!(
+            "rank {rank} applies its own gradients alone: no backward pass of the window averages the ranks, as where the wrapped \
+             model is bypassed, or every micro-batch runs under no_sync()"
+        )
+    } else {
+        format!("rank {rank} applies the gradients of rank {only} alone, and not the mean")
+    }
+}
+
+fn shown(share: f64) -> String {
+    format!("{share:.2}")
 }
