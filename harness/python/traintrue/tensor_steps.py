@@ -26,13 +26,13 @@ class TensorSteps:
 
     def arrived(self, name: str, gradient: Any, done: int) -> None:
         """A gradient was added to, after `done` updates: as it is now, it is not clipped yet."""
-        if _is_told(done + 1):
+        if is_told(done + 1):
             self._unclipped[name] = self._places(gradient)
 
     def begins(self, done: int) -> None:
         """The optimizer is about to step, after `done` updates. A closure may compute the gradients in the step."""
         self._steps = {}
-        groups = self._groups() if _is_told(done + 1) else {}
+        groups = self._groups() if is_told(done + 1) else {}
         for name, it in self._parameters.items():
             if id(it) in groups:
                 moments = {kind: self._moment(it, key) for kind, key in MOMENTS.items()}
@@ -81,10 +81,15 @@ class TensorSteps:
 
     def _places(self, tensor: Any) -> List[Any]:
         """The values at the same places of every tensor with as many elements, from its first to its last."""
-        count = min(PLACES, int(tensor.numel()))
-        places = [at * (int(tensor.numel()) - 1) // max(count - 1, 1) for at in range(count)]
-        return [number(value) for value in self._tensors.at(tensor, places)]
+        return [number(value) for value in self._tensors.at(tensor, places_of(int(tensor.numel())))]
 
 
-def _is_told(step: int) -> bool:
+def places_of(elements: int) -> List[int]:
+    """The places that are told of a tensor with so many elements."""
+    count = min(PLACES, elements)
+    return [at * (elements - 1) // max(count - 1, 1) for at in range(count)]
+
+
+def is_told(step: int) -> bool:
+    """Whether the update with this number is told."""
     return step <= FIRST or step & (step - 1) == 0

@@ -244,6 +244,15 @@ class Torch:
         name = str(tensor.dtype).replace("torch.", "")
         return {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}.get(name, name)
 
+    def world(self) -> int:
+        """Processes that train together; 1 where there is no process group."""
+        together = self._torch.distributed
+        return int(together.get_world_size()) if together.is_available() and together.is_initialized() else 1
+
+    def rank(self) -> int:
+        """This process among them."""
+        return int(self._torch.distributed.get_rank())
+
     def rng(self) -> str:
         """A digest of torch's random streams. Reading them does not advance them."""
         torch = self._torch

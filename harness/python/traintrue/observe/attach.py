@@ -27,6 +27,8 @@ def attach(session: Session) -> Patches:
     session.models.watch(patches, importlib.import_module("torch.nn.modules.module"))
     session.losses.watch(patches, torch.nn.functional)
     session.schedules.watch(patches, importlib.import_module("torch.optim.lr_scheduler"))
+    if torch.distributed.is_available():
+        session.ranks.watch(patches, importlib.import_module("torch.nn.parallel.distributed"))
     _optimizers(session, patches, importlib.import_module("torch.optim.optimizer"))
     patches.wrap(torch.autograd, "backward", functools.partial(_backward, session))
     patches.wrap(torch.utils.data.DataLoader, "__iter__", functools.partial(_loader, session))

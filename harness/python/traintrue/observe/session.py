@@ -21,6 +21,7 @@ from .draws import Draw, Draws
 from .losses import Losses
 from .models import Models, Owner
 from .patches import Guard
+from .ranks import Ranks
 from .rates import Rates
 from .recomputed import Recomputed
 from .schedules import Schedules
@@ -60,6 +61,7 @@ class Session:
         self.compared = None if cut is None else Compared(cut, self.states, self.averages, self._tensors, self.guard, self._fields)
         self.recomputed = Recomputed(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
+        self.ranks = Ranks(self._tensors)
         self._writer: Optional[Writer] = None
         self._memory: Optional[Memory] = None
         self.step = 0
@@ -187,6 +189,7 @@ class Session:
             it.settle()
         self.states.trained()
         self._marks = [(it, it.marks()) for it in alive]
+        self.ranks.backward_begins(self._open, self.step)
         scaler, self.scaler = self.scaler, None
         scale = self._scale = 1.0 if scaler is None else float(scaler.get_scale())
         root = self._tensors.scalar(held, factors)
@@ -206,7 +209,8 @@ class Session:
                 # The micro-batch belongs to its epoch before it belongs to the window.
                 self._place(self._open)
                 it.add(self._open)
-                if self.step < EARLY and not it.has_hooks():
+                self.guard(self.ranks.backward_ends, it, self._scale)
+                if self.step < EARLY and not it.has_hooks(self.ranks.hooks()):
                     it.after_backward = scalers.unscaled(self._tensors.total_norm(it.gradients()), self._scale)
 
     def _place(self, micro_batch: MicroBatch) -> None:
@@ -327,6 +331,7 @@ class Session:
         self.step += 1
         checksums = self.states.checksums() if self.step % self._digest_every == 0 else None
         held = len(window.members)
+        tensors = None if closure else self.guard(self.ranks.told, window, window.members, self.states.named())
         draw = self._draw
         since = window.take(
             epoch_over=draw is not None and draw.loader.over(),
@@ -350,6 +355,7 @@ class Session:
             applied=applied,
             digest=self.states.digest(checksums),
             since=since,
+            tensors=tensors,
         )
         self._around.updated()
         self._memory.write("update", self.step, count=checksums is not None or self.step <= self._counts)
@@ -454,6 +460,7 @@ class Session:
         if self.models.hold(held) or not self.states.known:
             self.states.look_up()
         if self._writer is not None:
+            self.ranks.follow(held)
             return
         self._writer = Writer(self._opens())
         self._memory = Memory(self._writer, self._tensors, max(ALWAYS, self._counts))
@@ -463,6 +470,8 @@ class Session:
         told = {**read, **self._declared}
         facts = recorded_facts(told, loader, self.states.groups, self.states.named().values(), self._tensors)
         facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
+        facts.update(self.guard(self.ranks.facts, self.states.training()) or {})
+        self.ranks.follow(held)
         if self.compared is not None and self.compared.cut.after is not None:
             facts["cut_after"] = self.compared.cut.after
         if self._rates.words is not None:
@@ -493,6 +502,7 @@ class Session:
             self.guard(self._finish, error)
             self.guard(self._end, error)
         self.draws.release()
+        self.ranks.release()
         self._closed = True
 
     def _finish(self, error: Optional[BaseException]) -> None:

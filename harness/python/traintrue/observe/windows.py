@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 from ..trace import number
 
@@ -34,6 +34,8 @@ class MicroBatch:
         self.finite = True
         # Whether a clip has seen that gradients are not finite with it.
         self.lost = False
+        # What it added to each parameter's gradient at a few places, by identity, where ranks are compared.
+        self.added: Dict[int, List[float]] = {}
         # Whether an optimizer has stepped with its gradients, and how many windows hold them.
         self.used, self.holders = False, 0
 
@@ -56,6 +58,8 @@ class Window:
         # Whether a step left a state, such as moments.
         self.has_state = False
         self.remade = False
+        # The gradients at a few places after the last backward pass, by the parameter's identity, where ranks are compared.
+        self.averaged: Dict[int, List[float]] = {}
         # Micro-batches of the longest window.
         self._longest = 0
         self._begin()
@@ -85,10 +89,10 @@ class Window:
         """The gradients that the optimizer's next step uses."""
         return [it.grad for it in self.parameters() if it.grad is not None]
 
-    def has_hooks(self) -> bool:
-        """Whether hooks may change the gradients between a backward pass and its end."""
+    def has_hooks(self, ours: Set[int]) -> bool:
+        """Whether hooks, beside `ours`, may change the gradients between a backward pass and its end."""
         hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
-        return any(getattr(it, name, None) for it in self.parameters() for name in hooks)
+        return any(set(getattr(it, name, None) or ()) - ours for it in self.parameters() for name in hooks)
 
     def _keeps_state(self) -> bool:
         optimizer = self._optimizer()

@@ -74,10 +74,15 @@ fn compare(
     sheet: &mut Sheet,
 ) {
     let rank = place.0;
-    for (tensor, other) in whole_on_both(state, theirs) {
+    let still = |rank: usize, tensor: &TensorState| last[rank].get(&tensor.name) == Some(&tensor.digest);
+    let mut pairs: Vec<_> = whole_on_both(state, theirs).collect();
+    // A tensor that stood still on one rank is the cause, and those that parted with it a consequence.
+    pairs.sort_by_key(|(tensor, other)| {
+        tensor.digest == other.digest || !(still(0, tensor) || still(rank, other))
+    });
+    for (tensor, other) in pairs {
         let same = tensor.digest == other.digest;
         sheet.check_on(place, same, line, || {
-            let still = |rank: usize, tensor: &TensorState| last[rank].get(&tensor.name) == Some(&tensor.digest);
             let alone = [(0, tensor), (rank, other)].into_iter().find(|(rank, tensor)| still(*rank, tensor));
             Difference {
                 expected: format!("{} as on rank 0 {}", tensor.name, moment(theirs)),

@@ -1,0 +1,137 @@
+"""What this rank of a data-parallel training adds to its gradients, and what comes of it: the judge compares the ranks.
+
+Only where every parameter that trains is in a DistributedDataParallel over all ranks are they copies of one model. Other ways to
+share a training out, such as sharded parameters or a pipeline, have no such rule, and nothing is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import Any, Callable, Dict, List, Optional, Set
+
+from ..tensor_steps import is_told, places_of
+from ..trace import number
+from .patches import Patches
+from .windows import MicroBatch, Window
+
+
+class Ranks:
+    """The ranks that this process trains with."""
+
+    def __init__(self, tensors: Any) -> None:
+        self._tensors = tensors
+        self._wrappers: "weakref.WeakSet[Any]" = weakref.WeakSet()
+        # Why the ranks may differ, where the script has asked for it.
+        self._differ: Optional[str] = None
+        self._tells = False
+        self._hooks: Dict[int, Any] = {}
+        # Of the backward pass that runs: what it adds, by parameter; none where nobody asks.
+        self._adds: Optional[Dict[int, List[float]]] = None
+
+    def watch(self, patches: Patches, module: Any) -> None:
+        """Takes note of each model that is wrapped. `module` is `torch.nn.parallel.distributed`."""
+        wrapper = module.DistributedDataParallel
+        patches.wrap(wrapper, "__init__", self._made)
+        patches.wrap(wrapper, "register_comm_hook", functools.partial(self._unlike, "a communication hook changes what is averaged"))
+        patches.wrap(wrapper, "join", functools.partial(self._unlike, "join() lets ranks have unequally many micro-batches"))
+
+    def _made(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def init(wrapper: Any, *args: Any, **named: Any) -> None:
+            original(wrapper, *args, **named)
+            self._wrappers.add(wrapper)
+
+        return init
+
+    def _unlike(self, why: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*args: Any, **named: Any) -> Any:
+            self._differ = why
+            return original(*args, **named)
+
+        return method
+
+    def facts(self, training: Dict[str, Any]) -> Dict[str, Any]:
+        """What the first line says: rank and number of ranks; or why they are not compared. `training` is what trains, by name."""
+        alone = self._tensors.world() < 2
+        why = None if alone else self._differ or self._not_copies(list(training.values()))
+        self._tells = not alone and why is None
+        if alone:
+            return {}
+        rank = {"rank": self._tensors.rank(), "world": self._tensors.world()}
+        return rank if why is None else {**rank, "apart": why}
+
+    def _not_copies(self, training: List[Any]) -> Optional[str]:
+        copied: Set[int] = set()
+        for wrapper in self._wrappers:
+            if wrapper.process_group.size() != self._tensors.world():
+                return "a DistributedDataParallel is over some of the ranks only"
+            ignored = set(getattr(wrapper, "parameters_to_ignore", ()))
+            copied |= {id(it) for name, it in wrapper.module.named_parameters() if name not in ignored}
+        left = sum(id(it) not in copied for it in training)
+        return f"{left} of {len(training)} tensors that train are in no DistributedDataParallel" if left else None
+
+    # Gradients.
+
+    def follow(self, held: List[Any]) -> None:
+        """Listens to what arrives at these parameters."""
+        if not self._tells:
+            return
+        for parameter in held:
+            if parameter.requires_grad and id(parameter) not in self._hooks:
+                # On the parameter itself, and not on its gradient: what arrives there is this rank's own.
+                self._hooks[id(parameter)] = parameter.register_hook(functools.partial(self._arrives, id(parameter)))
+
+    def hooks(self) -> Set[int]:
+        """The numbers of our hooks on parameters."""
+        return {handle.id for handle in self._hooks.values()}
+
+    def backward_begins(self, micro_batch: MicroBatch, step: int) -> None:
+        """A backward pass begins, after so many updates."""
+        self._adds = micro_batch.added if self._tells and is_told(step + 1) else None
+
+    def _arrives(self, parameter: int, gradient: Any) -> None:
+        if self._adds is not None:
+            values = self._at_places(gradient)
+            # Checkpointed segments arrive one by one.
+            before = self._adds.get(parameter)
+            self._adds[parameter] = values if before is None else [one + other for one, other in zip(before, values)]
+
+    def backward_ends(self, window: Window, scale: float) -> None:
+        """The backward pass is over, and the wrapper has averaged what it averages."""
+        if self._adds is None:
+            return
+        for it in self._adds:
+            self._adds[it] = [value / scale for value in self._adds[it]]
+        window.averaged = {
+            id(it): [value / scale for value in self._at_places(it.grad)]
+            for it in window.parameters()
+            if it.grad is not None and id(it) in self._hooks
+        }
+        self._adds = None
+
+    def told(self, window: Window, members: List[MicroBatch], named: Dict[str, Any]) -> Optional[List[Dict[str, Any]]]:
+        """The `tensors` of the window's update."""
+        averaged, window.averaged = window.averaged, {}
+        held = {id(it) for it in window.parameters()}
+        return [
+            {
+                "name": name,
+                "shape": [int(extent) for extent in it.shape],
+                "added": [_numbers(one.added.get(id(it), [0.0] * len(averaged[id(it)]))) for one in members],
+                "unclipped": _numbers(averaged[id(it)]),
+            }
+            for name, it in named.items()
+            if id(it) in held and id(it) in averaged
+        ] or None
+
+    def _at_places(self, tensor: Any) -> List[float]:
+        return self._tensors.at(tensor, places_of(int(tensor.numel())))
+
+    def release(self) -> None:
+        """Takes the hooks off."""
+        while self._hooks:
+            self._hooks.popitem()[1].remove()
+
+
+def _numbers(values: List[float]) -> List[Any]:
+    return [number(value) for value in values]
