@@ -1,12 +1,13 @@
 //! Judges recorded traces: by the scenario that they name, or as a free pair.
 
+mod ranks;
 mod recorded;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
-use traintrue_judge::case::{compare, compare_ranks, compared_in};
+use traintrue_judge::case::{compare, compared_in};
 use traintrue_judge::evidence::declined;
 use traintrue_judge::expectation::{Expectation, selects};
 use traintrue_judge::finding::Sheet;
@@ -68,7 +69,10 @@ pub fn check(
     match against {
         Some(_) if recorded.is_empty() => {}
         Some((other, relation)) => free_pair(&recorded, other, relation, &mut tallies)?,
-        None => by_scenario(&recorded, catalogue, &mut tallies),
+        None => {
+            by_scenario(&recorded, catalogue, &mut tallies);
+            ranks::of_recorded(&recorded, &mut tallies);
+        }
     }
     let mut judged = recorded.iter().zip(tallies).map(|(one, tally)| one.outcome(tally));
     let outcomes = traces.iter().zip(reasons).filter_map(|(path, reason)| match reason {
@@ -235,7 +239,7 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
             let Some(rule) = find(&asked.invariant) else { continue };
             let against = asked.against.as_deref().and_then(|name| counterpart(&groups, name, run));
             if let Kind::Ranks(_) = rule.kind {
-                of_ranks(rule, asked, recorded, &groups, run, tallies);
+                ranks::of_scenario(rule, asked, recorded, &groups, run, tallies);
                 continue;
             }
             match judge(rule, recorded, run, against, whole) {
@@ -257,43 +261,6 @@ fn counterpart<'g, 'a>(groups: &'g [Group<'a>], name: &str, of: &Group) -> Optio
         groups.iter().find(|it| it.scenario == of.scenario && it.name == wanted && wanted != of.name)
     };
     called(name).or_else(|| called(&format!("{name}{own}")))
-}
-
-/// Judges the ranks of a run together, where `run` is the first of them and all are there.
-fn of_ranks(
-    rule: &Rule,
-    asked: &Expectation,
-    recorded: &[Recorded],
-    groups: &[Group],
-    run: &Group,
-    tallies: &mut [Tally],
-) {
-    let is_of = |other: &&Group| other.scenario == run.scenario && run_name(other.name) == run_name(run.name);
-    let ranks: Vec<&Group> = groups.iter().filter(is_of).collect();
-    if ranks[0].name != run.name || run_name(run.name) == run.name {
-        return;
-    }
-    let world = recorded[run.members[0]].run.plan.train.world;
-    let against = match asked.against.as_deref() {
-        Some(name) => counterpart(groups, name, run).map(Some),
-        None => Some(None),
-    };
-    let lacking = match against {
-        None => Some(format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default())),
-        Some(_) if ranks.len() as u64 != world => Some(format!("{} of its {world} ranks are given", ranks.len())),
-        Some(_) => None,
-    };
-    if let Some(why) = lacking {
-        return run.members.iter().for_each(|&at| tallies[at].note(&format!("{} is not judged: {why}", rule.name)));
-    }
-    let against = against.flatten().map(Group::evidence);
-    let evidence: Vec<RunEvidence> = ranks.iter().map(|rank| rank.evidence()).collect();
-    let sheet = compare_ranks(rule, &evidence.iter().collect::<Vec<_>>(), against.as_ref());
-    let rank = sheet.broken.as_ref().map_or(0, |broken| broken.rank);
-    let segment = sheet.broken.as_ref().map_or(0, |broken| broken.segment);
-    if let Some(&at) = ranks[rank].members.get(segment) {
-        tallies[at].asked(rule, &evidence[rank], against.as_ref(), &sheet);
-    }
 }
 
 /// Judges one run by one invariant; none where what that needs is not there. `whole`: all segments of the run are.

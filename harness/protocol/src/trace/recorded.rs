@@ -85,6 +85,15 @@ pub struct Recorded {
     /// Micro-batches after which the recorder ends the process, or tells it to end by a signal, where a run is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_after: Option<u64>,
+    /// This process among those that train together; absent where it trains alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u64>,
+    /// How many processes train together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<u64>,
+    /// Why these processes are not copies of each other; absent where they are, and are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
 }
 
 /// The order in which a loader gives its samples.

@@ -42,7 +42,8 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
             parts.ranks.mean = |all, rank| {
                 let mut gradients = mean(all);
                 if rank == 1 {
-                    gradients.iter_mut().rev().take(1).for_each(|last| *last = None);
+                    // A bias, which does not decay: nothing else moves it.
+                    gradients.iter_mut().rev().skip(1).take(1).for_each(|bias| *bias = None);
                 }
                 gradients
             };

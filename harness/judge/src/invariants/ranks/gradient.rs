@@ -8,9 +8,9 @@ use traintrue_protocol::contract::{Contract, Gradients, Normaliser};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::TraceError;
 use traintrue_protocol::trace::event::{MicroBatch, TensorStep};
-use traintrue_protocol::trace::recorded::Fact;
 
 use super::walk::{Turn, Walk};
+use crate::bound;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
@@ -25,15 +25,17 @@ pub static RULE: Rule = Rule {
                the window, of what each backward pass added, with the weights of the contract: `tokens` gives each target of \
                all ranks one weight, `micro-batches` each micro-batch. Where it is not, least squares tell which combination \
                it is.",
-    does_not_verify: "Other places of a tensor. The gradient of one backward pass (ranks/equal-one). Losses of several heads.",
+    does_not_verify: "Other places of a tensor. The gradient of one backward pass (ranks/equal-one). Losses of several heads. \
+                      A recorded loop has no contract: there the micro-batches must have one weight, whichever.",
     kind: Kind::Ranks(judge),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Ranks,
-    needs: &[Fact::Plan],
+    needs: &[],
 };
 
 /// One micro-batch of one rank, with the weight that it should have in what is applied.
+#[derive(Clone)]
 struct Part {
     rank: usize,
     /// In its window, from 0.
@@ -56,7 +58,9 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
     while let Some(turns) = walk.next()? {
         let updates: Option<Vec<_>> = turns.iter().map(|turn| turn.update().filter(|it| !it.1.tensors.is_empty())).collect();
         let Some(updates) = updates else { continue };
-        let parts = match parts(&turns, &walk.opening.contract) {
+        let recorded = walk.opening.recorded.is_some();
+        let parts = if recorded { alike(&turns) } else { parts(&turns, &walk.opening.contract) };
+        let mut parts = match parts {
             Ok(parts) => parts,
             Err(why) => {
                 sheet.cannot(why);
@@ -69,13 +73,18 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
             sheet.missing("what each micro-batch added to the gradients");
             continue;
         };
+        let tolerance = TOLERANCE.max(16.0 * bound::unit_roundoff(walk.opening.plan.train.dtype));
         for ((line, update), turn) in updates.iter().zip(&turns) {
+            if recorded {
+                scale_to(&update.tensors, &added, &mut parts);
+            }
             for (tensor, own) in tensors_in_turn(&update.tensors, &added) {
-                let Some((expected, found)) = differs(tensor, own, &parts) else {
+                let Some((expected, found)) = differs(tensor, own, &parts, tolerance) else {
                     sheet.compared += 1;
                     continue;
                 };
-                let window = cause::Window { parts: &parts, added: &added, world: turns.len() };
+                let parts = if recorded { alike(&turns).unwrap_or_default() } else { parts.clone() };
+                let window = cause::Window { parts: &parts, added: &added, world: turns.len(), tolerance };
                 sheet.check_on(turn.place, false, line, || {
                     let (component, cause) = window.cause(&told, turn.place.0);
                     Difference {
@@ -137,6 +146,33 @@ fn tensors_in_turn<'t, 'a>(
     added.iter().filter_map(|added| Some((tensors.iter().find(|it| it.name == added.name)?, added)))
 }
 
+/// The same of recorded ranks: what their losses are divided by, nobody says, and each micro-batch has its share of the mean.
+fn alike(turns: &[Turn]) -> Result<Vec<Part>, &'static str> {
+    let weight = 1.0 / turns.len() as f64;
+    let of = |turn: &Turn| {
+        let (rank, window) = (turn.place.0, turn.micro_batches().count());
+        (0..window).map(move |index| Part { rank, index, weight, targets: 0.0 })
+    };
+    Ok(turns.iter().flat_map(of).collect())
+}
+
+/// Gives the parts the one weight with which their sum comes closest to what was applied.
+fn scale_to(applied: &[TensorStep], added: &[Added], parts: &mut [Part]) {
+    let (mut product, mut square) = (0.0, 0.0);
+    for (tensor, added) in tensors_in_turn(applied, added) {
+        for (place, found) in tensor.unclipped.iter().enumerate() {
+            let sum: f64 = added.by_part.iter().filter_map(|values| Some(values.get(place)?.0)).sum();
+            product += sum * found.0;
+            square += sum * sum;
+        }
+    }
+    let weight = product / square;
+    // Where nothing was added, or it is not finite, the mean is as good as any.
+    if weight.is_finite() {
+        parts.iter_mut().for_each(|part| part.weight = weight);
+    }
+}
+
 /// What was added to each tensor that all ranks tell, part by part. None where a rank does not tell all of its window.
 fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>> {
     let by_name: Vec<BTreeMap<&str, &TensorStep>> =
@@ -153,7 +189,7 @@ fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>
 }
 
 /// The first place at which a tensor's gradient is not the weighted sum: what it should be and what it is.
-fn differs(tensor: &TensorStep, added: &Added, parts: &[Part]) -> Option<(Number, Number)> {
+fn differs(tensor: &TensorStep, added: &Added, parts: &[Part], tolerance: f64) -> Option<(Number, Number)> {
     let places = tensor.unclipped.len();
     let terms = |place: usize| {
         let values = added.by_part.iter().zip(parts);
@@ -163,7 +199,7 @@ fn differs(tensor: &TensorStep, added: &Added, parts: &[Part]) -> Option<(Number
     (0..places).find_map(|place| {
         let (expected, found) = (terms(place).sum::<f64>(), tensor.unclipped[place]);
         // What is not finite is the finding of finite/everywhere.
-        let fits = !(expected - found.0).is_finite() || (expected - found.0).abs() <= TOLERANCE * largest;
+        let fits = !(expected - found.0).is_finite() || (expected - found.0).abs() <= tolerance * largest;
         (!fits).then_some((Number(expected), found))
     })
 }

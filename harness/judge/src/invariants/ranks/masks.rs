@@ -1,6 +1,7 @@
 //! `ranks/own-dropout`: no two ranks drop the same units.
 
 use traintrue_protocol::trace::event::Dropped;
+use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Line, TraceError};
 use traintrue_protocol::vocabulary::Component;
 
@@ -23,7 +24,7 @@ pub static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Ranks,
-    needs: &[],
+    needs: &[Fact::Plan],
 };
 
 fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> Result<(), TraceError> {

@@ -1,6 +1,7 @@
 //! `ranks/own-state`: what a rank has alone comes back on the rank that saved it.
 
 use traintrue_protocol::trace::event::State;
+use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 use traintrue_protocol::vocabulary::{Component, Moment};
 
@@ -18,7 +19,7 @@ pub static RULE: Rule = Rule {
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Ranks,
-    needs: &[],
+    needs: &[Fact::Plan],
 };
 
 /// What a rank has alone, by name, with the part of a trainer that brings it back.

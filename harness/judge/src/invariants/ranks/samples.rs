@@ -1,10 +1,9 @@
 //! `ranks/each-sample-once`: the ranks share an epoch's samples out, and no two train the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use traintrue_protocol::plan::Plan;
 use traintrue_protocol::trace::event::Edge;
-use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
 use traintrue_protocol::vocabulary::Component;
 
@@ -20,12 +19,14 @@ pub static RULE: Rule = Rule {
     verifies: "In every epoch no sample id is trained on two ranks, and the ranks together train as many samples as the plan's \
                micro-batches that reach every rank.",
     does_not_verify: "The order of the samples (order/as-planned), and what one rank alone loses or repeats \
-                      (ledger/every-sample-once).",
+                      (ledger/every-sample-once). Of recorded ranks: shares that overlap by less than an epoch, because \
+                      samplers fill shares up and some draw at random. Theirs are wrong where two ranks train the same \
+                      samples in the same order.",
     kind: Kind::Ranks(judge),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Samples,
-    needs: &[Fact::Plan],
+    needs: &[],
 };
 
 /// The samples of one epoch.
@@ -42,6 +43,9 @@ struct Epoch {
 
 fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> Result<(), TraceError> {
     let Some(mut walk) = Walk::of(ranks)? else { return Ok(()) };
+    if walk.opening.recorded.is_some() {
+        return in_one_order(walk, sheet);
+    }
     let expected = of_all_ranks(&walk.opening.plan);
     let mut epoch = Epoch::default();
     while let Some(turns) = walk.next()? {
@@ -124,4 +128,39 @@ impl Epoch {
                 .into(),
         });
     }
+}
+
+/// Fewer samples than this may be in one order by chance, or because there are no more.
+const FEWEST: usize = 16;
+
+/// Whether two recorded ranks take the same samples in the same order, as where nobody shares them out.
+fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let mut taken: Vec<Vec<u64>> = Vec::new();
+    while let Some(turns) = walk.next()? {
+        taken.resize(turns.len(), Vec::new());
+        for (turn, taken) in turns.iter().zip(&mut taken) {
+            for (_, it) in turn.micro_batches() {
+                let Some(samples) = &it.samples else { return Ok(sheet.missing("samples")) };
+                taken.extend(samples);
+            }
+        }
+        let Some(rank) = turns.last().filter(|_| taken.iter().all(|taken| taken.len() >= FEWEST)) else { continue };
+        let distinct = |taken: &[u64]| taken.iter().collect::<BTreeSet<_>>().len() >= FEWEST;
+        for other in 1..taken.len() {
+            let length = taken[0].len().min(taken[other].len());
+            let same = distinct(&taken[0]) && taken[0][..length] == taken[other][..length];
+            let line = turns[other].lines.first().or(rank.lines.first());
+            let Some(line) = line else { return Ok(()) };
+            sheet.check_on(turns[other].place, !same, line, || Difference {
+                expected: format!("other samples on rank {other} than on rank 0"),
+                actual: format!("the same {length} samples in the same order"),
+                component: Component::Data,
+                cause: "every rank trains the same samples, so that W ranks learn what one would: nothing shares them out, as a \
+                        DistributedSampler or accelerate's prepare() does"
+                    .into(),
+            });
+        }
+        return Ok(());
+    }
+    Ok(())
 }

@@ -133,7 +133,8 @@ pub struct Update {
 
 /// What an update did to one tensor that got a gradient, at a few of its places: the step is replayed from it.
 ///
-/// Every list has one value per place, in one order. A place is an element of the tensor; the trainer chooses which.
+/// Every list has one value per place, in one order. A place is an element of the tensor; the trainer chooses which. A
+/// recorder of ranks tells only what was added to the gradient, and what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorStep {
     /// The tensor's name.
@@ -144,6 +145,7 @@ pub struct TensorStep {
     #[serde(default)]
     pub group: u64,
     /// Updates of this tensor, this one included: the exponent of Adam's bias correction.
+    #[serde(default)]
     pub updates: u64,
     /// What each micro-batch of the window added to the gradient, in their order, before ranks were averaged: the gradient
     /// of what its backward pass ran on. Empty where the trainer does not tell.
@@ -153,10 +155,13 @@ pub struct TensorStep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclipped: Vec<Number>,
     /// The gradient that the optimizer was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gradient: Vec<Number>,
     /// The values before the update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<Number>,
     /// The values after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Number>,
     /// The mean of the gradients (Adam's first moment) before and after the update; empty where the optimizer has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

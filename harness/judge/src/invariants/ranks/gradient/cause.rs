@@ -14,6 +14,8 @@ pub(super) struct Window<'a> {
     pub(super) parts: &'a [Part],
     pub(super) added: &'a [Added<'a>],
     pub(super) world: usize,
+    /// As in [`differs`].
+    pub(super) tolerance: f64,
 }
 
 impl Window<'_> {
@@ -108,11 +110,11 @@ impl Window<'_> {
             by_rank.iter().enumerate().map(|(rank, share)| format!("rank {rank} {}", shown(*share))).collect();
         let shown = shown.join(", ");
         if !all(&|part| by_rank[part.rank]) {
-            return reduction(format!("the micro-batches of the ranks have other weights than the contract gives them: {shown} on average"));
+            return reduction(format!("the micro-batches of the ranks have other weights than they should: {shown} on average"));
         }
         let targets = |rank: usize| parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum::<f64>();
         let mean = (0..self.world).map(targets).sum::<f64>() / world;
-        if (0..self.world).all(|rank| near(by_rank[rank], mean / targets(rank))) {
+        if mean > 0.0 && (0..self.world).all(|rank| near(by_rank[rank], mean / targets(rank))) {
             let counts: Vec<String> = (0..self.world).map(|rank| targets(rank).to_string()).collect();
             return (
                 Component::Normaliser,
@@ -132,7 +134,7 @@ impl Window<'_> {
                 ),
             );
         }
-        reduction(format!("the ranks have other weights in the mean than the contract gives them: {shown}"))
+        reduction(format!("the ranks have other weights in the mean than they should: {shown}"))
     }
 
     /// Micro-batches of the window that are missing on every rank, while the others are all there.
@@ -155,7 +157,7 @@ impl Window<'_> {
     fn of_no_combination(&self, applied: &[TensorStep]) -> (Component, String) {
         let pairs: Vec<_> = tensors_in_turn(applied, self.added).collect();
         let wrong: Vec<usize> = (0..pairs.len())
-            .filter(|&at| differs(pairs[at].0, pairs[at].1, self.parts).is_some())
+            .filter(|&at| differs(pairs[at].0, pairs[at].1, self.parts, self.tolerance).is_some())
             .collect();
         for &at in &wrong {
             for rank in 0..self.world {
@@ -169,7 +171,7 @@ impl Window<'_> {
                     };
                     let by_part = (0..self.parts.len()).map(mixed).collect();
                     let exchanged = Added { by_part, name: others.name, shape: others.shape };
-                    if differs(pairs[at].0, &exchanged, self.parts).is_none() {
+                    if differs(pairs[at].0, &exchanged, self.parts, self.tolerance).is_none() {
                         return (
                             Component::Reduction,
                             format!(
