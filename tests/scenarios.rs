@@ -63,7 +63,7 @@ fn every_rule_is_judged_by_something() {
     let unreachable = |kind: &Kind, name: &str| match kind {
         // Every trace is judged by these, whatever its scenario asks for.
         Kind::Trace(_) => false,
-        Kind::Run(_) | Kind::Pair(_) => !asked.contains(name),
+        Kind::Run(_) | Kind::Pair(_) | Kind::Ranks(_) => !asked.contains(name),
         Kind::Process | Kind::Artefact => !judged.contains(name),
     };
     let left: Vec<&str> =

@@ -19,7 +19,8 @@ use traintrue_protocol::vocabulary::Moment;
 
 use crate::arithmetic::{self, Counts, Rates};
 use crate::finding::Sheet;
-use crate::rule::{Kind, Opening, RunEvidence};
+use crate::case::compare_ranks;
+use crate::rule::{Kind, Opening, RunEvidence, rank_name};
 use crate::rules::find;
 
 pub fn contract() -> Contract {
@@ -407,10 +408,25 @@ pub fn judge_repeated(
     match find(name).expect("a rule of that name").kind {
         Kind::Run(rule) => rule(&run, &mut sheet),
         Kind::Pair(rule) => rule(&run, &against, &mut sheet),
-        Kind::Trace(_) | Kind::Process | Kind::Artefact => panic!("{name} does not judge runs"),
+        Kind::Trace(_) | Kind::Ranks(_) | Kind::Process | Kind::Artefact => {
+            panic!("{name} does not judge runs")
+        }
     }
     .expect("readable traces");
     sheet
+}
+
+/// The sheet of one invariant over the ranks of a run, each with its segments, and over another run.
+pub fn judge_ranks(name: &str, ranks: &[Vec<Vec<Event>>], against: Option<&[Vec<Event>]>) -> Sheet {
+    let folder = TempDir::new().expect("a folder for the traces");
+    let ranks: Vec<RunEvidence> = ranks
+        .iter()
+        .enumerate()
+        .map(|(rank, segments)| evidence(&folder, &rank_name("run", rank as u64), segments))
+        .collect();
+    let against = against.map(|segments| evidence(&folder, "against", segments));
+    let rule = find(name).expect("a rule of that name");
+    compare_ranks(rule, &ranks.iter().collect::<Vec<_>>(), against.as_ref())
 }
 
 pub(crate) fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidence {

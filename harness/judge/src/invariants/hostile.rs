@@ -53,6 +53,7 @@ fn judged(segments: Vec<PathBuf>, against: &RunEvidence) {
             Kind::Pair(judge) => {
                 judge(against, &run, &mut Sheet::default()).and(judge(&run, against, &mut Sheet::default()))
             }
+            Kind::Ranks(judge) => judge(&[&run, against], Some(against), &mut Sheet::default()),
             Kind::Trace(_) | Kind::Process | Kind::Artefact => Ok(()),
         };
     }

@@ -11,3 +11,6 @@ pub mod samples;
 
 mod combination;
 mod walk;
+
+#[cfg(test)]
+mod tests;

@@ -203,3 +203,6 @@ fn differs(tensor: &TensorStep, added: &Added, parts: &[Part], tolerance: f64) -
         (!fits).then_some((Number(expected), found))
     })
 }
+
+#[cfg(test)]
+mod tests;

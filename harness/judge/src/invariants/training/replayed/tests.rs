@@ -102,6 +102,7 @@ fn trained(step: Step, tells_moments: bool) -> Vec<Event> {
                     if tells_moments { before.iter().zip(after).map(pair).collect() } else { Vec::new() }
                 };
                 TensorStep {
+                    added: Vec::new(),
                     name: tensor.name.into(),
                     shape: tensor.shape.clone(),
                     group: 0,
