@@ -24,6 +24,8 @@ mod properties;
 mod round_trips;
 // The published schemas against the code that reads the same documents.
 mod schema;
+// A run in parts.
+mod partition;
 // No false alarm on random plans.
 mod random_plans;
 // Small inputs that tests begin from.

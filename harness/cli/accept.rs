@@ -66,7 +66,7 @@ fn schemas(args: &AcceptArgs) -> Done {
 
 fn kill_matrix(args: &AcceptArgs) -> Done {
     let bench = BenchArgs::on(&args.device).open(&Request::default())?;
-    let scenarios = bench.scenarios(&[], None)?;
+    let scenarios = bench.scenarios(&[], None, None)?;
     let matrix = matrix(&bench, &args.device, &scenarios, 0, None)?;
     let exit = matrix.report.exit();
     output::write(&text::faults(&matrix.report, &[]))?;
@@ -86,7 +86,7 @@ fn baselines(args: &AcceptArgs) -> Done {
     let kept = tempfile::tempdir()?;
     let bench = BenchArgs { report: Some(kept.path().to_owned()), ..BenchArgs::on(&args.device) };
     let bench = bench.open(&Request::default())?;
-    let scenarios = bench.scenarios(&limits.scenarios(&args.device), None)?;
+    let scenarios = bench.scenarios(&limits.scenarios(&args.device), None, None)?;
     let report = {
         let progress = Progress::new(scenarios.len() as u64);
         bench.suite(&progress).run(&scenarios)?

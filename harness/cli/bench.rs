@@ -14,6 +14,7 @@ use traintrue::program::{Program, scratch};
 use traintrue::runner::{Observer, Runner};
 use traintrue::scenario::{Catalogue, Corpus, Scenario, randomised};
 use traintrue::suite::Suite;
+use traintrue_judge::verdict::Part;
 use traintrue_memory::bytes::Bytes;
 use traintrue_protocol::contract::{Description, Stated};
 use traintrue_protocol::nearest;
@@ -45,6 +46,10 @@ pub struct BenchArgs {
     /// Your own text, one {"text": …} a line.
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
+    /// Only a part of these scenarios, as slice:2/3: every third, from the second on. `traintrue merge` puts the reports of
+    /// all parts together.
+    #[arg(long, value_name = "PART")]
+    pub partition: Option<Part>,
     /// Processes at one time; by default one a core.
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
@@ -106,6 +111,7 @@ impl BenchArgs {
             device: Some(device.to_owned()),
             scenarios: None,
             corpus: None,
+            partition: None,
             jobs: None,
             timeout: None,
             report: None,
@@ -189,13 +195,15 @@ impl BenchArgs {
 }
 
 impl Bench {
-    /// The chosen scenarios, on the random plans of `seed` where one is given.
+    /// The chosen scenarios, or a part of them, on the random plans of `seed` where one is given.
     pub fn scenarios(
         &self,
         filters: &[String],
+        part: Option<Part>,
         seed: Option<u64>,
     ) -> Result<Vec<Scenario>, Box<dyn std::error::Error>> {
         let chosen = self.catalogue.select(filters)?;
+        let chosen = part.map_or_else(|| chosen.clone(), |part| part.of(chosen.clone()));
         Ok(chosen
             .into_iter()
             .map(|scenario| seed.map_or_else(|| scenario.clone(), |seed| randomised(scenario, seed)))

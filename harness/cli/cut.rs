@@ -97,6 +97,7 @@ pub fn cut(args: &CutArgs) -> Done {
         contract: Contract::default(),
         notes: Vec::new(),
         errors: Vec::new(),
+        part: None,
         summary: Summary::of(&outcomes),
         outcomes,
     };

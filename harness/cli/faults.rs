@@ -38,10 +38,12 @@ pub struct FaultsArgs {
 
 pub fn faults(args: &FaultsArgs) -> Done {
     let bench = args.bench.open(&Request::default())?;
-    let scenarios = with_faults(&bench, &args.bench.filters, args.fault.as_deref())?;
-    let matrix = matrix(&bench, args.bench.device(), &scenarios, args.random_plans, args.fault.as_deref())?;
+    let scenarios = with_faults(&bench, &args.bench, args.fault.as_deref())?;
+    let mut matrix =
+        matrix(&bench, args.bench.device(), &scenarios, args.random_plans, args.fault.as_deref())?;
+    matrix.report.part = args.bench.partition;
     let report = &matrix.report;
-    let whole = args.bench.filters.is_empty() && args.fault.is_none();
+    let whole = args.bench.filters.is_empty() && args.bench.partition.is_none() && args.fault.is_none();
     let compared = report.baseline != Verdict::Broken && args.golden.exists();
     let differences = if compared { compare(&args.golden, &report.faults, whole)? } else { Vec::new() };
     bench.keep("faults.json", json::document(report)?)?;
@@ -77,10 +79,10 @@ pub fn matrix(
 /// The chosen scenarios; only the one fault's where one is chosen.
 fn with_faults(
     bench: &Bench,
-    filters: &[String],
+    asked: &BenchArgs,
     fault: Option<&str>,
 ) -> Result<Vec<Scenario>, Box<dyn std::error::Error>> {
-    let mut scenarios = bench.scenarios(filters, None)?;
+    let mut scenarios = bench.scenarios(&asked.filters, asked.partition, None)?;
     if let Some(fault) = fault {
         scenarios.retain(|scenario| scenario.faults.iter().any(|it| it.id == fault));
         if scenarios.is_empty() {
@@ -100,6 +102,7 @@ fn baseline(bench: &Bench, matrix: &Matrix) -> RunReport {
         contract: bench.description.contract.clone(),
         notes: Vec::new(),
         errors: Vec::new(),
+        part: None,
         summary: Summary::of(&matrix.baseline),
         outcomes: matrix.baseline.clone(),
     }

@@ -23,6 +23,7 @@ mod list;
 #[cfg(target_os = "linux")]
 mod live;
 mod logs;
+mod merge;
 mod output;
 mod progress;
 mod record;
@@ -61,6 +62,7 @@ enum Verb {
     Run(run::RunArgs),
     /// Judges the reference trainer first, then plants every fault in it.
     Faults(faults::FaultsArgs),
+    Merge(merge::MergeArgs),
     /// Judges recorded traces.
     Check(check::CheckArgs),
     Record(record::RecordArgs),
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Record(args) => record::record(&args),
         Verb::Run(args) => run::run(&args).map(Exit::code),
         Verb::Faults(args) => faults::faults(&args).map(Exit::code),
+        Verb::Merge(args) => merge::merge(&args).map(Exit::code),
         Verb::Check(args) => check::check(&args).map(Exit::code),
         Verb::Crash(args) => crash::crash(&args).map(Exit::code),
         Verb::Cut(args) => cut::cut(&args).map(Exit::code),

@@ -47,12 +47,13 @@ pub fn run(args: &RunArgs) -> Done {
         config_path: args.config.as_deref(),
         config: config.as_ref(),
     })?;
-    let scenarios = bench.scenarios(&args.bench.filters, args.seed)?;
+    let scenarios = bench.scenarios(&args.bench.filters, args.bench.partition, args.seed)?;
     let mut report = {
         let progress = Progress::new(scenarios.len() as u64);
         bench.suite(&progress).run(&scenarios)?
     };
     report.notes.clone_from(&bench.notes);
+    report.part = args.bench.partition;
     report.errors.splice(0..0, bench.refused(&args.bench.filters));
     if let Some(config) = &config {
         // A random plan may well not show a failure that is known.

@@ -18,8 +18,8 @@ use traintrue_protocol::trace::{Event, Line, TraceWriter};
 use traintrue_protocol::vocabulary::Moment;
 
 use crate::arithmetic::{self, Counts, Rates};
-use crate::finding::Sheet;
 use crate::case::compare_ranks;
+use crate::finding::Sheet;
 use crate::rule::{Kind, Opening, RunEvidence, rank_name};
 use crate::rules::find;
 

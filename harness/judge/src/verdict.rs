@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,71 @@ impl Outcome {
     }
 }
 
+/// One of several equal parts of what there is to do: every `of`-th scenario, from the `number`-th on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Part {
+    number: usize,
+    of: usize,
+}
+
+/// A part that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no part; expected slice:NUMBER/OF, as slice:2/3, with a NUMBER from 1 to OF")]
+pub struct PartError(String);
+
+impl Part {
+    /// What belongs to this part, in its order.
+    pub fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.number - 1).step_by(self.of).collect()
+    }
+
+    /// The first part that is not among `found`, which are parts of as many; none where each is there once.
+    pub fn missing(found: &[Self]) -> Option<Self> {
+        let of = found.first()?.of;
+        let parts = (1..=of).map(|number| Self { number, of });
+        parts.into_iter().find(|part| found.iter().filter(|other| *other == part).count() != 1)
+    }
+
+    /// Whether both are parts of one division.
+    pub fn is_beside(self, other: Self) -> bool {
+        self.of == other.of
+    }
+}
+
+impl FromStr for Part {
+    type Err = PartError;
+
+    fn from_str(text: &str) -> Result<Self, PartError> {
+        let numbers = text.strip_prefix("slice:").and_then(|it| it.split_once('/'));
+        let parsed = numbers.and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match parsed {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err(PartError(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Part {
+    type Error = PartError;
+
+    fn try_from(text: String) -> Result<Self, PartError> {
+        text.parse()
+    }
+}
+
+impl From<Part> for String {
+    fn from(part: Part) -> Self {
+        part.to_string()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slice:{}/{}", self.number, self.of)
+    }
+}
+
 /// The document of `run` and `check`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
@@ -123,6 +189,9 @@ pub struct RunReport {
     /// Scenario files that cannot be used, each with its file and line. The other scenarios are in `outcomes`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// Which part of all scenarios these are; absent where they are all that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// One outcome per scenario, in the order in which they ran.
     pub outcomes: Vec<Outcome>,
     /// The number of outcomes per verdict.

@@ -87,6 +87,7 @@ pub fn check(
         contract: first.map_or_else(Contract::default, |run| run.contract.clone()),
         notes: Vec::new(),
         errors: Vec::new(),
+        part: None,
         summary: Summary::of(&outcomes),
         outcomes,
     })

@@ -20,7 +20,7 @@ use crate::runner::{Happening, Runner};
 use crate::scenario::{PlannedFault, Scenario, expand, randomised};
 use crate::suite::{Examined, Purpose, Suite, SuiteError};
 
-pub use fate::{Fate, FaultOutcome, FaultReport, Share};
+pub use fate::{Fate, FaultOutcome, FaultReport, Share, summary};
 pub use golden::{GoldenError, GoldenRow, accept, compare};
 
 /// Plants faults and sees what catches them.
@@ -67,12 +67,8 @@ impl Lab<'_> {
             Verdict::Broken => Vec::new(),
             _ => self.faults(scenarios, &clean)?,
         };
-        let mut summary: BTreeMap<String, u64> =
-            Fate::ALL.into_iter().map(|fate| (fate.name().to_owned(), 0)).collect();
-        for fault in &faults {
-            *summary.entry(fault.verdict.name().to_owned()).or_default() += 1;
-        }
-        let report = FaultReport { schema: SCHEMA, baseline, faults, summary };
+        let summary = summary(&faults);
+        let report = FaultReport { schema: SCHEMA, baseline, part: None, faults, summary };
         Ok(Matrix { report, baseline: clean.into_iter().map(|it| it.outcome).collect() })
     }
 

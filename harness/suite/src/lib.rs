@@ -53,6 +53,7 @@ pub mod cut;
 pub mod init;
 pub mod interrupt;
 pub mod kill_matrix;
+pub mod merge;
 pub mod program;
 pub mod record;
 pub mod report;

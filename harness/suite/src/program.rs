@@ -177,8 +177,13 @@ impl Program {
         let file = tempfile::NamedTempFile::new().map_err(temporary)?;
         let output = file.reopen().map_err(temporary)?;
         let mut complaints = tempfile::tempfile().map_err(temporary)?;
-        let limits =
-            Limits { timeout, kill_after: None, given_up: None, output_bytes: ANSWER_LIMIT_BYTES, complaints: &complaints };
+        let limits = Limits {
+            timeout,
+            kill_after: None,
+            given_up: None,
+            output_bytes: ANSWER_LIMIT_BYTES,
+            complaints: &complaints,
+        };
         let (stop, _) = attend(command(&self.describe), Vec::new(), output, limits).map_err(start)?;
         interrupted()?;
         let problem = match stop {

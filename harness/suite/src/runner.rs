@@ -17,8 +17,8 @@ use traintrue_protocol::trace::{Event, TraceReader};
 use traintrue_protocol::vocabulary::Capability;
 
 use crate::program::{Ended, Errand, Program, ProgramError};
-use ranks::Meeting;
 use crate::scenario::{ConcreteRun, DIED, Dies, Segment};
+use ranks::Meeting;
 
 /// Something that happened while scenarios were run and judged.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +81,7 @@ impl Runner<'_> {
     }
 
     /// One run; or the ranks of one, at once.
-    fn group(
-        &self,
-        scenario: &str,
-        group: &[ConcreteRun],
-        traces: &Path,
-    ) -> Result<Evidence, RunnerError> {
+    fn group(&self, scenario: &str, group: &[ConcreteRun], traces: &Path) -> Result<Evidence, RunnerError> {
         match group {
             [run] if !run.is_rank() => self.one(scenario, run, traces),
             ranks => self.ranks(scenario, ranks, traces),

@@ -109,7 +109,16 @@ impl Suite<'_> {
         }));
         let summary = Summary::of(&outcomes);
         let Description { trainer, contract, .. } = self.description.clone();
-        Ok(RunReport { schema: SCHEMA, trainer, contract, notes: Vec::new(), errors, outcomes, summary })
+        Ok(RunReport {
+            schema: SCHEMA,
+            trainer,
+            contract,
+            notes: Vec::new(),
+            errors,
+            part: None,
+            outcomes,
+            summary,
+        })
     }
 
     /// Runs and judges one scenario, or only the runs that `wanted` keeps, in a scratch folder called `name`.

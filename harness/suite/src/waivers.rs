@@ -209,7 +209,16 @@ mod tests {
         let outcomes: Vec<Outcome> = catalogue.all().iter().map(|scenario| of(&scenario.id)).collect();
         let summary = Summary::of(&outcomes);
         let (trainer, contract) = ("fake 1".into(), Contract::default());
-        RunReport { schema: 1, trainer, contract, notes: Vec::new(), errors: Vec::new(), outcomes, summary }
+        RunReport {
+            schema: 1,
+            trainer,
+            contract,
+            notes: Vec::new(),
+            errors: Vec::new(),
+            part: None,
+            outcomes,
+            summary,
+        }
     }
 
     fn applied(waives: &str, until: &str) -> RunReport {

@@ -47,6 +47,7 @@ pub fn check(
         summary: Summary::of(&outcomes),
         notes: Vec::new(),
         errors: Vec::new(),
+        part: None,
         outcomes,
     })
 }

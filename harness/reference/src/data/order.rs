@@ -66,7 +66,8 @@ pub struct Shard {
 impl Shard {
     /// The share of `train.rank` of `train.world`, in micro-batches of the plan's size.
     pub fn new(parts: OrderParts, seed: u64, data: &Data, train: &Train) -> Self {
-        let mut shard = Self { parts, seed, train: train.clone(), batch: 0, micro_batches: 0, drawn: Vec::new() };
+        let mut shard =
+            Self { parts, seed, train: train.clone(), batch: 0, micro_batches: 0, drawn: Vec::new() };
         shard.regroup(data, data.batch);
         shard
     }

@@ -29,7 +29,9 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         }),
         ("ranks-never-averaged", |parts| parts.ranks.averages = |_| false),
         ("ranks-averaged-before-the-last", |parts| parts.ranks.averages = |closes| !closes),
-        ("rank-0-gives-its-own", |parts| parts.ranks.mean = |all, _| all.into_iter().next().unwrap_or_default()),
+        ("rank-0-gives-its-own", |parts| {
+            parts.ranks.mean = |all, _| all.into_iter().next().unwrap_or_default()
+        }),
         ("middle-micro-batches-lost", |parts| parts.ranks.adds = |index, closes| index == 0 || closes),
         ("clipped-before-the-mean", |parts| parts.ranks.before = |own, train| clip_global(own, train.clip)),
         ("tensors-averaged-in-another-order", |parts| {
@@ -81,7 +83,8 @@ fn turned<B: Backend>(gradients: &mut GradientSet<B>) {
     let before = gradients.clone();
     let dims = |at: usize| before[at].as_ref().map(|it| it.dims());
     for at in 0..before.len() {
-        let next = (1..before.len()).map(|step| (at + step) % before.len()).find(|&other| dims(other) == dims(at));
+        let next =
+            (1..before.len()).map(|step| (at + step) % before.len()).find(|&other| dims(other) == dims(at));
         if let Some(other) = next {
             gradients[at].clone_from(&before[other]);
         }

@@ -236,12 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rank_that_is_late_is_named_with_the_place() {
+        let [mut root, _other] = pair();
+        root.links[0].set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let error = root.gather("update 3", &[]).unwrap_err().to_string();
+        assert_eq!(error, "rank 1 did not come to update 3 within 60 s; rank 0 waits for it");
+    }
+
+    #[test]
     fn ranks_at_two_places_are_out_of_step() {
         let [mut root, mut other] = pair();
         let there = thread::spawn(move || other.gather("the evaluation after update 2", &[]).is_err());
         let error = root.gather("update 3", &[]).unwrap_err().to_string();
         drop(root);
-        assert!(error.starts_with("rank 1 is at the evaluation after update 2, and rank 0 at update 3"), "{error}");
+        assert!(
+            error.starts_with("rank 1 is at the evaluation after update 2, and rank 0 at update 3"),
+            "{error}"
+        );
         assert!(there.join().unwrap());
     }
 

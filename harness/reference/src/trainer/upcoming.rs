@@ -10,8 +10,8 @@ use crate::window::Place;
 
 impl<E: Engine> Training<'_, '_, E> {
     /// The counts that the window which opens here will have when it closes. A loss is divided by the counts of its whole
-    /// window, and must be divided before its backward pass: so the window's samples are collated twice. Ranks that train together divide
-    /// by the counts of all their windows.
+    /// window, and must be divided before its backward pass: so the window's samples are collated twice. Ranks that train
+    /// together divide by the counts of all their windows.
     pub(super) fn look_ahead(&mut self) -> Result<Counts, TrainError> {
         let Cursor { mut epoch, micro_batches: mut index } = self.state.cursor;
         let mut counts = Counts::default();

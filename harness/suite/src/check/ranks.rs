@@ -28,12 +28,19 @@ pub(super) fn of_scenario(
         None => Some(None),
     };
     let lacking = match against {
-        None => Some(format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default())),
-        Some(_) if ranks.len() as u64 != world => Some(format!("{} of its {world} ranks are given", ranks.len())),
+        None => {
+            Some(format!("the run {} is not among the traces", asked.against.as_deref().unwrap_or_default()))
+        }
+        Some(_) if ranks.len() as u64 != world => {
+            Some(format!("{} of its {world} ranks are given", ranks.len()))
+        }
         Some(_) => None,
     };
     if let Some(why) = lacking {
-        return run.members.iter().for_each(|&at| tallies[at].note(&format!("{} is not judged: {why}", rule.name)));
+        return run
+            .members
+            .iter()
+            .for_each(|&at| tallies[at].note(&format!("{} is not judged: {why}", rule.name)));
     }
     let against = against.flatten().map(Group::evidence);
     let evidence: Vec<RunEvidence> = ranks.iter().map(|rank| rank.evidence()).collect();
@@ -51,12 +58,17 @@ pub(super) fn of_recorded(recorded: &[Recorded], tallies: &mut [Tally]) {
     let mut ranks: Vec<(u64, usize)> =
         recorded.iter().enumerate().filter_map(|(at, one)| Some((said(one)?.0, at))).collect();
     ranks.sort_unstable();
-    let Some(world) = ranks.first().and_then(|(_, at)| said(&recorded[*at])).map(|(_, world)| world) else { return };
+    let Some(world) = ranks.first().and_then(|(_, at)| said(&recorded[*at])).map(|(_, world)| world) else {
+        return;
+    };
     let apart = ranks.iter().find_map(|(_, at)| recorded[*at].run.recorded.as_ref()?.apart.clone());
     let whole = ranks.iter().map(|(rank, _)| *rank).eq(0..world);
-    let why = apart.or_else(|| (!whole).then(|| format!("a trace of each of the {world} ranks is needed, once")));
+    let why =
+        apart.or_else(|| (!whole).then(|| format!("a trace of each of the {world} ranks is needed, once")));
     if let Some(why) = why {
-        return ranks.iter().for_each(|(_, at)| tallies[*at].note(&format!("the ranks are not compared: {why}")));
+        return ranks
+            .iter()
+            .for_each(|(_, at)| tallies[*at].note(&format!("the ranks are not compared: {why}")));
     }
     let evidence = |&(rank, at): &(u64, usize)| RunEvidence {
         name: format!("rank-{rank}"),

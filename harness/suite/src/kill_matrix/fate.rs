@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use traintrue_judge::verdict::Verdict;
+use traintrue_judge::verdict::{Part, Verdict};
 use traintrue_protocol::exit::Exit;
 
 /// What happened to one planted fault.
@@ -77,10 +77,23 @@ pub struct FaultReport {
     pub schema: u32,
     /// The verdict over the clean trainer.
     pub baseline: Verdict,
+    /// Which part of all scenarios they are planted in; absent where that is all that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The matrix.
     pub faults: Vec<FaultOutcome>,
     /// How many of each fate.
     pub summary: BTreeMap<String, u64>,
+}
+
+/// How many of each fate.
+pub fn summary(faults: &[FaultOutcome]) -> BTreeMap<String, u64> {
+    let mut summary: BTreeMap<String, u64> =
+        Fate::ALL.into_iter().map(|fate| (fate.name().to_owned(), 0)).collect();
+    for fault in faults {
+        *summary.entry(fault.verdict.name().to_owned()).or_default() += 1;
+    }
+    summary
 }
 
 impl FaultReport {

@@ -65,7 +65,16 @@ pub(super) fn report() -> RunReport {
     let outcomes = vec![held, broken, padded, unjudged];
     let summary = Summary::of(&outcomes);
     let (trainer, contract) = ("fake 1".into(), Contract::default());
-    RunReport { schema: 1, trainer, contract, notes: Vec::new(), errors: Vec::new(), outcomes, summary }
+    RunReport {
+        schema: 1,
+        trainer,
+        contract,
+        notes: Vec::new(),
+        errors: Vec::new(),
+        part: None,
+        outcomes,
+        summary,
+    }
 }
 
 fn matrix() -> FaultReport {
@@ -90,7 +99,7 @@ fn matrix() -> FaultReport {
         ..caught.clone()
     };
     let summary = counts(&[("caught", 1), ("missed", 1)]);
-    FaultReport { schema: 1, baseline: Verdict::Held, faults: vec![caught, missed], summary }
+    FaultReport { schema: 1, baseline: Verdict::Held, part: None, faults: vec![caught, missed], summary }
 }
 
 /// What a person reads, without its colours.

@@ -213,3 +213,51 @@ fn a_process_that_declines_before_a_death_is_not_judged() {
     let ground = ground(&runs, &declining, &[]);
     assert_eq!((ground.names().len(), ground.evidence.declined.len()), (0, 1));
 }
+
+/// Two ranks: the first waits until the second has left a file, and then says so.
+const MEETING: &str = r#"
+import json, os, sys, time
+plan = json.load(sys.stdin)
+contract = dict(tail="flush", normaliser="tokens", gradients="mean", first_lr="zero", rows_per_sample=1, deterministic=True)
+def say(**event): print(json.dumps(event), flush=True)
+say(event="run", schema=1, trainer="fake 1", device="none", scenario=plan["scenario"], run=plan["run"], plan=plan, contract=contract)
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+assert (rank, world) == (plan["train"]["rank"], plan["train"]["world"]) and os.environ["MASTER_ADDR"] == "127.0.0.1"
+here = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.environ["MASTER_PORT"])
+if rank == 1:
+    FAILS
+    open(here, "w").close()
+while not os.path.exists(here): time.sleep(0.01)
+say(event="end", reason="done")
+"#;
+
+const TWO_RANKS: &str =
+    "[[runs]]\nname = \"alone\"\n[[runs]]\nname = \"two\"\nwith = { train = { world = 2, together = true } }";
+
+#[test]
+fn the_ranks_of_a_run_are_processes_that_live_at_once_and_each_leaves_a_trace() {
+    let alone = "os.environ.setdefault(\"RANK\", \"1\"); os.environ.setdefault(\"WORLD_SIZE\", \"1\")";
+    let both = MEETING
+        .replace("FAILS", "pass")
+        .replace(
+            "rank, world = ",
+            &format!("{alone}\nos.environ.setdefault(\"MASTER_PORT\", \"0\")\nrank, world = "),
+        )
+        .replace("assert (rank", "assert \"MASTER_ADDR\" not in os.environ or (rank");
+    let ground = ground(TWO_RANKS, &both, &[]);
+    assert_eq!(ground.names(), ["alone", "two.rank-0", "two.rank-1"]);
+    assert!(ground.evidence.runs.iter().all(RunRecord::as_meant), "{:#?}", ground.evidence.runs);
+}
+
+#[test]
+fn a_rank_that_fails_ends_the_one_that_waits_for_it() {
+    let ground = ground(
+        &TWO_RANKS.replace("[[runs]]\nname = \"alone\"\n", ""),
+        &MEETING.replace("FAILS", "sys.exit(\"no memory on rank 1\")"),
+        &[],
+    );
+    let [first, second] = ground.evidence.runs.as_slice() else { panic!("two ranks") };
+    assert_eq!(first.endings[0].ending, Ending::LeftAlone);
+    let Ending::Failed { complaint, .. } = &second.endings[0].ending else { panic!("it failed") };
+    assert_eq!(complaint, "no memory on rank 1");
+}

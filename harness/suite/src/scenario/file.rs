@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use traintrue_judge::rule::run_name;
 use traintrue_judge::expectation::{Expectation, InvariantName};
+use traintrue_judge::rule::run_name;
 use traintrue_protocol::plan::{Restore, SCHEMA};
 use traintrue_protocol::vocabulary::{Capability, Component};
 

@@ -95,7 +95,10 @@ fn metrics(shares: &[Share], sheet: &mut Sheet) {
             actual: format!("{metric} on rank {}", place.0),
             component: Component::Evaluation,
             cause: if is(mean(&[*share])) {
-                format!("rank {} reports the mean of its own share: the sums of the ranks are not added up", place.0)
+                format!(
+                    "rank {} reports the mean of its own share: the sums of the ranks are not added up",
+                    place.0
+                )
             } else {
                 "the metric is not the mean over the targets of all ranks".into()
             },

@@ -21,10 +21,10 @@ const TOLERANCE: f64 = 1e-4;
 pub static RULE: Rule = Rule {
     name: "ranks/mean-gradient",
     says: "every rank applies the mean gradient of the micro-batches of all ranks, as the contract normalises it",
-    verifies: "At a few places of every tensor: the gradient before clipping is the sum, over all ranks and micro-batches of \
-               the window, of what each backward pass added, with the weights of the contract: `tokens` gives each target of \
-               all ranks one weight, `micro-batches` each micro-batch. Where it is not, least squares tell which combination \
-               it is.",
+    verifies: "At a few places of every tensor: the gradient before clipping is the sum, over all ranks and micro-batches \
+               of the window, of what each backward pass added, with the weights of the contract: `tokens` gives each \
+               target of all ranks one weight, `micro-batches` each micro-batch. Where it is not, least squares tell \
+               which combination it is.",
     does_not_verify: "Other places of a tensor. The gradient of one backward pass (ranks/equal-one). Losses of several heads. \
                       A recorded loop has no contract: there the micro-batches must have one weight, whichever.",
     kind: Kind::Ranks(judge),
@@ -56,7 +56,8 @@ struct Added<'a> {
 fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> Result<(), TraceError> {
     let Some(mut walk) = Walk::of(ranks)? else { return Ok(()) };
     while let Some(turns) = walk.next()? {
-        let updates: Option<Vec<_>> = turns.iter().map(|turn| turn.update().filter(|it| !it.1.tensors.is_empty())).collect();
+        let updates: Option<Vec<_>> =
+            turns.iter().map(|turn| turn.update().filter(|it| !it.1.tensors.is_empty())).collect();
         let Some(updates) = updates else { continue };
         let recorded = walk.opening.recorded.is_some();
         let parts = if recorded { alike(&turns) } else { parts(&turns, &walk.opening.contract) };
@@ -70,7 +71,7 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
         let told: Vec<&[TensorStep]> = updates.iter().map(|(_, update)| update.tensors.as_slice()).collect();
         let Some(added) = added(&told, &parts) else {
             // A window that another process opened is not told whole.
-            sheet.missing("what each micro-batch added to the gradients");
+            sheet.missing("gradients of every micro-batch of a window");
             continue;
         };
         let tolerance = TOLERANCE.max(16.0 * bound::unit_roundoff(walk.opening.plan.train.dtype));
@@ -88,7 +89,10 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
                 sheet.check_on(turn.place, false, line, || {
                     let (component, cause) = window.cause(&told, turn.place.0);
                     Difference {
-                        expected: format!("a gradient of {expected} at a place of {} in update {}", tensor.name, update.step),
+                        expected: format!(
+                            "a gradient of {expected} at a place of {} in update {}",
+                            tensor.name, update.step
+                        ),
                         actual: format!("{found} on rank {}", turn.place.0),
                         component,
                         cause,
@@ -101,7 +105,7 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
         }
     }
     if sheet.compared == 0 && sheet.broken.is_none() {
-        sheet.blind("what each micro-batch added to the gradients");
+        sheet.blind("gradients of single micro-batches");
     }
     Ok(())
 }
@@ -146,7 +150,8 @@ fn tensors_in_turn<'t, 'a>(
     added.iter().filter_map(|added| Some((tensors.iter().find(|it| it.name == added.name)?, added)))
 }
 
-/// The same of recorded ranks: what their losses are divided by, nobody says, and each micro-batch has its share of the mean.
+/// The same of recorded ranks: what their losses are divided by, nobody says, and each micro-batch has its share of the
+/// mean.
 fn alike(turns: &[Turn]) -> Result<Vec<Part>, &'static str> {
     let weight = 1.0 / turns.len() as f64;
     let of = |turn: &Turn| {
@@ -177,7 +182,8 @@ fn scale_to(applied: &[TensorStep], added: &[Added], parts: &mut [Part]) {
 fn added<'a>(told: &[&'a [TensorStep]], parts: &[Part]) -> Option<Vec<Added<'a>>> {
     let by_name: Vec<BTreeMap<&str, &TensorStep>> =
         told.iter().map(|tensors| tensors.iter().map(|it| (it.name.as_str(), it)).collect()).collect();
-    let everywhere = |tensor: &&TensorStep| by_name.iter().all(|told| told.contains_key(tensor.name.as_str()));
+    let everywhere =
+        |tensor: &&TensorStep| by_name.iter().all(|told| told.contains_key(tensor.name.as_str()));
     let of = |tensor: &'a TensorStep| {
         let by_part = parts.iter().map(|part| {
             let there = by_name[part.rank].get(tensor.name.as_str())?;

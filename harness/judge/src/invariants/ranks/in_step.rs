@@ -59,9 +59,15 @@ fn compare(first: &Turn, other: &Turn, sheet: &mut Sheet) {
             return;
         }
     };
-    let mut same = |holds: bool, at: (usize, usize), line, expected: String, actual: String, component, cause: &str| {
-        sheet.check_on(at, holds, line, || Difference { expected, actual, component, cause: cause.to_owned() });
-    };
+    let mut same =
+        |holds: bool, at: (usize, usize), line, expected: String, actual: String, component, cause: &str| {
+            sheet.check_on(at, holds, line, || Difference {
+                expected,
+                actual,
+                component,
+                cause: cause.to_owned(),
+            });
+        };
     let [own, theirs] = [first, other].map(|turn| turn.micro_batches().count());
     same(
         own == theirs,

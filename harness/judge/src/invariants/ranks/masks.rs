@@ -33,7 +33,8 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
         let told: Vec<Vec<(&Line, &[Dropped])>> = turns
             .iter()
             .map(|turn| {
-                let told = turn.micro_batches().map(|(line, it)| (line, it.dropout.as_deref().unwrap_or_default()));
+                let told =
+                    turn.micro_batches().map(|(line, it)| (line, it.dropout.as_deref().unwrap_or_default()));
                 told.collect()
             })
             .collect();

@@ -33,7 +33,9 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
         let Some((first, others)) = turns.split_first() else { break };
         for (at, (_, state)) in first.states().enumerate() {
             for other in others {
-                if let Some((line, theirs)) = other.states().nth(at).filter(|(_, theirs)| theirs.at == state.at) {
+                if let Some((line, theirs)) =
+                    other.states().nth(at).filter(|(_, theirs)| theirs.at == state.at)
+                {
                     compare(state, theirs, (line, other.place), &last, sheet);
                 }
             }
@@ -121,7 +123,10 @@ fn compare(
 }
 
 /// Tensors of the same name and extents. A shard has other extents, or a name of its own.
-fn whole_on_both<'a>(one: &'a State, two: &'a State) -> impl Iterator<Item = (&'a TensorState, &'a TensorState)> {
+fn whole_on_both<'a>(
+    one: &'a State,
+    two: &'a State,
+) -> impl Iterator<Item = (&'a TensorState, &'a TensorState)> {
     let named: BTreeMap<&str, &TensorState> = two.tensors.iter().map(|it| (it.name.as_str(), it)).collect();
     one.tensors.iter().filter_map(move |tensor| {
         let other = named.get(tensor.name.as_str())?;

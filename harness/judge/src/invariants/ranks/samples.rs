@@ -144,7 +144,9 @@ fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
                 taken.extend(samples);
             }
         }
-        let Some(rank) = turns.last().filter(|_| taken.iter().all(|taken| taken.len() >= FEWEST)) else { continue };
+        let Some(rank) = turns.last().filter(|_| taken.iter().all(|taken| taken.len() >= FEWEST)) else {
+            continue;
+        };
         let distinct = |taken: &[u64]| taken.iter().collect::<BTreeSet<_>>().len() >= FEWEST;
         for other in 1..taken.len() {
             let length = taken[0].len().min(taken[other].len());

@@ -29,7 +29,9 @@ fn as_rank(mut events: Vec<Event>, rank: u64) -> Vec<Event> {
             }
             Event::MicroBatch(it) => {
                 // Each sample on one rank: the even ids on the first, the odd ones on the second.
-                it.samples = Some((0..2).map(|at| 2 * (2 * it.index + at) + rank).filter(|id| *id < 4 * SHIFT).collect());
+                it.samples = Some(
+                    (0..2).map(|at| 2 * (2 * it.index + at) + rank).filter(|id| *id < 4 * SHIFT).collect(),
+                );
                 it.dropout = Some(vec![Dropped {
                     units: 1024,
                     dropped: 100,

@@ -66,7 +66,8 @@ impl<'a> Walk<'a> {
     /// None where rank 0 has no first line.
     pub(super) fn of(ranks: &[&'a RunEvidence]) -> Result<Option<Self>, TraceError> {
         let Some(path) = ranks.first().and_then(|rank| rank.segments.first()) else { return Ok(None) };
-        let Some(Line { event: Event::Run(opening), .. }) = TraceReader::open(path)?.next().transpose()? else {
+        let Some(Line { event: Event::Run(opening), .. }) = TraceReader::open(path)?.next().transpose()?
+        else {
             return Ok(None);
         };
         let reading = |rank: &&'a RunEvidence| Reading {

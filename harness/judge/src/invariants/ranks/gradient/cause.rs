@@ -26,7 +26,9 @@ impl Window<'_> {
         };
         if let Some(only) = self.alone(&shares) {
             let others = (0..self.world).filter(|&other| other != rank);
-            let everywhere = others.clone().all(|other| self.shares(applied[other]).and_then(|it| self.alone(&it)) == Some(only));
+            let everywhere = others
+                .clone()
+                .all(|other| self.shares(applied[other]).and_then(|it| self.alone(&it)) == Some(only));
             return (Component::Reduction, of_one_rank(only, rank, everywhere));
         }
         self.of_shares(&shares, rank)
@@ -53,9 +55,11 @@ impl Window<'_> {
             let of = |&(tensor, place): &(usize, usize)| Some(pairs[tensor].1.by_part[part].get(place)?.0);
             places.iter().map(of).collect()
         };
-        let counting: Vec<usize> = (0..self.parts.len()).filter(|&part| self.parts[part].weight != 0.0).collect();
+        let counting: Vec<usize> =
+            (0..self.parts.len()).filter(|&part| self.parts[part].weight != 0.0).collect();
         let vectors: Vec<Vec<f64>> = counting.iter().map(|&part| vector(part)).collect::<Option<_>>()?;
-        let whole: Vec<f64> = places.iter().map(|&(tensor, place)| pairs[tensor].0.unclipped[place].0).collect();
+        let whole: Vec<f64> =
+            places.iter().map(|&(tensor, place)| pairs[tensor].0.unclipped[place].0).collect();
         let found = combination::of(&vectors, &whole)?;
         let mut shares = vec![1.0; self.parts.len()];
         for (part, weight) in counting.into_iter().zip(found) {
@@ -69,7 +73,11 @@ impl Window<'_> {
         // Least squares give 1e-3 where a weight is 0.
         let near = |share: f64, wanted: f64| (share - wanted).abs() <= NEAR * wanted.max(1.0);
         let all = |wanted: &dyn Fn(&Part) -> f64| {
-            parts.iter().zip(shares).filter(|(part, _)| part.weight != 0.0).all(|(part, share)| near(*share, wanted(part)))
+            parts
+                .iter()
+                .zip(shares)
+                .filter(|(part, _)| part.weight != 0.0)
+                .all(|(part, share)| near(*share, wanted(part)))
         };
         let last = |part: &Part| {
             let of_rank = parts.iter().filter(|other| other.rank == part.rank);
@@ -95,7 +103,10 @@ impl Window<'_> {
             } else {
                 ""
             };
-            return reduction(format!("the applied gradient is {} times the mean over the ranks{what}", shown(factor)));
+            return reduction(format!(
+                "the applied gradient is {} times the mean over the ranks{what}",
+                shown(factor)
+            ));
         }
         let lost: Vec<usize> = self.lost(shares, &near);
         if !lost.is_empty() {
@@ -106,13 +117,19 @@ impl Window<'_> {
             ));
         }
         let by_rank: Vec<f64> = (0..self.world).map(|rank| self.of_rank(shares, rank)).collect();
-        let shown: Vec<String> =
-            by_rank.iter().enumerate().map(|(rank, share)| format!("rank {rank} {}", shown(*share))).collect();
+        let shown: Vec<String> = by_rank
+            .iter()
+            .enumerate()
+            .map(|(rank, share)| format!("rank {rank} {}", shown(*share)))
+            .collect();
         let shown = shown.join(", ");
         if !all(&|part| by_rank[part.rank]) {
-            return reduction(format!("the micro-batches of the ranks have other weights than they should: {shown} on average"));
+            return reduction(format!(
+                "the micro-batches of the ranks have other weights than they should: {shown} on average"
+            ));
         }
-        let targets = |rank: usize| parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum::<f64>();
+        let targets =
+            |rank: usize| parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum::<f64>();
         let mean = (0..self.world).map(targets).sum::<f64>() / world;
         if mean > 0.0 && (0..self.world).all(|rank| near(by_rank[rank], mean / targets(rank))) {
             let counts: Vec<String> = (0..self.world).map(|rank| targets(rank).to_string()).collect();
@@ -148,8 +165,13 @@ impl Window<'_> {
     }
 
     fn of_rank(&self, shares: &[f64], rank: usize) -> f64 {
-        let own: Vec<f64> =
-            self.parts.iter().zip(shares).filter(|(part, _)| part.rank == rank).map(|(_, share)| *share).collect();
+        let own: Vec<f64> = self
+            .parts
+            .iter()
+            .zip(shares)
+            .filter(|(part, _)| part.rank == rank)
+            .map(|(_, share)| *share)
+            .collect();
         own.iter().sum::<f64>() / own.len().max(1) as f64
     }
 

@@ -24,12 +24,13 @@ fn added(rank: usize, index: usize, tensor: usize, place: usize) -> f64 {
 /// The weight of a micro-batch in what a rank applies: (rank that applies, rank of the micro-batch, its index).
 type Weight = fn(usize, usize, usize) -> f64;
 
-/// The combination of a tensor's gradients with these weights. Each backward pass ran on its mean's share, so that the mean over
-/// the ranks is right.
+/// The combination of a tensor's gradients with these weights. Each backward pass ran on its mean's share, so that the
+/// mean over the ranks is right.
 fn combined(applies: usize, tensor: usize, weight: Weight, of: fn(usize, usize) -> usize) -> Vec<Number> {
     let sum = |place: usize| -> f64 {
         let parts = (0..2).flat_map(|rank| (0..WINDOW).map(move |index| (rank, index)));
-        let one = |(rank, index)| weight(applies, rank, index) / 2.0 * added(rank, index, of(rank, tensor), place);
+        let one =
+            |(rank, index)| weight(applies, rank, index) / 2.0 * added(rank, index, of(rank, tensor), place);
         parts.map(one).sum()
     };
     (0..PLACES).map(|place| Number(sum(place))).collect()
@@ -123,7 +124,10 @@ fn what_is_no_combination_is_said_to_be_none() {
         update.tensors[1].unclipped.iter_mut().enumerate().for_each(|(at, it)| it.0 = (at * at) as f64);
     }
     let found = breaks(judge_ranks(RULE.name, &ranks, None), "reduction");
-    assert!(found.contains("no weighted sum of the micro-batches' gradients of the ranks, in 1 of 3 tensors (b)"), "{found}");
+    assert!(
+        found.contains("no weighted sum of the micro-batches' gradients of the ranks, in 1 of 3 tensors (b)"),
+        "{found}"
+    );
 }
 
 #[test]
