@@ -139,6 +139,8 @@ fn train() -> impl Strategy<Value = Train> {
             dtype: Default::default(),
             rank,
             world,
+            // The others would have to be there.
+            together: false,
         },
     )
 }

@@ -128,6 +128,9 @@ pub enum Rank {
     Artefact,
 }
 
+/// Judges the ranks of one run, in their order, and the run to compare with.
+pub type JudgeRanks = fn(&[&RunEvidence], Option<&RunEvidence>, &mut Sheet) -> Result<(), TraceError>;
+
 /// What an invariant reads.
 pub enum Kind {
     /// One trace, line by line. It judges every trace of every scenario.
@@ -137,7 +140,7 @@ pub enum Kind {
     /// Two runs, if a scenario asks for it: the run to judge, then the one to compare with.
     Pair(fn(&RunEvidence, &RunEvidence, &mut Sheet) -> Result<(), TraceError>),
     /// The ranks of one run, in their order, if a scenario asks for it; and the run to compare with, where it names one.
-    Ranks(fn(&[&RunEvidence], Option<&RunEvidence>, &mut Sheet) -> Result<(), TraceError>),
+    Ranks(JudgeRanks),
     /// What the harness observes of a process besides its trace.
     Process,
     /// Files that a run has left behind, other than a trace.

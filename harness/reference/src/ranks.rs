@@ -12,6 +12,9 @@ use crate::window::GradientSet;
 
 pub use gathering::{Ranks, RanksError};
 
+/// The summed loss of a batch, and its weight.
+type Summed = (f64, u64);
+
 /// What depends on the rank, and what must not.
 pub struct RankParts<B: Backend> {
     /// The seed of a rank's initial weights: the plan's, so that all ranks begin with one model.
@@ -31,7 +34,7 @@ pub struct RankParts<B: Backend> {
     /// A rank's share of the batches of an evaluation.
     pub evaluates: fn(Vec<Batch>, rank: usize, world: usize) -> Vec<Batch>,
     /// The sums and weights that a metric is made of: those of all ranks.
-    pub measures: fn(own: Vec<(f64, u64)>, all: Vec<(f64, u64)>) -> Vec<(f64, u64)>,
+    pub measures: fn(own: Vec<Summed>, all: Vec<Summed>) -> Vec<Summed>,
     /// The rank whose part of a checkpoint is loaded: its own.
     pub loads_as: fn(rank: u64) -> u64,
 }
@@ -101,7 +104,7 @@ impl Ranks {
     }
 
     /// The summed losses of all ranks' batches, each with its weight.
-    pub fn losses(&mut self, at: &str, own: &[(f64, u64)]) -> Result<Vec<(f64, u64)>, RanksError> {
+    pub fn losses(&mut self, at: &str, own: &[Summed]) -> Result<Vec<Summed>, RanksError> {
         let values: Vec<f64> = own.iter().flat_map(|&(sum, weight)| [sum, weight as f64]).collect();
         let all = self.gather(at, &values)?.concat();
         Ok(all.chunks_exact(2).map(|pair| (pair[0], pair[1] as u64)).collect())

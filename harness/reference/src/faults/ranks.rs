@@ -82,11 +82,11 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
 fn turned<B: Backend>(gradients: &mut GradientSet<B>) {
     let before = gradients.clone();
     let dims = |at: usize| before[at].as_ref().map(|it| it.dims());
-    for at in 0..before.len() {
+    for (at, gradient) in gradients.iter_mut().enumerate() {
         let next =
             (1..before.len()).map(|step| (at + step) % before.len()).find(|&other| dims(other) == dims(at));
         if let Some(other) = next {
-            gradients[at].clone_from(&before[other]);
+            gradient.clone_from(&before[other]);
         }
     }
 }

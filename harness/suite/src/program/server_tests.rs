@@ -40,6 +40,7 @@ impl Fake {
             complaints: &trace.with_extension("stderr"),
             timeout: Duration::from_secs_f64(timeout),
             kill_after: kill_after.map(Duration::from_secs_f64),
+            given_up: None,
         };
         let ended = self.program.run(&errand).unwrap();
         let text = std::fs::read_to_string(trace).unwrap();

@@ -35,6 +35,7 @@ impl Fake {
             complaints: &self.folder.path().join("trace.stderr"),
             timeout: Duration::from_secs_f64(timeout),
             kill_after: kill_after.map(Duration::from_secs_f64),
+            given_up: None,
         };
         let ended = self.program.run(&errand).unwrap();
         (ended, std::fs::read_to_string(trace).unwrap())

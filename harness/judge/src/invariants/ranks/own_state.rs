@@ -22,8 +22,11 @@ pub static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
+/// A digest of a part of a state.
+type Of = fn(&State) -> Option<&String>;
+
 /// What a rank has alone, by name, with the part of a trainer that brings it back.
-const ALONE: [(&str, fn(&State) -> Option<&String>, Component); 2] = [
+const ALONE: [(&str, Of, Component); 2] = [
     ("random stream", |state| state.rng.as_ref(), Component::Rng),
     ("open window", |state| state.window_digest.as_ref(), Component::Window),
 ];

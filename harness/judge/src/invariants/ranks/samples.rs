@@ -63,7 +63,10 @@ fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> 
                     epoch.tell(sheet);
                     epoch = Epoch { number: it.epoch, ..Epoch::default() };
                 }
-                let Some(samples) = &it.samples else { return Ok(sheet.blind("samples")) };
+                let Some(samples) = &it.samples else {
+                    sheet.blind("samples");
+                    return Ok(());
+                };
                 samples.iter().for_each(|&id| epoch.take(id, turn.place, line));
             }
         }
@@ -140,7 +143,10 @@ fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
         taken.resize(turns.len(), Vec::new());
         for (turn, taken) in turns.iter().zip(&mut taken) {
             for (_, it) in turn.micro_batches() {
-                let Some(samples) = &it.samples else { return Ok(sheet.missing("samples")) };
+                let Some(samples) = &it.samples else {
+                    sheet.missing("samples");
+                    return Ok(());
+                };
                 taken.extend(samples);
             }
         }
