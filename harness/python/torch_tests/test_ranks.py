@@ -32,7 +32,7 @@ BUGS: Dict[str, List[Bug]] = {
         ("DistributedSampler(rows, shuffle=True, seed=seed)", "DistributedSampler(rows, num_replicas=1, rank=0, seed=seed)", "ranks/each-sample-once", "every rank trains the same samples"),
         ("    sampler.set_epoch(epoch)\n", "", "loop/samples", "DistributedSampler without set_epoch()"),
         ("            scheduler.step()", "            rank == 0 and scheduler.step()", "ranks/in-step", "the ranks train at different learning rates"),
-        (STEP, f"            rank == 1 and model[3].bias.grad.zero_()\n{STEP}", "ranks/one-model", "applied different gradients"),
+        (STEP, f"            rank == 1 and model[3].bias.grad.zero_()\n{STEP}", "ranks/one-model", "applied other gradients"),
         ("AdamW(model.parameters()", "AdamW([*model.parameters()][rank:]", "ranks/one-model", "did not change on rank 1"),
         ("(loss / size).backward()", "(loss / size if rank else loss).backward()", "loop/loss-scale", "summed, not averaged"),
     ],

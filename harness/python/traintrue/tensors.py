@@ -244,6 +244,10 @@ class Torch:
         name = str(tensor.dtype).replace("torch.", "")
         return {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}.get(name, name)
 
+    def is_dense(self, tensor: Any) -> bool:
+        """Whether it holds all of its values one by one."""
+        return bool(tensor.layout == self._torch.strided)
+
     def world(self) -> int:
         """Processes that train together; 1 where there is no process group."""
         together = self._torch.distributed

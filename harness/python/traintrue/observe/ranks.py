@@ -12,15 +12,15 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..tensor_steps import is_told, places_of
 from ..trace import number
-from .patches import Patches
+from .patches import Guard, Patches
 from .windows import MicroBatch, Window
 
 
 class Ranks:
     """The ranks that this process trains with."""
 
-    def __init__(self, tensors: Any) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Any, guard: Guard) -> None:
+        self._tensors, self._guard = tensors, guard
         self._wrappers: "weakref.WeakSet[Any]" = weakref.WeakSet()
         # Why the ranks may differ, where the script has asked for it.
         self._differ: Optional[str] = None
@@ -81,16 +81,25 @@ class Ranks:
                 # On the parameter itself, and not on its gradient: what arrives there is this rank's own.
                 self._hooks[id(parameter)] = parameter.register_hook(functools.partial(self._arrives, id(parameter)))
 
+    def tells(self, step: int) -> bool:
+        """Whether the ranks are compared by what belongs to the update after so many."""
+        return self._tells and is_told(step + 1)
+
     def hooks(self) -> Set[int]:
         """The numbers of our hooks on parameters."""
         return {handle.id for handle in self._hooks.values()}
 
     def backward_begins(self, micro_batch: MicroBatch, step: int) -> None:
         """A backward pass begins, after so many updates."""
-        self._adds = micro_batch.added if self._tells and is_told(step + 1) else None
+        self._adds = micro_batch.added if self.tells(step) else None
 
     def _arrives(self, parameter: int, gradient: Any) -> None:
-        if self._adds is not None:
+        # An exception here would end the script's own backward pass.
+        self._guard(self._arrived, parameter, gradient)
+
+    def _arrived(self, parameter: int, gradient: Any) -> None:
+        # A sparse gradient has no value at most places.
+        if self._adds is not None and self._tensors.is_dense(gradient):
             values = self._at_places(gradient)
             # Checkpointed segments arrive one by one.
             before = self._adds.get(parameter)
@@ -102,16 +111,25 @@ class Ranks:
             return
         for it in self._adds:
             self._adds[it] = [value / scale for value in self._adds[it]]
-        window.averaged = {
-            id(it): [value / scale for value in self._at_places(it.grad)]
-            for it in window.parameters()
-            if it.grad is not None and id(it) in self._hooks
-        }
+        window.averaged = self._gradients(window, scale)
         self._adds = None
+
+    def step_begins(self, window: Window, step: int) -> None:
+        """The window's optimizer is about to step, after so many updates. A loop may have averaged by hand since the backward pass."""
+        if self.tells(step):
+            window.given = self._gradients(window, 1.0)
+
+    def _gradients(self, window: Window, scale: float) -> Dict[int, List[float]]:
+        dense = [it for it in window.parameters() if id(it) in self._hooks and it.grad is not None and self._tensors.is_dense(it.grad)]
+        return {id(it): [value / scale for value in self._at_places(it.grad)] for it in dense}
 
     def told(self, window: Window, members: List[MicroBatch], named: Dict[str, Any]) -> Optional[List[Dict[str, Any]]]:
         """The `tensors` of the window's update."""
         averaged, window.averaged = window.averaged, {}
+        given, window.given = window.given, {}
+        if any(it["by_value"] or not it["whole"] for it in window.clips):
+            # What each of several clips left is no multiple of what was averaged.
+            given = {}
         held = {id(it) for it in window.parameters()}
         return [
             {
@@ -119,6 +137,7 @@ class Ranks:
                 "shape": [int(extent) for extent in it.shape],
                 "added": [_numbers(one.added.get(id(it), [0.0] * len(averaged[id(it)]))) for one in members],
                 "unclipped": _numbers(averaged[id(it)]),
+                "gradient": _numbers(given.get(id(it), averaged[id(it)])),
             }
             for name, it in named.items()
             if id(it) in held and id(it) in averaged

@@ -61,7 +61,7 @@ class Session:
         self.compared = None if cut is None else Compared(cut, self.states, self.averages, self._tensors, self.guard, self._fields)
         self.recomputed = Recomputed(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
-        self.ranks = Ranks(self._tensors)
+        self.ranks = Ranks(self._tensors, self.guard)
         self._writer: Optional[Writer] = None
         self._memory: Optional[Memory] = None
         self.step = 0
@@ -72,6 +72,8 @@ class Session:
         self._forwarded = self._matched = False
         self._sees_forwards = False
         self._inputs: Any = None
+        # What the rows of the last training forward are, where ranks are compared.
+        self._content: Optional[List[int]] = None
         self._modes: Dict[Owner, Dict[str, int]] = {}
         self._epochs: Dict[Optional[int], Epoch] = {}
         self._index = 0
@@ -157,6 +159,8 @@ class Session:
         # By owner: a forward in evaluation mode with gradients, and no backward pass, may have come before.
         self._modes[owner] = owner.modes(self.models.frozen)
         self._inputs = None if self.draws.any() else inputs
+        if self.ranks.tells(self.step):
+            self._content = self.guard(batches.content_ids, inputs, self._tensors)
         self.losses.output(output)
         self._forwarded = True
 
@@ -275,6 +279,9 @@ class Session:
         else:
             samples, sizes, content = None, {}, None
         seen = {"samples": samples, **sizes, "modes": acting}
+        if self.ranks.tells(self.step):
+            # Ranks may have the same indices of different datasets, or slices of one batch.
+            seen["content"], self._content = self._content, None
         # Where runs are compared, one may know its samples by their indices and the other, which skips some, only by what is in them.
         return seen if self.compared is None else {**seen, "rng": self.compared.random, "content": content}
 
@@ -315,6 +322,7 @@ class Session:
         """Reads the gradients before the step: a fused optimizer unscales them in place."""
         window = self._window(optimizer)
         window.settle()
+        self.guard(self.ranks.step_begins, window, self.step)
         scale = scalers.left_scaled(optimizer, self._tensors)
         # The norm takes a pass over all gradients. Where a clip call has told it, the norm after clipping is a sample.
         told = any(it["whole"] and not it["used"] for it in window.clips)
@@ -329,7 +337,9 @@ class Session:
         window = self._window(optimizer)
         self._start()
         self.step += 1
-        checksums = self.states.checksums() if self.step % self._digest_every == 0 else None
+        # Ranks are compared from their first update on.
+        due = self.step % self._digest_every == 0 or self.ranks.tells(self.step - 1)
+        checksums = self.states.checksums() if due else None
         held = len(window.members)
         tensors = None if closure else self.guard(self.ranks.told, window, window.members, self.states.named())
         draw = self._draw
@@ -471,6 +481,8 @@ class Session:
         facts = recorded_facts(told, loader, self.states.groups, self.states.named().values(), self._tensors)
         facts["read"], facts["optimizers"] = whose, [it.kind for it in self._windows]
         facts.update(self.guard(self.ranks.facts, self.states.training()) or {})
+        if self.ranks.tells(0):
+            self._next_state = 1
         self.ranks.follow(held)
         if self.compared is not None and self.compared.cut.after is not None:
             facts["cut_after"] = self.compared.cut.after

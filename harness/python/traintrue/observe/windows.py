@@ -60,6 +60,8 @@ class Window:
         self.remade = False
         # The gradients at a few places after the last backward pass, by the parameter's identity, where ranks are compared.
         self.averaged: Dict[int, List[float]] = {}
+        # The same when the step began.
+        self.given: Dict[int, List[float]] = {}
         # Micro-batches of the longest window.
         self._longest = 0
         self._begin()

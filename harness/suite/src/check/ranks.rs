@@ -2,6 +2,8 @@
 
 use traintrue_judge::case::compare_ranks;
 use traintrue_judge::expectation::Expectation;
+use traintrue_judge::finding::Sheet;
+use traintrue_judge::invariants::ranks::gradient;
 use traintrue_judge::rule::{Kind, Rule, RunEvidence, run_name};
 use traintrue_judge::rules::RULES;
 use traintrue_judge::tally::Tally;
@@ -78,11 +80,20 @@ pub(super) fn of_recorded(recorded: &[Recorded], tallies: &mut [Tally]) {
     let evidence: Vec<RunEvidence> = ranks.iter().map(evidence).collect();
     let opening = recorded[ranks[0].1].run.recorded.as_ref();
     let rules = RULES.iter().filter(|rule| matches!(rule.kind, Kind::Ranks(_)) && rule.applies_to(opening));
-    for rule in rules {
-        let sheet = compare_ranks(rule, &evidence.iter().collect::<Vec<_>>(), None);
+    let sheets: Vec<(&Rule, Sheet)> =
+        rules.map(|rule| (*rule, compare_ranks(rule, &evidence.iter().collect::<Vec<_>>(), None))).collect();
+    let began = |sheet: &Sheet| Some(sheet.broken.as_ref()?.at.step.unwrap_or_default());
+    for (rule, sheet) in &sheets {
+        // Ranks that have come out of step cannot average any more: what they do after that is a consequence.
+        let before = sheets.iter().take_while(|(other, _)| other.name != rule.name);
+        let is_consequence = began(sheet)
+            .is_some_and(|at| before.filter_map(|(_, other)| began(other)).any(|earlier| earlier <= at));
+        if is_consequence && rule.name == gradient::RULE.name {
+            continue;
+        }
         let rank = sheet.broken.as_ref().map_or(0, |broken| broken.rank);
         let (at, run) = (ranks[rank].1, &evidence[rank]);
-        tallies[at].add(rule, &run.name, &run.segments[0], &sheet);
+        tallies[at].add(rule, &run.name, &run.segments[0], sheet);
         let unseen = sheet.missing.as_ref().filter(|_| sheet.compared == 0 && sheet.broken.is_none());
         if let Some(why) = unseen {
             tallies[at].note(&format!("not judged: {why} ({})", rule.name));

@@ -64,10 +64,14 @@ fn together(steps: Vec<Step>) -> Option<Step> {
             all.sort_unstable();
             all
         }),
-        micro_batches: one.micro_batches + other.micro_batches,
+        micro_batches: one.micro_batches.saturating_add(other.micro_batches),
         positions: one.positions.saturating_add(other.positions),
         update: Update {
-            targets: one.update.targets.zip(other.update.targets).map(|(one, other)| one + other),
+            targets: one
+                .update
+                .targets
+                .zip(other.update.targets)
+                .map(|(one, other)| one.saturating_add(other)),
             ..one.update
         },
         ..one

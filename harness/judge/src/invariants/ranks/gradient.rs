@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use traintrue_protocol::contract::{Contract, Gradients, Normaliser};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::TraceError;
-use traintrue_protocol::trace::event::{MicroBatch, TensorStep};
+use traintrue_protocol::trace::event::{MicroBatch, Run, TensorStep};
 
 use super::walk::{Turn, Walk};
 use crate::bound;
@@ -56,58 +56,74 @@ struct Added<'a> {
 fn judge(ranks: &[&RunEvidence], _: Option<&RunEvidence>, sheet: &mut Sheet) -> Result<(), TraceError> {
     let Some(mut walk) = Walk::of(ranks)? else { return Ok(()) };
     while let Some(turns) = walk.next()? {
-        let updates: Option<Vec<_>> =
-            turns.iter().map(|turn| turn.update().filter(|it| !it.1.tensors.is_empty())).collect();
-        let Some(updates) = updates else { continue };
-        let recorded = walk.opening.recorded.is_some();
-        let parts = if recorded { alike(&turns) } else { parts(&turns, &walk.opening.contract) };
-        let mut parts = match parts {
-            Ok(parts) => parts,
-            Err(why) => {
-                sheet.cannot(why);
-                continue;
-            }
-        };
-        let told: Vec<&[TensorStep]> = updates.iter().map(|(_, update)| update.tensors.as_slice()).collect();
-        let Some(added) = added(&told, &parts) else {
-            // A window that another process opened is not told whole.
-            sheet.missing("gradients of every micro-batch of a window");
-            continue;
-        };
-        let tolerance = TOLERANCE.max(16.0 * bound::unit_roundoff(walk.opening.plan.train.dtype));
-        for ((line, update), turn) in updates.iter().zip(&turns) {
-            if recorded {
-                scale_to(&update.tensors, &added, &mut parts);
-            }
-            for (tensor, own) in tensors_in_turn(&update.tensors, &added) {
-                let Some((expected, found)) = differs(tensor, own, &parts, tolerance) else {
-                    sheet.compared += 1;
-                    continue;
-                };
-                let parts = if recorded { alike(&turns).unwrap_or_default() } else { parts.clone() };
-                let window = cause::Window { parts: &parts, added: &added, world: turns.len(), tolerance };
-                sheet.check_on(turn.place, false, line, || {
-                    let (component, cause) = window.cause(&told, turn.place.0);
-                    Difference {
-                        expected: format!(
-                            "a gradient of {expected} at a place of {} in update {}",
-                            tensor.name, update.step
-                        ),
-                        actual: format!("{found} on rank {}", turn.place.0),
-                        component,
-                        cause,
-                    }
-                });
-            }
-        }
-        if sheet.broken.is_some() {
-            break;
+        let told: Option<Vec<&[TensorStep]>> = turns.iter().map(told).collect();
+        let Some(told) = told else { continue };
+        match update(&turns, &told, &walk.opening, sheet) {
+            Ok(()) if sheet.broken.is_some() => break,
+            Ok(()) => {}
+            Err(why) => sheet.cannot(why),
         }
     }
     if sheet.compared == 0 && sheet.broken.is_none() {
         sheet.blind("gradients of single micro-batches");
     }
     Ok(())
+}
+
+/// What the turn's update tells of its tensors.
+fn told(turn: &Turn) -> Option<&[TensorStep]> {
+    Some(turn.update()?.1.tensors.as_slice()).filter(|told| !told.is_empty())
+}
+
+/// One update of all ranks. Fails with the reason why it cannot be judged.
+fn update(
+    turns: &[Turn],
+    told: &[&[TensorStep]],
+    opening: &Run,
+    sheet: &mut Sheet,
+) -> Result<(), &'static str> {
+    let recorded = opening.recorded.is_some();
+    let parts = if recorded { alike(told) } else { parts(turns, &opening.contract)? };
+    // A window that another process opened is not told whole.
+    let added = added(told, &parts).ok_or("a window is not told whole")?;
+    let tolerance = TOLERANCE.max(16.0 * bound::unit_roundoff(opening.plan.train.dtype));
+    let given: Vec<Vec<TensorStep>> = told.iter().map(|tensors| when_the_step_began(tensors)).collect();
+    for (rank, turn) in turns.iter().enumerate() {
+        let Some((line, it)) = turn.update() else { continue };
+        let first = |applied: &[TensorStep]| {
+            let scaled = if recorded { scaled(applied, &added, &parts) } else { parts.clone() };
+            let mut pairs = tensors_in_turn(applied, &added);
+            pairs.find_map(|(tensor, own)| {
+                Some((tensor.name.clone(), differs(tensor, own, &scaled, tolerance)?))
+            })
+        };
+        // A recorded loop may average by hand after its backward passes: what the step was given then counts.
+        let differs = first(told[rank]).filter(|_| !recorded || first(&given[rank]).is_some());
+        let Some((name, (expected, found))) = differs else {
+            sheet.compared += told[rank].len() as u64;
+            continue;
+        };
+        let window = cause::Window { parts: &parts, added: &added, world: turns.len(), tolerance };
+        sheet.check_on(turn.place, false, line, || {
+            let (component, cause) = window.cause(told, rank);
+            Difference {
+                expected: format!("a gradient of {expected} at a place of {name} in update {}", it.step),
+                actual: format!("{found} on rank {rank}"),
+                component,
+                cause,
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The tensors with the gradient that the step was given in the place of the one after the last backward pass.
+fn when_the_step_began(tensors: &[TensorStep]) -> Vec<TensorStep> {
+    let given = |tensor: &TensorStep| match tensor.gradient.as_slice() {
+        [] => tensor.clone(),
+        gradient => TensorStep { unclipped: gradient.to_vec(), ..tensor.clone() },
+    };
+    tensors.iter().map(given).collect()
 }
 
 /// The micro-batches of the window of all ranks. A backward pass ran on `backward` in the place of the summed loss: what it
@@ -152,17 +168,17 @@ fn tensors_in_turn<'t, 'a>(
 
 /// The same of recorded ranks: what their losses are divided by, nobody says, and each micro-batch has its share of the
 /// mean.
-fn alike(turns: &[Turn]) -> Result<Vec<Part>, &'static str> {
-    let weight = 1.0 / turns.len() as f64;
-    let of = |turn: &Turn| {
-        let (rank, window) = (turn.place.0, turn.micro_batches().count());
+fn alike(told: &[&[TensorStep]]) -> Vec<Part> {
+    let weight = 1.0 / told.len() as f64;
+    let of = |(rank, tensors): (usize, &&[TensorStep])| {
+        let window = tensors.first().map_or(0, |tensor| tensor.added.len());
         (0..window).map(move |index| Part { rank, index, weight, targets: 0.0 })
     };
-    Ok(turns.iter().flat_map(of).collect())
+    told.iter().enumerate().flat_map(of).collect()
 }
 
-/// Gives the parts the one weight with which their sum comes closest to what was applied.
-fn scale_to(applied: &[TensorStep], added: &[Added], parts: &mut [Part]) {
+/// The parts with the one weight with which their sum comes closest to what was applied.
+fn scaled(applied: &[TensorStep], added: &[Added], parts: &[Part]) -> Vec<Part> {
     let (mut product, mut square) = (0.0, 0.0);
     for (tensor, added) in tensors_in_turn(applied, added) {
         for (place, found) in tensor.unclipped.iter().enumerate() {
@@ -173,9 +189,8 @@ fn scale_to(applied: &[TensorStep], added: &[Added], parts: &mut [Part]) {
     }
     let weight = product / square;
     // Where nothing was added, or it is not finite, the mean is as good as any.
-    if weight.is_finite() {
-        parts.iter_mut().for_each(|part| part.weight = weight);
-    }
+    let one = |part: &Part| if weight.is_finite() { Part { weight, ..part.clone() } } else { part.clone() };
+    parts.iter().map(one).collect()
 }
 
 /// What was added to each tensor that all ranks tell, part by part. None where a rank does not tell all of its window.

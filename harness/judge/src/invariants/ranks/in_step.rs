@@ -14,7 +14,7 @@ pub static RULE: Rule = Rule {
     name: "ranks/in-step",
     says: "all ranks make the same updates, of as many micro-batches, at the same rates",
     verifies: "Update by update: every rank makes it, with as many micro-batches in its window as rank 0, at the same \
-               learning rates, and applies it where rank 0 does.",
+               learning rates and weight decays, and applies it where rank 0 does.",
     does_not_verify: "What the updates are made of (ranks/mean-gradient), and whether the rate is the schedule's \
                       (schedule/closed-form).",
     kind: Kind::Ranks(judge),
@@ -68,7 +68,12 @@ fn compare(first: &Turn, other: &Turn, sheet: &mut Sheet) {
                 cause: cause.to_owned(),
             });
         };
-    let [own, theirs] = [first, other].map(|turn| turn.micro_batches().count());
+    // A recorder counts the micro-batches whose gradients are there: a backward pass for another purpose is none of them.
+    let size = |turn: &Turn, update: &Update| {
+        let held = update.micro_batches.filter(|_| update.since.is_some());
+        held.unwrap_or(turn.micro_batches().count() as u64)
+    };
+    let (own, theirs) = (size(first, update), size(other, others));
     same(
         own == theirs,
         other.place,
@@ -77,16 +82,25 @@ fn compare(first: &Turn, other: &Turn, sheet: &mut Sheet) {
         format!("{theirs} on rank {rank}"),
         Component::Boundary,
         "the windows of the ranks have different numbers of micro-batches, and their mean gives each rank one weight: check \
-         how samples are shared out, and what closes a window",
+         how samples are shared out, what closes a window, and what clears the gradients",
     );
     same(
-        rates(update) == rates(others),
+        figures(&update.lr) == figures(&others.lr),
         other.place,
         there,
-        format!("the rates of rank 0 at update {}: {}", update.step, rates(update)),
-        format!("{} on rank {rank}", rates(others)),
+        format!("the rates of rank 0 at update {}: {}", update.step, figures(&update.lr)),
+        format!("{} on rank {rank}", figures(&others.lr)),
         Component::Schedule,
         "the ranks train at different learning rates: check how often each steps its schedule",
+    );
+    same(
+        figures(&update.decay) == figures(&others.decay),
+        other.place,
+        there,
+        format!("the weight decay of rank 0 at update {}: {}", update.step, figures(&update.decay)),
+        format!("{} on rank {rank}", figures(&others.decay)),
+        Component::OptimizerGroups,
+        "the ranks train with different weight decays: check what each makes its optimizer of",
     );
     same(
         update.applied == others.applied,
@@ -99,6 +113,6 @@ fn compare(first: &Turn, other: &Turn, sheet: &mut Sheet) {
     );
 }
 
-fn rates(update: &Update) -> String {
-    update.lr.iter().map(Number::to_string).collect::<Vec<_>>().join(", ")
+fn figures(of_groups: &[Number]) -> String {
+    of_groups.iter().map(Number::to_string).collect::<Vec<_>>().join(", ")
 }

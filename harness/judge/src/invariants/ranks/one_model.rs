@@ -92,8 +92,8 @@ fn compare(
                 component: if alone.is_some() { Component::OptimizerGroups } else { Component::Replicas },
                 cause: match (theirs.at, alone) {
                     (Moment::Start, _) => format!(
-                        "the ranks begin with different values in {}: nothing broadcasts rank 0's, or each draws them anew after \
-                         that",
+                        "the ranks begin with different values in {}: nothing broadcasts rank 0's, or one of them loads others, or \
+                         draws them anew, after that",
                         tensor.name
                     ),
                     (Moment::Loaded, _) => "the ranks load different values: check which file each reads".to_owned(),
@@ -102,8 +102,8 @@ fn compare(
                         tensor.name
                     ),
                     (_, None) => format!(
-                        "{} was the same on rank {rank} as on rank 0 in the state before this one: since then they applied different \
-                         gradients, or one of them changed it alone",
+                        "{} was the same on rank {rank} as on rank 0 in the state before this one: since then they applied other \
+                         gradients, with other moments or decay, or one of them changed it alone",
                         tensor.name
                     ),
                 },

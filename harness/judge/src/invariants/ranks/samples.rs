@@ -20,8 +20,8 @@ pub static RULE: Rule = Rule {
                micro-batches that reach every rank.",
     does_not_verify: "The order of the samples (order/as-planned), and what one rank alone loses or repeats \
                       (ledger/every-sample-once). Of recorded ranks: shares that overlap by less than an epoch, because \
-                      samplers fill shares up and some draw at random. Theirs are wrong where two ranks train the same \
-                      samples in the same order.",
+                      samplers fill shares up and some draw at random. Theirs are wrong where two models get the same \
+                      rows in the same order, by what is in them.",
     kind: Kind::Ranks(judge),
     compares: Compares::Facts,
     judges_a_start: false,
@@ -136,18 +136,15 @@ impl Epoch {
 /// Fewer samples than this may be in one order by chance, or because there are no more.
 const FEWEST: usize = 16;
 
-/// Whether two recorded ranks take the same samples in the same order, as where nobody shares them out.
+/// Whether the models of two recorded ranks get the same samples in the same order, as where nobody shares them out.
 fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
     let mut taken: Vec<Vec<u64>> = Vec::new();
     while let Some(turns) = walk.next()? {
         taken.resize(turns.len(), Vec::new());
         for (turn, taken) in turns.iter().zip(&mut taken) {
             for (_, it) in turn.micro_batches() {
-                let Some(samples) = &it.samples else {
-                    sheet.missing("samples");
-                    return Ok(());
-                };
-                taken.extend(samples);
+                // By what is in them: one index may be of two datasets, and a rank may take its slice of one batch.
+                taken.extend(it.content.iter().flatten());
             }
         }
         let Some(rank) = turns.last().filter(|_| taken.iter().all(|taken| taken.len() >= FEWEST)) else {

@@ -38,8 +38,9 @@ pub(crate) static RULE: Rule = Rule {
 
 #[derive(Default)]
 struct Learns {
-    /// The last loss of a batch, by its samples.
-    seen: HashMap<u64, f64>,
+    /// The last loss of a batch, by its samples, and the updates before it.
+    seen: HashMap<u64, (f64, u64)>,
+    updates: u64,
     same: u64,
     other: u64,
     first: Option<(Line, f64)>,
@@ -66,7 +67,10 @@ impl Learns {
         samples.hash(&mut hasher);
         let key = hasher.finish();
         let known = self.seen.len() < MOST || self.seen.contains_key(&key);
-        if let Some(before) = known.then(|| self.seen.insert(key, mean)).flatten() {
+        let now = (mean, self.updates);
+        let before = known.then(|| self.seen.insert(key, now)).flatten();
+        // A batch that comes again before an update has the loss that it had.
+        if let Some((before, _)) = before.filter(|(_, updates)| *updates < self.updates) {
             if before == mean {
                 self.same += 1;
                 self.first.get_or_insert_with(|| (line.clone(), mean));
@@ -79,6 +83,7 @@ impl Learns {
     fn update(&mut self, it: &Update) {
         let norm = it.clipped_norm.or(it.grad_norm).map_or(0.0, |norm| norm.0);
         let rate = it.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
+        self.updates += u64::from(it.applied);
         if it.applied && norm.is_finite() {
             self.expected += rate * norm.min(norm * norm);
         }
@@ -166,6 +171,7 @@ mod tests {
         events
     })]
     #[case::nothing_left(trained(|_| 0.0, |it| it.index))]
+    #[case::the_same_batch_twice_before_an_update(trained(|it| (it.epoch * 100 + it.index / 2) as f64 + 1.0, |it| it.epoch * 100 + it.index / 2))]
     fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
         let sheet = judge(RULE.name, &events);
         assert!(sheet.broken.is_none(), "{:?}", sheet.broken);

@@ -158,3 +158,17 @@ fn recorded_ranks_need_one_weight_whichever(#[case] weight: Weight, #[case] caus
         }
     }
 }
+
+#[test]
+fn recorded_ranks_may_average_by_hand_after_their_backward_passes() {
+    let alone: Weight = |own, rank, _| if own == rank { 2.0 } else { 0.0 };
+    let mut ranks = ranks(alone, in_place);
+    for (applies, rank) in ranks.iter_mut().enumerate() {
+        let Event::Run(run) = &mut rank[0][0] else { panic!("a run line") };
+        run.recorded = Some(Recorded { rank: Some(0), world: Some(2), ..Recorded::default() });
+        for (tensor, told) in update_at(&mut rank[0], 1).tensors.iter_mut().enumerate() {
+            told.gradient = combined(applies, tensor, |_, _, _| 1.0, in_place);
+        }
+    }
+    holds(&judge_ranks(RULE.name, &ranks, None));
+}
