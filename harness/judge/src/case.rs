@@ -249,7 +249,15 @@ fn expectation<'a>(
             return None;
         }
         let against = against.map(|against| &against.record.evidence);
-        Some((run.record, against, sheet_of(rule, run, against)))
+        let name = run.record.evidence.name.as_str();
+        let mut sheet = Sheet::default();
+        if !case.deterministic && rule.compares.two_runs() && run_name(name) != name {
+            // One rank cannot be made again without the others.
+            sheet.cannot("runs of several ranks are not repeated, and the trainer is not deterministic");
+        } else {
+            sheet = sheet_of(rule, run, against);
+        }
+        Some((run.record, against, sheet))
     });
     Some((rule, Ok(judged.collect())))
 }

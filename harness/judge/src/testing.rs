@@ -18,9 +18,8 @@ use traintrue_protocol::trace::{Event, Line, TraceWriter};
 use traintrue_protocol::vocabulary::Moment;
 
 use crate::arithmetic::{self, Counts, Rates};
-use crate::case::compare_ranks;
 use crate::finding::Sheet;
-use crate::rule::{Kind, Opening, RunEvidence, rank_name};
+use crate::rule::{Kind, Opening, RunEvidence};
 use crate::rules::find;
 
 pub fn contract() -> Contract {
@@ -414,19 +413,6 @@ pub fn judge_repeated(
     }
     .expect("readable traces");
     sheet
-}
-
-/// The sheet of one invariant over the ranks of a run, each with its segments, and over another run.
-pub fn judge_ranks(name: &str, ranks: &[Vec<Vec<Event>>], against: Option<&[Vec<Event>]>) -> Sheet {
-    let folder = TempDir::new().expect("a folder for the traces");
-    let ranks: Vec<RunEvidence> = ranks
-        .iter()
-        .enumerate()
-        .map(|(rank, segments)| evidence(&folder, &rank_name("run", rank as u64), segments))
-        .collect();
-    let against = against.map(|segments| evidence(&folder, "against", segments));
-    let rule = find(name).expect("a rule of that name");
-    compare_ranks(rule, &ranks.iter().collect::<Vec<_>>(), against.as_ref())
 }
 
 pub(crate) fn evidence(folder: &TempDir, name: &str, segments: &[Vec<Event>]) -> RunEvidence {

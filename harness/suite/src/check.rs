@@ -150,6 +150,12 @@ impl<'a> Recorded<'a> {
         }
     }
 
+    /// Its run, or which of several recorded processes it is.
+    fn name(&self) -> String {
+        let rank = self.run.recorded.as_ref().and_then(|recorded| recorded.rank);
+        rank.map_or_else(|| self.run.run.clone(), |rank| format!("rank-{rank}"))
+    }
+
     fn tally<'t>(&self, labels: Labels<'t>) -> Tally<'t> {
         let mut tally = Tally::new(labels);
         let mut readable = Sheet::default();
@@ -158,11 +164,11 @@ impl<'a> Recorded<'a> {
             // Its names, and those in its plan: which plan it was given, nobody knows here.
             answers::same_plan(&mut readable, &self.run.plan, &self.run);
         }
-        tally.add(&answers::RULE, &self.run.run, self.path, &readable);
+        tally.add(&answers::RULE, &self.name(), self.path, &readable);
         for (rule, sheet) in &self.judged.sheets {
             match recorded::doubt(rule, sheet, self.judged.end.as_ref()) {
                 Some(doubt) => tally.cannot_judge(doubt),
-                None => tally.add(rule, &self.run.run, self.path, sheet),
+                None => tally.add(rule, &self.name(), self.path, sheet),
             }
         }
         if let Some(recording) = &self.run.recorded {

@@ -13,4 +13,6 @@ mod combination;
 mod walk;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 """Two processes train one classifier: a wrapped model, a sampler per rank, and windows that are averaged once.
 
-As in accelerate#4195 and build-nanogpt#30: `torchrun --nproc_per_node 2 loop_of_ranks.py`.
+`torchrun --nproc_per_node 2 loop_of_ranks.py`
 """
 
 import contextlib

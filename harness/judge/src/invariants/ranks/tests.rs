@@ -8,6 +8,7 @@ use traintrue_protocol::trace::event::Dropped;
 use traintrue_protocol::trace::recorded::Recorded;
 use traintrue_protocol::vocabulary::Moment;
 
+use super::testing::judge_ranks;
 use crate::testing::*;
 
 /// One run: for each rank its segments.

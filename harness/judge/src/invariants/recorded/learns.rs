@@ -157,6 +157,11 @@ mod tests {
         2.0 + it.index as f64
     }
 
+    /// A number for every two micro-batches.
+    fn pair(it: &MicroBatch) -> u64 {
+        it.epoch * 100 + it.index / 2
+    }
+
     #[rstest]
     #[case::falls(trained(|it| by_index(it) - 0.1 * it.epoch as f64, |it| it.index))]
     #[case::barely(trained(|it| by_index(it) + 1e-5 * it.epoch as f64, |it| it.index))]
@@ -171,7 +176,7 @@ mod tests {
         events
     })]
     #[case::nothing_left(trained(|_| 0.0, |it| it.index))]
-    #[case::the_same_batch_twice_before_an_update(trained(|it| (it.epoch * 100 + it.index / 2) as f64 + 1.0, |it| it.epoch * 100 + it.index / 2))]
+    #[case::the_same_batch_twice_before_an_update(trained(|it| 1.0 + pair(it) as f64, pair))]
     fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
         let sheet = judge(RULE.name, &events);
         assert!(sheet.broken.is_none(), "{:?}", sheet.broken);

@@ -6,6 +6,7 @@ use traintrue_protocol::trace::Event;
 use traintrue_protocol::trace::event::{Loss, Run, Update};
 use traintrue_protocol::trace::recorded::Recorded;
 
+use super::super::testing::judge_ranks;
 use super::*;
 use crate::testing::*;
 
