@@ -13,10 +13,13 @@ from typing import Any, Callable, Dict, List, Optional, Set
 class Gradients:
     """The gradients of parameters by name: their norms, and the micro-batches that they hold."""
 
-    def __init__(self, parameters: Dict[str, Any], optimizer: Any, tensors: Any, arrived: Callable[[str, Any], None]) -> None:
-        """`arrived` is called with each gradient that a backward pass has added to, and its name."""
+    def __init__(
+        self, parameters: Dict[str, Any], optimizer: Any, tensors: Any, arrives: Callable[[str, Any], None], arrived: Callable[[str, Any], None]
+    ) -> None:
+        """`arrives` is called with what a backward pass is about to add to a gradient, and `arrived` with the gradient that it has
+        added to; both with its name."""
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
-        self._tell = arrived
+        self._tell_arrival, self._tell = arrives, arrived
         self._norms: Dict[str, Any] = {}
         self._fired = False
         self._clear = True
@@ -91,7 +94,8 @@ class Gradients:
                 self._handles.append(parameter.register_hook(self._arrives(name)))
 
     def _arrives(self, name: str) -> Callable[[Any], None]:
-        def hook(_gradient: Any) -> None:
+        def hook(gradient: Any) -> None:
+            self._tell_arrival(name, gradient)
             # This hook runs before the gradient is added: a value in `.grad` is from an earlier backward pass. One parameter
             # with a value settles the question, and spares the others the look.
             if self._clear and name not in self._added:

@@ -21,6 +21,9 @@ class TensorSteps:
         self._parameters, self._optimizer, self._tensors = parameters, optimizer, tensors
         self._unclipped: Dict[str, List[Any]] = {}
         self._steps: Dict[str, Dict[str, Any]] = {}
+        # What the open micro-batch adds to each gradient, and what each of the window's added, where ranks are averaged.
+        self._adds: Dict[str, List[float]] = {}
+        self._added: List[Dict[str, List[float]]] = []
         # Updates of each tensor, where the optimizer does not count them.
         self._updates: Dict[str, int] = {}
 
@@ -28,6 +31,19 @@ class TensorSteps:
         """A gradient was added to, after `done` updates: as it is now, it is not clipped yet."""
         if is_told(done + 1):
             self._unclipped[name] = self._places(gradient)
+
+    def arrives(self, name: str, gradient: Any, done: int) -> None:
+        """A gradient is about to be added, after `done` updates: this rank's own, before ranks are averaged."""
+        if is_told(done + 1) and self._tensors.world() > 1:
+            values = self._tensors.at(gradient, places_of(int(gradient.numel())))
+            before = self._adds.get(name)
+            self._adds[name] = values if before is None else [one + other for one, other in zip(before, values)]
+
+    def next_micro_batch(self) -> None:
+        """All that arrived since the last call is of one micro-batch."""
+        if self._adds:
+            self._added.append(self._adds)
+            self._adds = {}
 
     def begins(self, done: int) -> None:
         """The optimizer is about to step, after `done` updates. A closure may compute the gradients in the step."""
@@ -47,12 +63,14 @@ class TensorSteps:
                 continue
             self._updates[name] = self._updates.get(name, 0) + 1
             if name in self._steps:
-                self._steps[name].update(unclipped=self._unclipped.get(name), gradient=self._places(it.grad))
+                added = [[number(value) for value in one[name]] for one in self._added if name in one]
+                self._steps[name].update(unclipped=self._unclipped.get(name), gradient=self._places(it.grad), added=added or None)
 
     def ends(self) -> Optional[List[Dict[str, Any]]]:
         """The optimizer has stepped: what each tensor was before, and is now."""
         steps, self._steps = self._steps, {}
         self._unclipped.clear()
+        self._added = []
         return [self._ended(name, it) for name, it in steps.items()] or None
 
     def _ended(self, name: str, step: Dict[str, Any]) -> Dict[str, Any]:

@@ -39,7 +39,7 @@ class Updates:
         self._writer, self._listener = writer, listener
         self._digest_every = digest_every
         self._steps = TensorSteps(parameters.named, optimizer, tensors)
-        self.gradients = Gradients(parameters.named, optimizer, tensors, self._arrived)
+        self.gradients = Gradients(parameters.named, optimizer, tensors, self._arrives, self._arrived)
         self._releases: List[Callable[[], None]] = [self.gradients.release]
         # Whether a clip has been called since the last backward pass: only the first finds what it is to clip.
         self._is_clipped = False
@@ -75,7 +75,7 @@ class Updates:
     def _measure(self) -> None:
         self._fields = self._listener.update_begins()
         # A framework may step before it reports its last micro-batch: that micro-batch's gradients are in this update.
-        self.gradients.next_micro_batch()
+        self.next_micro_batch()
         self.norms = self.gradients.norms()
         there = [it.grad for it in self._parameters.named.values() if it.grad is not None]
         # Only a fused optimizer unscales its gradients in its step, and is told the scale.
@@ -88,6 +88,14 @@ class Updates:
         if not self._is_clipped:
             self.gradients.measure()
         self._is_clipped = True
+
+    def next_micro_batch(self) -> None:
+        """Counts all backward passes since the last call as one micro-batch."""
+        if self.gradients.next_micro_batch():
+            self._steps.next_micro_batch()
+
+    def _arrives(self, name: str, gradient: Any) -> None:
+        self._steps.arrives(name, gradient, self.step)
 
     def _arrived(self, name: str, gradient: Any) -> None:
         self._is_clipped = False

@@ -6,13 +6,15 @@ cannot know: sample ids, losses by name, the place in the schedule and in the da
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 
 from ..batches import describe
 from ..evaluation import Evaluation
 from ..memory import Memory
+from ..observe.patches import Patches
 from ..parameters import Parameters
 from ..tensors import Torch, digest
 from ..trace import Writer, loss, number
@@ -96,7 +98,7 @@ class RunTrace:
         self.epoch, self.index, self._open = epoch, index + 1, True
         seen = describe(batch, TENSORS)
         self.targets += seen["targets"]
-        self._updates.gradients.next_micro_batch()
+        self._updates.next_micro_batch()
         place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
         self._writer.event("micro_batch", **place, **seen, losses=list(losses), **more)
 
@@ -109,16 +111,21 @@ class RunTrace:
         before = self.step
         self._writer.hold()
         try:
-            with self.telling(index, batch) as told:
+            with self.telling(index, batch) as told, backward_values() as backward:
                 losses = step()
-            self._updates.gradients.next_micro_batch()
+            self._updates.next_micro_batch()
         finally:
             later = self._writer.release()
         self._open = self.step == before
         place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
         entries = [loss(name, TENSORS.number(total), weight) for name, (total, weight) in losses.items()]
-        self._writer.event("micro_batch", **place, **seen, losses=entries, **told.fields())
+        self._writer.event("micro_batch", **place, **seen, losses=entries, **told.fields(), **self._ran_on(backward))
         self._writer.write_held(later)
+
+    def _ran_on(self, values: List[torch.Tensor]) -> Dict[str, Any]:
+        """What the backward passes of a micro-batch ran on, where ranks train together."""
+        together = self._plan["train"].get("together", False) and values
+        return {"backward": number(sum(float(value) for value in values))} if together else {}
 
     def telling(self, index: int, batch: Batch) -> Told:
         """Sees what is inside micro-batch `index` while its step runs: `more` of its event."""
@@ -195,6 +202,27 @@ class RunTrace:
     def update_ends(self, applied: bool, checksums: Optional[Mapping[str, str]]) -> None:
         self.targets, self._open = 0, False
         self.memory("update")
+
+
+@contextmanager
+def backward_values() -> Iterator[List[torch.Tensor]]:
+    """The scalars that backward passes run on meanwhile."""
+    seen: List[torch.Tensor] = []
+    patches = Patches()
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(tensors: Any, *args: Any, **named: Any) -> Any:
+            given = [tensors] if torch.is_tensor(tensors) else list(tensors)
+            seen.extend(it.detach() for it in given if it.numel() == 1)
+            return original(tensors, *args, **named)
+
+        return backward
+
+    patches.wrap(torch.autograd, "backward", wrapped)
+    try:
+        yield seen
+    finally:
+        patches.release()
 
 
 def summed(losses: Mapping[str, Any], weights: Mapping[str, int]) -> List[dict]:

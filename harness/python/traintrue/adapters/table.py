@@ -44,6 +44,13 @@ TABLE = {
         contract={"normaliser": "tokens"},
         module="plain_loop",
     ),
+    "ddp": Shipped(
+        title="DistributedDataParallel loop, {}",
+        packages=("torch",),
+        capabilities=(*LOOP, "contract", "world", "ranks"),
+        contract={"normaliser": "tokens"},
+        module="ddp_loop",
+    ),
     "transformers": Shipped(
         title="{}",
         packages=("transformers", "accelerate", "peft", "torch"),

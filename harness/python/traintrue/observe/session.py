@@ -31,6 +31,8 @@ from .windows import MicroBatch, Window
 # What every update of a loop does alike is measured at so many first updates, and then at each that is digested: the norm
 # after clipping. The norm after the last backward pass is measured at these only.
 EARLY = 8
+# So many first updates are digested where ranks are compared.
+EARLY_OF_RANKS = 16
 
 
 class Session:
@@ -337,11 +339,11 @@ class Session:
         window = self._window(optimizer)
         self._start()
         self.step += 1
-        # Ranks are compared from their first update on.
-        due = self.step % self._digest_every == 0 or self.ranks.tells(self.step - 1)
+        # Ranks are compared from their first update on, and a short run at each of its updates.
+        due = self.step % self._digest_every == 0 or self.ranks.tells(self.step - 1) or (self.ranks.tells(0) and self.step <= EARLY_OF_RANKS)
         checksums = self.states.checksums() if due else None
         held = len(window.members)
-        tensors = None if closure else self.guard(self.ranks.told, window, window.members, self.states.named())
+        tensors = self.guard(self.ranks.told, window, window.members, self.states.named())
         draw = self._draw
         since = window.take(
             epoch_over=draw is not None and draw.loader.over(),
