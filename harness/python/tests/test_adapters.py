@@ -26,7 +26,7 @@ class TheCommand(unittest.TestCase):
         for words in ((), ("plain",), ("nobody", "run"), ("plain", "walk"), ("plain", "run", "more")):
             status, said = answer(*words)
             self.assertEqual(status, 2)
-            self.assertIn("{plain,transformers,lightning,accelerate,peft} [ARGUMENTS] {describe,run,serve}", said)
+            self.assertIn("{plain,ddp,transformers,lightning,accelerate,peft} [ARGUMENTS] {describe,run,serve}", said)
 
     def test_says_which_package_is_not_installed(self) -> None:
         adapter = TABLE["lightning"]._replace(packages=("no-such-trainer", "torch"))
