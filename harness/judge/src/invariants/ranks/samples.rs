@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use traintrue_protocol::plan::Plan;
-use traintrue_protocol::trace::event::Edge;
+use traintrue_protocol::trace::event::{Edge, MicroBatch};
 use traintrue_protocol::trace::{Event, Line, TraceError};
 use traintrue_protocol::vocabulary::Component;
 
@@ -138,27 +138,20 @@ const FEWEST: usize = 16;
 
 /// Whether the models of two recorded ranks get the same samples in the same order, as where nobody shares them out.
 fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
-    let mut taken: Vec<Vec<u64>> = Vec::new();
+    let mut taken: Vec<Taken> = Vec::new();
     while let Some(turns) = walk.next()? {
-        taken.resize(turns.len(), Vec::new());
+        taken.resize_with(turns.len(), Taken::default);
         for (turn, taken) in turns.iter().zip(&mut taken) {
-            for (_, it) in turn.micro_batches() {
-                // By what is in them: one index may be of two datasets, and a rank may take its slice of one batch.
-                taken.extend(it.content.iter().flatten());
-            }
+            turn.micro_batches().for_each(|(_, it)| taken.take(it));
         }
-        let Some(rank) = turns.last().filter(|_| taken.iter().all(|taken| taken.len() >= FEWEST)) else {
-            continue;
-        };
-        let distinct = |taken: &[u64]| taken.iter().collect::<BTreeSet<_>>().len() >= FEWEST;
-        for other in 1..taken.len() {
-            let length = taken[0].len().min(taken[other].len());
-            let same = distinct(&taken[0]) && taken[0][..length] == taken[other][..length];
-            let line = turns[other].lines.first().or(rank.lines.first());
-            let Some(line) = line else { return Ok(()) };
-            sheet.check_on(turns[other].place, !same, line, || Difference {
-                expected: format!("other samples on rank {other} than on rank 0"),
-                actual: format!("the same {length} samples in the same order"),
+        let enough = taken.iter().all(|taken| taken.rows.len() >= FEWEST);
+        let Some((first, others)) = taken.split_first().filter(|_| enough) else { continue };
+        for (turn, other) in turns.iter().skip(1).zip(others) {
+            let Some(line) = turn.lines.first() else { continue };
+            let rank = turn.place.0;
+            sheet.check_on(turn.place, !first.is_as(other), line, || Difference {
+                expected: format!("other samples on rank {rank} than on rank 0"),
+                actual: format!("the same {} samples in the same order", first.rows.len().min(other.rows.len())),
                 component: Component::Data,
                 cause: "every rank trains the same samples, so that W ranks learn what one would: nothing shares them out, as a \
                         DistributedSampler or accelerate's prepare() does"
@@ -168,4 +161,28 @@ fn in_one_order(mut walk: Walk, sheet: &mut Sheet) -> Result<(), TraceError> {
         return Ok(());
     }
     Ok(())
+}
+
+/// What the model of one rank was given so far, by what is in it, and what its loader gave.
+#[derive(Default)]
+struct Taken {
+    rows: Vec<u64>,
+    samples: Vec<u64>,
+}
+
+impl Taken {
+    fn take(&mut self, it: &MicroBatch) {
+        if let Some(content) = &it.content {
+            self.rows.extend(content);
+            self.samples.extend(it.samples.iter().flatten());
+        }
+    }
+
+    /// Whether both are the same. One index may be of two datasets, or of a batch of which each rank takes its slice; and equal
+    /// rows may be noise of one seed.
+    fn is_as(&self, other: &Self) -> bool {
+        let distinct = self.rows.iter().collect::<BTreeSet<_>>().len() >= FEWEST;
+        let begins = |one: &[u64], two: &[u64]| one.iter().zip(two).all(|(one, two)| one == two);
+        distinct && begins(&self.rows, &other.rows) && begins(&self.samples, &other.samples)
+    }
 }

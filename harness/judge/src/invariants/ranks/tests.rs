@@ -192,6 +192,22 @@ fn ranks_share_the_samples_out(#[case] of: fn(u64, u64) -> Vec<u64>, #[case] cau
     }
 }
 
+#[test]
+fn recorded_ranks_whose_loaders_give_other_samples_may_draw_the_same_noise() {
+    let mut ranks =
+        with_samples(|rank, index| (100 * rank + 4 * index..100 * rank + 4 * index + 4).collect());
+    for (rank, segments) in ranks.iter_mut().enumerate() {
+        let Event::Run(run) = &mut segments[0][0] else { panic!("a run line") };
+        run.recorded = Some(Recorded { rank: Some(rank as u64), world: Some(2), ..Recorded::default() });
+        for event in segments.iter_mut().flatten() {
+            if let Event::MicroBatch(it) = event {
+                it.content = Some((4 * it.index..4 * it.index + 4).collect());
+            }
+        }
+    }
+    holds(&judge_ranks("ranks/each-sample-once", &ranks, None));
+}
+
 #[rstest]
 #[case::in_one_order(|_, index| (4 * index..4 * index + 4).collect(), true)]
 #[case::shifted(|rank, index| (4 * index + rank..4 * index + 4 + rank).collect(), false)]
