@@ -24,6 +24,7 @@ Bug = Tuple[str, str, str, str]
 
 STEP = "            optimizer.step()\n"
 ZERO = "            optimizer.zero_grad()\n"
+CLAMPED = "    judges.step()\n    rank == 1 and [it.data.clamp_(-0.2, 0.2) for it in discriminator.parameters()]\n"
 BUGS: Dict[str, List[Bug]] = {
     "loop_of_ranks": [
         ("cross_entropy(wrapped(", "cross_entropy(model(", "ranks/mean-gradient", "rank 0 applies its own gradients alone"),
@@ -41,7 +42,7 @@ BUGS: Dict[str, List[Bug]] = {
         ("optimizer, loader = accelerator.prepare(model, optimizer, loader)", "optimizer = accelerator.prepare(model, optimizer)", "ranks/each-sample-once", "nothing shares them out"),
     ],
     "adversarial_ranks": [
-        ("loss(discriminator(made)", "loss(discriminator.module(generator.module(torch.randn(8, 4, generator=noise)))", "ranks/mean-gradient", "rank 0 applies its own gradients alone"),
+        ("    judges.step()\n", CLAMPED, "ranks/one-model", "or one of them changed it alone"),
     ],
 }
 

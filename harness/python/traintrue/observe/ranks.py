@@ -105,13 +105,14 @@ class Ranks:
             before = self._adds.get(parameter)
             self._adds[parameter] = values if before is None else [one + other for one, other in zip(before, values)]
 
-    def backward_ends(self, window: Window, scale: float) -> None:
-        """The backward pass is over, and the wrapper has averaged what it averages."""
+    def backward_ends(self, reached: List[Window], scale: float) -> None:
+        """The backward pass is over, has reached these windows, and the wrapper has averaged what it averages."""
         if self._adds is None:
             return
         for it in self._adds:
             self._adds[it] = [value / scale for value in self._adds[it]]
-        window.averaged = self._gradients(window, scale)
+        for window in reached:
+            window.averaged = self._gradients(window, scale)
         self._adds = None
 
     def step_begins(self, window: Window, step: int) -> None:
@@ -123,10 +124,13 @@ class Ranks:
         dense = [it for it in window.parameters() if id(it) in self._hooks and it.grad is not None and self._tensors.is_dense(it.grad)]
         return {id(it): [value / scale for value in self._at_places(it.grad)] for it in dense}
 
-    def told(self, window: Window, members: List[MicroBatch], named: Dict[str, Any]) -> Optional[List[Dict[str, Any]]]:
-        """The `tensors` of the window's update."""
+    def told(self, window: Window, members: List[MicroBatch], named: Dict[str, Any], step: int) -> Optional[List[Dict[str, Any]]]:
+        """The `tensors` of the window's update, after so many others."""
         averaged, window.averaged = window.averaged, {}
         given, window.given = window.given, {}
+        if not self.tells(step):
+            # What is there is of another optimizer's backward pass, which has reached this one's parameters.
+            return None
         if any(it["by_value"] or not it["whole"] for it in window.clips):
             # What each of several clips left is no multiple of what was averaged.
             given = {}

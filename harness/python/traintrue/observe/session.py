@@ -210,14 +210,14 @@ class Session:
             self.models.ran = None
         if self._open is None:
             return
-        for it, before in marks:
-            if it.reached(before):
-                # The micro-batch belongs to its epoch before it belongs to the window.
-                self._place(self._open)
-                it.add(self._open)
-                self.guard(self.ranks.backward_ends, it, self._scale)
-                if self.step < EARLY and not it.has_hooks(self.ranks.hooks()):
-                    it.after_backward = scalers.unscaled(self._tensors.total_norm(it.gradients()), self._scale)
+        reached = [it for it, before in marks if it.reached(before)]
+        self.guard(self.ranks.backward_ends, reached, self._scale)
+        for it in reached:
+            # The micro-batch belongs to its epoch before it belongs to the window.
+            self._place(self._open)
+            it.add(self._open)
+            if self.step < EARLY and not it.has_hooks(self.ranks.hooks()):
+                it.after_backward = scalers.unscaled(self._tensors.total_norm(it.gradients()), self._scale)
 
     def _place(self, micro_batch: MicroBatch) -> None:
         """Decides epoch and index of a micro-batch, and writes the edges of epochs that come before it."""
@@ -343,7 +343,7 @@ class Session:
         due = self.step % self._digest_every == 0 or self.ranks.tells(self.step - 1) or (self.ranks.tells(0) and self.step <= EARLY_OF_RANKS)
         checksums = self.states.checksums() if due else None
         held = len(window.members)
-        tensors = self.guard(self.ranks.told, window, window.members, self.states.named())
+        tensors = self.guard(self.ranks.told, window, window.members, self.states.named(), self.step - 1)
         draw = self._draw
         since = window.take(
             epoch_over=draw is not None and draw.loader.over(),
