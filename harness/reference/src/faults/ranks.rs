@@ -65,6 +65,9 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         ("one-rank-has-more", |parts| {
             parts.order.share = |all, train| (all + train.world - 1 - train.rank) / train.world;
         }),
+        ("schedule-steps-on-rank-0-alone", |parts| {
+            parts.unchanged.steps_per_update = |train| u64::from(train.rank == 0);
+        }),
         ("ranks-load-the-state-of-rank-0", |parts| parts.ranks.loads_as = |_| 0),
         ("evaluation-of-one-share", |parts| parts.ranks.measures = |own, _| own),
         ("evaluation-padded-with-repeats", |parts| {
