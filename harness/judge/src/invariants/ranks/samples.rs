@@ -178,8 +178,8 @@ impl Taken {
         }
     }
 
-    /// Whether both are the same. One index may be of two datasets, or of a batch of which each rank takes its slice; and equal
-    /// rows may be noise of one seed.
+    /// Whether both are the same. One index may be of two datasets, or of a batch of which each rank takes its slice; and
+    /// equal rows may be noise of one seed.
     fn is_as(&self, other: &Self) -> bool {
         let distinct = self.rows.iter().collect::<BTreeSet<_>>().len() >= FEWEST;
         let begins = |one: &[u64], two: &[u64]| one.iter().zip(two).all(|(one, two)| one == two);
