@@ -42,7 +42,7 @@ BUGS: Dict[str, List[Bug]] = {
         ("optimizer, loader = accelerator.prepare(model, optimizer, loader)", "optimizer = accelerator.prepare(model, optimizer)", "ranks/each-sample-once", "nothing shares them out"),
     ],
     "adversarial_ranks": [
-        ("    judges.step()\n", CLAMPED, "ranks/one-model", "or one of them changed it alone"),
+        ("    judges.step()\n", CLAMPED, "ranks/one-model", "or the other rank changed it by itself"),
     ],
 }
 

@@ -97,9 +97,11 @@ fn compare(
                         tensor.name
                     ),
                     (Moment::Loaded, _) => "the ranks load different values: check which file each reads".to_owned(),
-                    (_, Some((rank, tensor))) => format!(
-                        "{} did not change on rank {rank}, and did on the other: it is frozen there, or no optimizer holds it",
-                        tensor.name
+                    (_, Some((still, tensor))) => format!(
+                        "{} did not change on rank {still} since the state before, and did on rank {}: it is frozen there, or in no \
+                         optimizer, or the other rank changed it by itself",
+                        tensor.name,
+                        if still == rank { 0 } else { rank }
                     ),
                     (_, None) => format!(
                         "{} was the same on rank {rank} as on rank 0 in the state before this one: since then they applied other \
