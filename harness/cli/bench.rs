@@ -203,7 +203,10 @@ impl Bench {
         seed: Option<u64>,
     ) -> Result<Vec<Scenario>, Box<dyn std::error::Error>> {
         let chosen = self.catalogue.select(filters)?;
-        let chosen = part.map_or_else(|| chosen.clone(), |part| part.of(chosen.clone()));
+        let chosen = match part {
+            Some(part) => part.of(chosen),
+            None => chosen,
+        };
         Ok(chosen
             .into_iter()
             .map(|scenario| seed.map_or_else(|| scenario.clone(), |seed| randomised(scenario, seed)))

@@ -7,9 +7,8 @@ use clap::{Args, ValueEnum};
 use traintrue::cut::{Request, cut as run};
 use traintrue::record::How;
 use traintrue_judge::tally::Labels;
-use traintrue_judge::verdict::{RunReport, Summary};
+use traintrue_judge::verdict::RunReport;
 use traintrue_protocol::contract::Contract;
-use traintrue_protocol::plan::SCHEMA;
 
 use crate::Done;
 use crate::keep;
@@ -91,16 +90,7 @@ pub fn cut(args: &CutArgs) -> Done {
     let labels = Labels { reproduce: &command, trace: &named };
     let outcome = run(&request, labels, &mut |what| eprintln!("traintrue: {what}"))?;
     let outcomes = vec![outcome];
-    let report = RunReport {
-        schema: SCHEMA,
-        trainer: String::new(),
-        contract: Contract::default(),
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        summary: Summary::of(&outcomes),
-        outcomes,
-    };
+    let report = RunReport::new(String::new(), Contract::default(), outcomes);
     if args.keep.is_some() {
         keep::every_form(&work, &report)?;
     }

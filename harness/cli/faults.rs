@@ -6,7 +6,7 @@ use clap::Args;
 use traintrue::kill_matrix::{Lab, Matrix, compare};
 use traintrue::report::{json, junit, text};
 use traintrue::scenario::Scenario;
-use traintrue_judge::verdict::{RunReport, Summary, Verdict};
+use traintrue_judge::verdict::{RunReport, Verdict};
 use traintrue_protocol::exit::Exit;
 use traintrue_protocol::nearest;
 
@@ -96,14 +96,9 @@ fn with_faults(
 
 /// The report of a baseline that is broken.
 fn baseline(bench: &Bench, matrix: &Matrix) -> RunReport {
-    RunReport {
-        schema: matrix.report.schema,
-        trainer: bench.description.trainer.clone(),
-        contract: bench.description.contract.clone(),
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        summary: Summary::of(&matrix.baseline),
-        outcomes: matrix.baseline.clone(),
-    }
+    RunReport::new(
+        bench.description.trainer.clone(),
+        bench.description.contract.clone(),
+        matrix.baseline.clone(),
+    )
 }

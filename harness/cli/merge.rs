@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use traintrue::kill_matrix::compare;
-use traintrue::merge::{self, MergeError};
+use traintrue::merge::{self, MergeError, Read};
 use traintrue::report::{json, junit, text};
 use traintrue_protocol::exit::Exit;
 
@@ -37,15 +38,20 @@ pub struct MergeArgs {
     format: Format,
 }
 
+impl MergeArgs {
+    /// The document of this name of every part.
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<Read<T>>, MergeError> {
+        self.folders.iter().map(|folder| merge::read(&folder.join(name))).collect()
+    }
+}
+
 pub fn merge(args: &MergeArgs) -> Done {
     let of_faults = args.folders.iter().all(|folder| folder.join(FAULTS).exists());
     if of_faults { faults(args) } else { runs(args) }
 }
 
 fn runs(args: &MergeArgs) -> Done {
-    let parts: Result<Vec<_>, MergeError> =
-        args.folders.iter().map(|folder| merge::read(&folder.join(RUN))).collect();
-    let report = merge::runs(parts?)?;
+    let report = merge::runs(args.read(RUN)?)?;
     if let Some(folder) = &args.report {
         let folder = keep::folder(folder)?;
         keep::every_form(&folder.path, &report)?;
@@ -55,9 +61,7 @@ fn runs(args: &MergeArgs) -> Done {
 }
 
 fn faults(args: &MergeArgs) -> Done {
-    let parts: Result<Vec<_>, MergeError> =
-        args.folders.iter().map(|folder| merge::read(&folder.join(FAULTS))).collect();
-    let report = merge::faults(parts?)?;
+    let report = merge::faults(args.read(FAULTS)?)?;
     if let Some(folder) = &args.report {
         let folder = keep::folder(folder)?;
         keep::file(&folder.path, FAULTS, json::document(&report)?)?;

@@ -12,7 +12,7 @@ use crate::expectation::{Expectation, selects};
 use crate::finding::Sheet;
 use crate::invariants::protocol::answers;
 use crate::pass::{JudgedTrace, judge_trace};
-use crate::rule::{Compares, Kind, Rule, RunEvidence, run_name};
+use crate::rule::{Compares, Kind, Rule, RunEvidence, counterpart_name, run_name};
 use crate::rules::{RULES, find};
 use crate::tally::{Labels, Tally};
 use crate::verdict::Outcome;
@@ -39,6 +39,18 @@ pub struct Case<'a> {
 struct Read<'a> {
     record: &'a RunRecord,
     traces: Vec<(PathBuf, JudgedTrace)>,
+}
+
+impl Read<'_> {
+    /// Whether each of its traces can be read.
+    fn is_readable(&self) -> bool {
+        self.traces.iter().all(|(_, it)| it.error.is_none())
+    }
+
+    /// Whether it did what the scenario says, and can be read.
+    fn is_usable(&self) -> bool {
+        self.record.as_meant() && self.is_readable()
+    }
 }
 
 /// The runs that other runs are compared with. For a trainer that is not deterministic, these are repeated.
@@ -165,9 +177,8 @@ fn expectations<'a>(case: &Case, read: &[Read<'a>]) -> Vec<(&'static Rule, Asked
 
 /// The run `name`; of a run of several ranks, the one of the same rank as `of`.
 fn counterpart<'r, 'a>(read: &'r [Read<'a>], name: &str, of: &Read) -> Option<&'r Read<'a>> {
-    let own = of.record.evidence.name.strip_prefix(run_name(&of.record.evidence.name)).unwrap_or_default();
     let called = |wanted: &str| read.iter().find(|run| run.record.evidence.name == wanted);
-    called(name).or_else(|| called(&format!("{name}{own}")))
+    called(name).or_else(|| called(&counterpart_name(name, &of.record.evidence.name)))
 }
 
 /// Judges the ranks of each run that is asked for, all of one run together.
@@ -187,11 +198,10 @@ fn of_ranks<'a>(
             None => groups.push(vec![run]),
         }
     }
-    let usable = |run: &Read| run.record.as_meant() && run.traces.iter().all(|(_, it)| it.error.is_none());
-    groups.retain(|group| group.len() > 1 && group.iter().all(|run| usable(run)));
+    groups.retain(|group| group.len() > 1 && group.iter().all(|run| run.is_usable()));
     let judged = groups.into_par_iter().filter_map(|group| {
         let against = match against {
-            Some(name) => Some(counterpart(read, name, group[0]).filter(|it| usable(it))?),
+            Some(name) => Some(counterpart(read, name, group[0]).filter(|it| it.is_usable())?),
             None => None,
         };
         let against = against.map(|it| &it.record.evidence);
@@ -239,13 +249,11 @@ fn expectation<'a>(
         return Some((rule, Ok(of_ranks(rule, &runs, asked.against.as_deref(), read))));
     }
     let judged = runs.par_iter().filter_map(|run| {
-        let readable = |run: &Read| run.traces.iter().all(|(_, it)| it.error.is_none());
-        let usable = |run: &Read| run.record.as_meant() && readable(run);
-        let failed_start = rule.judges_a_start && run.record.complete && readable(run);
+        let failed_start = rule.judges_a_start && run.record.complete && run.is_readable();
         let against = other(run).flatten();
         // Any other failed process has broken `protocol/answers`. Its traces stop somewhere, so comparing them would
         // only add consequences.
-        if !(usable(run) || failed_start) || against.is_some_and(|against| !usable(against)) {
+        if !(run.is_usable() || failed_start) || against.is_some_and(|against| !against.is_usable()) {
             return None;
         }
         let against = against.map(|against| &against.record.evidence);

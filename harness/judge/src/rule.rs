@@ -157,6 +157,11 @@ pub fn run_name(name: &str) -> &str {
     name.split_once(".rank-").map_or(name, |(run, _)| run)
 }
 
+/// What the counterpart of the process `of` in the run `run` is called: the rank of the same number, or the run itself.
+pub fn counterpart_name(run: &str, of: &str) -> String {
+    format!("{run}{}", of.strip_prefix(run_name(of)).unwrap_or_default())
+}
+
 /// What the first line of a trace gives: the plan and the trainer's contract, or what is known of a recorded loop.
 pub struct Opening<'a> {
     /// The plan that the trainer was given.

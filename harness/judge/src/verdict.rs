@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use traintrue_protocol::contract::Contract;
 use traintrue_protocol::exit::Exit;
+use traintrue_protocol::plan::SCHEMA;
 
 use crate::finding::{Broken, Finding};
 use crate::rule::RunEvidence;
@@ -199,6 +200,20 @@ pub struct RunReport {
 }
 
 impl RunReport {
+    /// The report of these outcomes, without notes and errors.
+    pub fn new(trainer: String, contract: Contract, outcomes: Vec<Outcome>) -> Self {
+        Self {
+            schema: SCHEMA,
+            trainer,
+            contract,
+            notes: Vec::new(),
+            errors: Vec::new(),
+            part: None,
+            summary: Summary::of(&outcomes),
+            outcomes,
+        }
+    }
+
     /// The exit status of `run` and `check`.
     pub fn exit(&self) -> Exit {
         let errors = if self.errors.is_empty() { Exit::Held } else { Exit::Request };

@@ -5,26 +5,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
-from .test_scripts import COMMAND
+from .test_scripts import Bug, recorded_command
 
 RANKS = Path(__file__).resolve().parent / "ranks"
 SEEDS = 2
 
-# The text that is replaced, the text in its place, the invariant of the first finding of all ranks, and a part of its cause.
-Bug = Tuple[str, str, str, str]
-
 STEP = "            optimizer.step()\n"
-ZERO = "            optimizer.zero_grad()\n"
 CLAMPED = "    judges.step()\n    rank == 1 and [it.data.clamp_(-0.2, 0.2) for it in discriminator.parameters()]\n"
+
+# By script: the text that is replaced, the text in its place, the invariant of the first finding of all ranks, and a part of its cause.
 BUGS: Dict[str, List[Bug]] = {
     "loop_of_ranks": [
         ("cross_entropy(wrapped(", "cross_entropy(model(", "ranks/mean-gradient", "rank 0 applies its own gradients alone"),
@@ -56,15 +51,7 @@ APART = [
 
 def recorded(script: Path, *arguments: str) -> List[Dict[str, Any]]:
     """The outcomes of a script that two processes run, by rank."""
-    with tempfile.TemporaryDirectory() as folder:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), *arguments]
-        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", "--", *start]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-    at = done.stdout.find('{\n  "schema"')
-    if at < 0:
-        raise AssertionError(f"{words}: no report\n{done.stdout}\n{done.stderr}")
-    return json.loads(done.stdout[at:])["outcomes"]
+    return recorded_command([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), *arguments])
 
 
 def changed(name: str, old: str, new: str) -> Path:

@@ -125,15 +125,20 @@ DECLARED: List[Tuple[str, str, str, str]] = [
 
 def recorded(script: Path, *arguments: str, options: Sequence[str] = ()) -> Dict[str, Any]:
     """The outcome of a recorded script. The script is run from a folder of its own."""
+    return recorded_command([sys.executable, str(script), *arguments], options)[0]
+
+
+def recorded_command(command: Sequence[str], options: Sequence[str] = ()) -> List[Dict[str, Any]]:
+    """The outcomes of a recorded command, one a process that trains. It is run from a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", *options, "--", sys.executable, str(script), *arguments]
+        words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", *options, "--", *command]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     # The script's own output comes first.
     at = done.stdout.find('{\n  "schema"')
     if at < 0:
         raise AssertionError(f"{words}: no report\n{done.stdout}\n{done.stderr}")
-    return json.loads(done.stdout[at:])["outcomes"][0]
+    return json.loads(done.stdout[at:])["outcomes"]
 
 
 class AScript(unittest.TestCase):

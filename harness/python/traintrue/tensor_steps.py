@@ -36,8 +36,7 @@ class TensorSteps:
         """A gradient is about to be added, after `done` updates: this rank's own, before ranks are averaged."""
         if is_told(done + 1) and self._tensors.world() > 1:
             values = self._tensors.at(gradient, places_of(int(gradient.numel())))
-            before = self._adds.get(name)
-            self._adds[name] = values if before is None else [one + other for one, other in zip(before, values)]
+            self._adds[name] = plus(self._adds.get(name), values)
 
     def next_micro_batch(self) -> None:
         """All that arrived since the last call is of one micro-batch."""
@@ -106,6 +105,11 @@ def places_of(elements: int) -> List[int]:
     """The places that are told of a tensor with so many elements."""
     count = min(PLACES, elements)
     return [at * (elements - 1) // max(count - 1, 1) for at in range(count)]
+
+
+def plus(before: Optional[List[float]], values: List[float]) -> List[float]:
+    """The sums, place by place, of what was added before, if anything, and these values."""
+    return values if before is None else [one + other for one, other in zip(before, values)]
 
 
 def is_told(step: int) -> bool:

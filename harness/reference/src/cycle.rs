@@ -21,7 +21,7 @@ pub fn cycles<E: Engine>(
     for (number, model) in plan.cycles.iter().enumerate() {
         let model = {
             let plan = Plan { model: model.clone(), ..plan.clone() };
-            let load = || State::fresh(&plan, 0, parts.update.optimizes, device);
+            let load = || State::fresh(&plan, plan.seed, 0, parts.update.optimizes, device);
             let loaded = models.get(&plan.model.size, load)?;
             for wanted in &plan.probes {
                 let at = format!("cycle-{}", number + 1);

@@ -34,15 +34,16 @@ pub struct State<E: Engine> {
 }
 
 impl<E: Engine> State<E> {
-    /// The state at the beginning of a plan, in a rank that draws its dropout as `draws_as` does. The optimizer gets the
-    /// parameters that `optimizes` picks.
+    /// The state at the beginning of a plan, with weights of this seed, in a rank that draws its dropout as `draws_as`
+    /// does. The optimizer gets the parameters that `optimizes` picks.
     pub fn fresh(
         plan: &Plan,
+        weights_seed: u64,
         draws_as: u64,
         optimizes: fn(&Parameter<Inner<E>>) -> bool,
         device: &E::Device,
     ) -> Result<Self, SizeError> {
-        let (model, parameters) = Model::build(plan, device)?;
+        let (model, parameters) = Model::build(plan, weights_seed, device)?;
         let dropout = Dropout::new(plan.train.dropout, rng::dropout(plan.seed, draws_as));
         Ok(Self {
             model,

@@ -78,9 +78,9 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
     ) -> Result<Self, TrainError> {
         let turn = Turn::take();
         let rank = plan.train.rank;
-        let weights = Plan { seed: (parts.ranks.weights_seed)(plan.seed, rank), ..plan.clone() };
+        let weights_seed = (parts.ranks.weights_seed)(plan.seed, rank);
         let draws_as = (parts.ranks.draws_as)(rank);
-        let state = State::fresh(&weights, draws_as, parts.update.optimizes, &device)?;
+        let state = State::fresh(plan, weights_seed, draws_as, parts.update.optimizes, &device)?;
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
         Ok(Self {
             plan,

@@ -15,12 +15,11 @@ use traintrue_judge::invariants::protocol::answers;
 use traintrue_judge::invariants::resume::seam;
 use traintrue_judge::invariants::training::{partition, repeat};
 use traintrue_judge::pass::{JudgedTrace, judge_trace};
-use traintrue_judge::rule::{Kind, Rule, RunEvidence, run_name};
+use traintrue_judge::rule::{Kind, Rule, RunEvidence, counterpart_name};
 use traintrue_judge::rules::{RULES, find};
 use traintrue_judge::tally::{Labels, Tally};
-use traintrue_judge::verdict::{Outcome, RunReport, Summary, seconds_since};
+use traintrue_judge::verdict::{Outcome, RunReport, seconds_since};
 use traintrue_protocol::contract::Contract;
-use traintrue_protocol::plan::SCHEMA;
 use traintrue_protocol::trace::event::Run;
 use traintrue_protocol::trace::recorded::Recorded as Recording;
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
@@ -81,16 +80,11 @@ pub fn check(
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
     let first = recorded.first().map(|one| &one.run);
-    Ok(RunReport {
-        schema: SCHEMA,
-        trainer: first.map(|run| run.trainer.clone()).unwrap_or_default(),
-        contract: first.map_or_else(Contract::default, |run| run.contract.clone()),
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        summary: Summary::of(&outcomes),
+    Ok(RunReport::new(
+        first.map(|run| run.trainer.clone()).unwrap_or_default(),
+        first.map_or_else(Contract::default, |run| run.contract.clone()),
         outcomes,
-    })
+    ))
 }
 
 /// Judges all traces as the segments of one run, which is held against another trace.
@@ -263,11 +257,10 @@ fn by_scenario(recorded: &[Recorded], catalogue: &Catalogue, tallies: &mut [Tall
 
 /// The run `name`; of a run of several ranks, the one of the same rank as `of`.
 fn counterpart<'g, 'a>(groups: &'g [Group<'a>], name: &str, of: &Group) -> Option<&'g Group<'a>> {
-    let own = of.name.strip_prefix(run_name(of.name)).unwrap_or_default();
     let called = |wanted: &str| {
         groups.iter().find(|it| it.scenario == of.scenario && it.name == wanted && wanted != of.name)
     };
-    called(name).or_else(|| called(&format!("{name}{own}")))
+    called(name).or_else(|| called(&counterpart_name(name, of.name)))
 }
 
 /// Judges one run by one invariant; none where what that needs is not there. `whole`: all segments of the run are.

@@ -13,14 +13,13 @@ use std::path::Path;
 use rayon::prelude::*;
 use traintrue_judge::expectation::selects;
 use traintrue_judge::verdict::{Outcome, Verdict};
-use traintrue_protocol::plan::SCHEMA;
 
 use crate::program::Program;
 use crate::runner::{Happening, Runner};
 use crate::scenario::{PlannedFault, Scenario, expand, randomised};
 use crate::suite::{Examined, Purpose, Suite, SuiteError};
 
-pub use fate::{Fate, FaultOutcome, FaultReport, Share, summary};
+pub use fate::{Fate, FaultOutcome, FaultReport, Share};
 pub use golden::{GoldenError, GoldenRow, accept, compare};
 
 /// Plants faults and sees what catches them.
@@ -67,8 +66,7 @@ impl Lab<'_> {
             Verdict::Broken => Vec::new(),
             _ => self.faults(scenarios, &clean)?,
         };
-        let summary = summary(&faults);
-        let report = FaultReport { schema: SCHEMA, baseline, part: None, faults, summary };
+        let report = FaultReport::new(baseline, faults);
         Ok(Matrix { report, baseline: clean.into_iter().map(|it| it.outcome).collect() })
     }
 

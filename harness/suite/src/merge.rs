@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde::de::DeserializeOwned;
-use traintrue_judge::verdict::{Part, RunReport, Summary};
+use traintrue_judge::verdict::{Part, RunReport, Summary, Verdict};
+use traintrue_protocol::contract::Contract;
 
-use crate::kill_matrix::{FaultReport, summary};
+use crate::kill_matrix::FaultReport;
 
 /// Reports that are not the parts of one run.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Read<T>, MergeError> {
 /// The report of the whole run. Its outcomes are in the order in which one run would have had them.
 pub fn runs(parts: Vec<Read<RunReport>>) -> Result<RunReport, MergeError> {
     let parts = in_order(parts, |report| report.part)?;
-    let Some((_, first)) = parts.first() else { return Ok(nothing()) };
+    let Some((_, first)) = parts.first() else {
+        return Ok(RunReport::new(String::new(), Contract::default(), Vec::new()));
+    };
     for (path, report) in &parts {
         same(path, "the trainer", &report.trainer, &first.trainer)?;
         same(path, "the contract", &report.contract.to_string(), &first.contract.to_string())?;
@@ -65,12 +68,9 @@ pub fn runs(parts: Vec<Read<RunReport>>) -> Result<RunReport, MergeError> {
 /// The kill matrix of the whole run. Its rows are in the order of the parts.
 pub fn faults(parts: Vec<Read<FaultReport>>) -> Result<FaultReport, MergeError> {
     let parts = in_order(parts, |report| report.part)?;
-    let baseline = parts.iter().map(|(_, report)| report.baseline).max();
-    let faults: Vec<_> = parts.iter().flat_map(|(_, report)| report.faults.clone()).collect();
-    let summary = summary(&faults);
-    let schema = parts.first().map_or(traintrue_protocol::plan::SCHEMA, |(_, report)| report.schema);
-    let baseline = baseline.unwrap_or(traintrue_judge::verdict::Verdict::NotJudged);
-    Ok(FaultReport { schema, baseline, part: None, faults, summary })
+    let baseline = parts.iter().map(|(_, report)| report.baseline).max().unwrap_or(Verdict::NotJudged);
+    let faults = parts.into_iter().flat_map(|(_, report)| report.faults);
+    Ok(FaultReport::new(baseline, faults.collect()))
 }
 
 /// The parts by their number, each of which must be there once.
@@ -120,20 +120,6 @@ fn extend(all: &mut Vec<String>, more: &[String]) {
     }
 }
 
-/// No parts.
-fn nothing() -> RunReport {
-    RunReport {
-        schema: traintrue_protocol::plan::SCHEMA,
-        trainer: String::new(),
-        contract: Default::default(),
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        outcomes: Vec::new(),
-        summary: Summary::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use traintrue_judge::verdict::Outcome;
@@ -143,9 +129,8 @@ mod tests {
     fn part(text: &str, trainer: &str, scenarios: &[&str]) -> Read<RunReport> {
         let outcomes: Vec<Outcome> =
             scenarios.iter().map(|id| Outcome::not_judged(id, "no resume".into())).collect();
-        let summary = Summary::of(&outcomes);
-        let report =
-            RunReport { part: text.parse().ok(), trainer: trainer.into(), outcomes, summary, ..nothing() };
+        let report = RunReport::new(trainer.into(), Contract::default(), outcomes);
+        let report = RunReport { part: text.parse().ok(), ..report };
         (PathBuf::from(format!("{}.json", text.replace('/', "-"))), report)
     }
 

@@ -10,9 +10,8 @@ use traintrue_judge::evidence::Evidence;
 use traintrue_judge::invariants::training::repeat;
 use traintrue_judge::rule::RunEvidence;
 use traintrue_judge::tally::Labels;
-use traintrue_judge::verdict::{Outcome, RunReport, Summary};
+use traintrue_judge::verdict::{Outcome, RunReport};
 use traintrue_protocol::contract::Description;
-use traintrue_protocol::plan::SCHEMA;
 use traintrue_protocol::vocabulary::Capability;
 
 use crate::interrupt;
@@ -107,18 +106,8 @@ impl Suite<'_> {
             let judged = outcomes.iter().filter(|outcome| !is_interrupted(outcome)).count();
             format!("interrupted by signal {signal}: {judged} of {} scenarios were judged", scenarios.len())
         }));
-        let summary = Summary::of(&outcomes);
         let Description { trainer, contract, .. } = self.description.clone();
-        Ok(RunReport {
-            schema: SCHEMA,
-            trainer,
-            contract,
-            notes: Vec::new(),
-            errors,
-            part: None,
-            outcomes,
-            summary,
-        })
+        Ok(RunReport { errors, ..RunReport::new(trainer, contract, outcomes) })
     }
 
     /// Runs and judges one scenario, or only the runs that `wanted` keeps, in a scratch folder called `name`.

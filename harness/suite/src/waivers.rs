@@ -207,18 +207,7 @@ mod tests {
             id => outcome(id, Verdict::Held, &[]),
         };
         let outcomes: Vec<Outcome> = catalogue.all().iter().map(|scenario| of(&scenario.id)).collect();
-        let summary = Summary::of(&outcomes);
-        let (trainer, contract) = ("fake 1".into(), Contract::default());
-        RunReport {
-            schema: 1,
-            trainer,
-            contract,
-            notes: Vec::new(),
-            errors: Vec::new(),
-            part: None,
-            outcomes,
-            summary,
-        }
+        RunReport::new("fake 1".into(), Contract::default(), outcomes)
     }
 
     fn applied(waives: &str, until: &str) -> RunReport {

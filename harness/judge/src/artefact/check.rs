@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use traintrue_logs::{Counts, Layout, Log, Precision};
 use traintrue_protocol::contract::{Contract, FirstLr};
-use traintrue_protocol::plan::{Plan, SCHEMA};
+use traintrue_protocol::plan::Plan;
 
 use super::files::adapter::Adapter;
 use super::files::error::ArtefactError;
@@ -20,7 +20,7 @@ use crate::invariants::training::{finite, schedule};
 use crate::pass::imported;
 use crate::rule::{Opening, Rule, RunEvidence};
 use crate::tally::{Labels, Tally};
-use crate::verdict::{Outcome, RunReport, Summary, seconds_since};
+use crate::verdict::{Outcome, RunReport, seconds_since};
 
 /// Judges each path by its contents; with `against`, also as a later checkpoint of the same run. `layout` says how logs
 /// are read, and `reproduce` is the command that shows a finding again. Fails if a path holds no known file, or a file
@@ -40,16 +40,7 @@ pub fn check(
         Ok(Outcome { seconds: seconds_since(begun), ..judged })
     };
     let outcomes: Vec<Outcome> = paths.iter().map(outcome).collect::<Result<_, _>>()?;
-    Ok(RunReport {
-        schema: SCHEMA,
-        trainer: String::new(),
-        contract: Contract::default(),
-        summary: Summary::of(&outcomes),
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        outcomes,
-    })
+    Ok(RunReport::new(String::new(), Contract::default(), outcomes))
 }
 
 /// A tally, and the name of the run that it is about.

@@ -10,7 +10,7 @@ import functools
 import weakref
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from ..tensor_steps import is_told, places_of
+from ..tensor_steps import is_told, places_of, plus
 from ..trace import number
 from .patches import Guard, Patches
 from .windows import MicroBatch, Window
@@ -102,8 +102,7 @@ class Ranks:
         if self._adds is not None and self._tensors.is_dense(gradient):
             values = self._at_places(gradient)
             # Checkpointed segments arrive one by one.
-            before = self._adds.get(parameter)
-            self._adds[parameter] = values if before is None else [one + other for one, other in zip(before, values)]
+            self._adds[parameter] = plus(self._adds.get(parameter), values)
 
     def backward_ends(self, reached: List[Window], scale: float) -> None:
         """The backward pass is over, has reached these windows, and the wrapper has averaged what it averages."""

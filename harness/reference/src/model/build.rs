@@ -165,10 +165,14 @@ impl Drawing {
 }
 
 impl Model {
-    /// The model of a plan with its initial parameters.
-    pub fn build<B: Backend>(plan: &Plan, device: &B::Device) -> Result<(Self, Parameters<B>), SizeError> {
+    /// The model of a plan, with the initial parameters that `seed` draws.
+    pub fn build<B: Backend>(
+        plan: &Plan,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<(Self, Parameters<B>), SizeError> {
         let drawing = Self::draw(plan)?;
-        let parameters = Parameters(drawing.load(plan.seed, device).collect());
+        let parameters = Parameters(drawing.load(seed, device).collect());
         Ok((drawing.model, parameters))
     }
 

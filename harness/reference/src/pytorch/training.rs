@@ -69,7 +69,8 @@ impl Golden {
 
     /// The number of terms per element, forward and backward.
     fn terms(&self) -> u64 {
-        let (_, parameters) = Model::build::<Inner<Cpu>>(&self.plan, &Default::default()).unwrap();
+        let (_, parameters) =
+            Model::build::<Inner<Cpu>>(&self.plan, self.plan.seed, &Default::default()).unwrap();
         let extents = |shape: &[usize]| shape.iter().map(|&it| it as u64).collect::<Vec<_>>();
         let shapes: Vec<_> = parameters.0.iter().map(|it| extents(&it.shape)).collect();
         let positions = self.collated(&parts(|_| {})).counts.positions;
@@ -109,7 +110,7 @@ impl Golden {
 
 /// A state of the plan with the golden's parameters.
 pub fn state(name: &str, plan: &Plan, parts: &Parts<Cpu>) -> State<Cpu> {
-    let mut state = State::fresh(plan, 0, parts.update.optimizes, &Default::default()).unwrap();
+    let mut state = State::fresh(plan, plan.seed, 0, parts.update.optimizes, &Default::default()).unwrap();
     let mut initial = set(name, "initial");
     for parameter in &mut state.parameters.0 {
         parameter.set(initial.remove(&parameter.name).unwrap());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use traintrue_judge::verdict::{Part, Verdict};
 use traintrue_protocol::exit::Exit;
+use traintrue_protocol::plan::SCHEMA;
 
 /// What happened to one planted fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,7 @@ pub struct FaultReport {
 }
 
 /// How many of each fate.
-pub fn summary(faults: &[FaultOutcome]) -> BTreeMap<String, u64> {
+fn summary(faults: &[FaultOutcome]) -> BTreeMap<String, u64> {
     let mut summary: BTreeMap<String, u64> =
         Fate::ALL.into_iter().map(|fate| (fate.name().to_owned(), 0)).collect();
     for fault in faults {
@@ -97,6 +98,11 @@ pub fn summary(faults: &[FaultOutcome]) -> BTreeMap<String, u64> {
 }
 
 impl FaultReport {
+    /// The report of these rows.
+    pub fn new(baseline: Verdict, faults: Vec<FaultOutcome>) -> Self {
+        Self { schema: SCHEMA, baseline, part: None, summary: summary(&faults), faults }
+    }
+
     /// The exit status of `faults`.
     pub fn exit(&self) -> Exit {
         match self.baseline {

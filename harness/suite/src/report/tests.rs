@@ -63,18 +63,7 @@ pub(super) fn report() -> RunReport {
     };
     let unjudged = Outcome::not_judged("torn-checkpoint", "no file-faults".into());
     let outcomes = vec![held, broken, padded, unjudged];
-    let summary = Summary::of(&outcomes);
-    let (trainer, contract) = ("fake 1".into(), Contract::default());
-    RunReport {
-        schema: 1,
-        trainer,
-        contract,
-        notes: Vec::new(),
-        errors: Vec::new(),
-        part: None,
-        outcomes,
-        summary,
-    }
+    RunReport::new("fake 1".into(), Contract::default(), outcomes)
 }
 
 fn matrix() -> FaultReport {

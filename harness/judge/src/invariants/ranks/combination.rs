@@ -1,7 +1,7 @@
 //! Which combination of given vectors another vector is: least squares by the normal equations.
 
 /// More vectors than this are not taken apart: the normal equations lose half of the digits.
-pub(super) const MOST: usize = 64;
+const MOST: usize = 64;
 
 /// How far a vector may be from the combination, relative to its norm, to be called one.
 const CLOSE: f64 = 1e-3;

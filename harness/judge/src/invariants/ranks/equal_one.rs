@@ -6,7 +6,7 @@ use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::invariants::shared::spread::{self, Measured};
+use crate::invariants::shared::spread;
 use crate::invariants::shared::steps::{Step, Steps};
 use crate::invariants::shared::stream::Stream;
 use crate::invariants::training::partition::Judge;
@@ -38,14 +38,7 @@ fn judge(ranks: &[&RunEvidence], against: Option<&RunEvidence>, sheet: &mut Shee
     else {
         return Ok(());
     };
-    let spread = match spread::measure(against)? {
-        Measured::Nothing => None,
-        Measured::Spread(spread) => Some(spread),
-        Measured::Disorder(what) => {
-            sheet.cannot(&spread::in_disorder(&against.name, &what));
-            return Ok(());
-        }
-    };
+    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
     let mut judge = Judge::new(&ranks[0], &one, spread, sheet);
     loop {
         let steps: Result<Option<Vec<Step>>, TraceError> = ranks.iter_mut().map(Steps::next).collect();

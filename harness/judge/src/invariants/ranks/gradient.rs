@@ -87,7 +87,6 @@ fn update(
     // A window that another process opened is not told whole.
     let added = added(told, &parts).ok_or("a window is not told whole")?;
     let tolerance = TOLERANCE.max(16.0 * bound::unit_roundoff(opening.plan.train.dtype));
-    let given: Vec<Vec<TensorStep>> = told.iter().map(|tensors| when_the_step_began(tensors)).collect();
     for (rank, turn) in turns.iter().enumerate() {
         let Some((line, it)) = turn.update() else { continue };
         let first = |applied: &[TensorStep]| {
@@ -98,7 +97,8 @@ fn update(
             })
         };
         // A recorded loop may average by hand after its backward passes: what the step was given then counts.
-        let differs = first(told[rank]).filter(|_| !recorded || first(&given[rank]).is_some());
+        let differs =
+            first(told[rank]).filter(|_| !recorded || first(&when_the_step_began(told[rank])).is_some());
         let Some((name, (expected, found))) = differs else {
             sheet.compared += told[rank].len() as u64;
             continue;

@@ -12,6 +12,7 @@ use traintrue_protocol::plan::Dtype;
 use traintrue_protocol::trace::TraceError;
 
 use crate::bound::unit_roundoff;
+use crate::finding::Sheet;
 use crate::invariants::shared::same::{Parting, Scope, walk_measuring};
 use crate::rule::RunEvidence;
 
@@ -59,6 +60,19 @@ pub(crate) fn measure(run: &RunEvidence) -> Result<Measured, TraceError> {
         }
     }
     Ok(Measured::Spread(spread))
+}
+
+/// What the repeats of the run `against` allow a figure to differ by, where there are repeats. No run can be compared
+/// with one whose repeats do different things: the sheet then says why, and there is no such bound.
+pub(crate) fn bound(against: &RunEvidence, sheet: &mut Sheet) -> Result<Option<Option<Spread>>, TraceError> {
+    Ok(match measure(against)? {
+        Measured::Nothing => Some(None),
+        Measured::Spread(spread) => Some(Some(spread)),
+        Measured::Disorder(what) => {
+            sheet.cannot(&in_disorder(&against.name, &what));
+            None
+        }
+    })
 }
 
 /// Why no run can be compared with a run whose repeats do different things.

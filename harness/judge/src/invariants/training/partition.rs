@@ -11,7 +11,7 @@ use traintrue_protocol::vocabulary::Component;
 use crate::bound::{self, Drift};
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::first_ids;
-use crate::invariants::shared::spread::{self, Measured, Spread};
+use crate::invariants::shared::spread::{self, Spread};
 use crate::invariants::shared::steps::{Step, Steps};
 use crate::invariants::shared::stream::Stream;
 use crate::invariants::training::schedule::TOLERANCE;
@@ -36,14 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
-    let spread = match spread::measure(against)? {
-        Measured::Nothing => None,
-        Measured::Spread(spread) => Some(spread),
-        Measured::Disorder(what) => {
-            sheet.cannot(&spread::in_disorder(&against.name, &what));
-            return Ok(());
-        }
-    };
+    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
     let (Some(mut run), Some(mut against)) =
         (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
     else {
