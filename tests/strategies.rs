@@ -32,6 +32,7 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         probes: Vec::new(),
         memory: None,
         devices: Vec::new(),
+        operations: false,
         cycles: Vec::new(),
         contract,
         trace: None,

@@ -108,6 +108,8 @@ pub enum Rank {
     Clip,
     /// A loss was divided by the wrong number.
     Loss,
+    /// An operation gives other values on one backend than on another.
+    Backend,
     /// The split into micro-batches changed the update.
     Partition,
     /// A learning rate does not follow the schedule.

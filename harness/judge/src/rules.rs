@@ -68,6 +68,7 @@ pub static RULES: &[&Rule] = &[
     &memory::breaker::RULE,
     &memory::estimate::RULE,
     &memory::unload::RULE,
+    &device::backends::RULE,
     &device::fallback::RULE,
     &device::oom::BY_TYPE,
     &device::oom::LEAVES,

@@ -90,6 +90,7 @@ pub fn plan() -> Plan {
             probe("reload", &[0, 1], ProbeAt::Both),
         ],
         devices: Vec::new(),
+        operations: false,
         cycles: Vec::new(),
         contract: Asked::default(),
         memory: None,

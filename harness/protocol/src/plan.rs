@@ -67,6 +67,9 @@ pub struct Plan {
     /// Forwards outside training, whose outputs the trace shows.
     #[serde(default)]
     pub probes: Vec<Probe>,
+    /// Before training, do each operation of the model by itself, on values drawn from the seed, and tell what it gives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub operations: bool,
     /// Devices to compute on, the preferred one first; an empty list leaves it to the trainer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceChoice>,

@@ -1,4 +1,9 @@
-//! The devices a run can ask for, checked before a backend starts: burn-cuda panics where there is no driver.
+//! The devices a run can ask for, checked before a backend starts: the backends panic where there is no driver.
+
+#[cfg(feature = "wgpu")]
+pub mod adapters;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +14,21 @@ pub enum Device {
     /// The CPU, through burn-ndarray.
     #[default]
     Ndarray,
+    /// The CPU, through burn-flex.
+    Flex,
     /// The NVIDIA GPU of this index, through burn-cuda.
     Cuda(usize),
+    /// The adapter of this index, through burn-wgpu.
+    Wgpu(usize),
 }
 
 /// A device that is not available.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum DeviceError {
-    #[error("unknown device {0:?}: expected ndarray or cuda:N")]
+    #[error("unknown device {0:?}: expected ndarray, flex, cuda:N or wgpu:N")]
     Unknown(String),
-    #[error("{0} is not available: this build has no GPU support; build with --features cuda")]
+    #[error("{0} is not available: this build is without it; build with --features {feature}", feature = .0.kind())]
     NotBuilt(Device),
     #[error("{0} is not available: no CUDA driver on this machine (libcuda was not found)")]
     NoDriver(Device),
@@ -27,13 +36,23 @@ pub enum DeviceError {
     Driver { device: Device, reason: String },
     #[error("{device} is not available: this machine has {count} GPU(s), numbered from 0")]
     NoSuchGpu { device: Device, count: usize },
+    #[error("{device} is not available: wgpu finds {}", listed(.adapters))]
+    NoSuchAdapter { device: Device, adapters: Vec<String> },
+}
+
+/// Adapters with the names that ask for them.
+fn listed(adapters: &[String]) -> String {
+    let named = adapters.iter().enumerate().map(|(index, adapter)| format!("wgpu:{index} ({adapter})"));
+    let named: Vec<String> = named.collect();
+    if named.is_empty() { "no adapter on this machine".to_owned() } else { named.join(", ") }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
         match self {
-            Self::Ndarray => f.write_str("ndarray"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Ndarray | Self::Flex => Ok(()),
+            Self::Cuda(index) | Self::Wgpu(index) => write!(f, ":{index}"),
         }
     }
 }
@@ -42,65 +61,105 @@ impl FromStr for Device {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        if text == "ndarray" {
-            return Ok(Self::Ndarray);
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, index.parse().ok()),
+            None => (text, None),
+        };
+        match (kind, index, text.contains(':')) {
+            ("ndarray", _, false) => Ok(Self::Ndarray),
+            ("flex", _, false) => Ok(Self::Flex),
+            ("cuda", Some(index), _) => Ok(Self::Cuda(index)),
+            ("wgpu", Some(index), _) => Ok(Self::Wgpu(index)),
+            _ => Err(DeviceError::Unknown(text.to_owned())),
         }
-        let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-        index.map(Self::Cuda).ok_or_else(|| DeviceError::Unknown(text.to_owned()))
     }
 }
 
 impl Device {
+    /// Its name without a number. The feature of the build that brings it has the same one.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Ndarray => "ndarray",
+            Self::Flex => "flex",
+            Self::Cuda(_) => "cuda",
+            Self::Wgpu(_) => "wgpu",
+        }
+    }
+
+    /// Whether the tensors of this device are on the heap of the process.
+    pub fn is_on_heap(self) -> bool {
+        matches!(self, Self::Ndarray | Self::Flex)
+    }
+
     /// Whether a run can start on it. Fails with the reason; never panics.
     pub fn probe(self) -> Result<(), DeviceError> {
         match self {
-            Self::Ndarray => Ok(()),
-            Self::Cuda(_) => self.probe_cuda(),
+            Self::Ndarray | Self::Flex => Ok(()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => cuda::probe(self, index),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => adapters::probe(self, index),
+            #[allow(unreachable_patterns, reason = "no pattern is left where the build has every device")]
+            _ => Err(DeviceError::NotBuilt(self)),
         }
     }
 
-    /// The free bytes of a device with its own memory; none for the CPU. The device must have passed [`Self::probe`].
+    /// The free bytes of a device with its own memory; none where it does not say. The device must have passed
+    /// [`Self::probe`].
     pub fn free_bytes(self) -> Result<Option<u64>, DeviceError> {
         match self {
-            Self::Ndarray => Ok(None),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => {
-                let free = cudarc::driver::CudaContext::new(index).and_then(|card| card.mem_get_info());
-                let driver = |error| DeviceError::Driver { device: self, reason: format!("{error:?}") };
-                free.map(|(free, _)| Some(free as u64)).map_err(driver)
-            }
-            #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => Err(DeviceError::NotBuilt(self)),
+            Self::Cuda(index) => cuda::free_bytes(self, index).map(Some),
+            // wgpu has no such question.
+            _ => Ok(None),
         }
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn probe_cuda(self) -> Result<(), DeviceError> {
-        Err(DeviceError::NotBuilt(self))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn probe_cuda(self) -> Result<(), DeviceError> {
-        use cudarc::driver::result;
-
-        let Self::Cuda(index) = self else { return Ok(()) };
-        let driver =
-            |error: result::DriverError| DeviceError::Driver { device: self, reason: format!("{error:?}") };
-        quietly(result::init).ok_or(DeviceError::NoDriver(self))?.map_err(driver)?;
-        let count = usize::try_from(result::device::get_count().map_err(driver)?).unwrap_or(0);
-        if index >= count {
-            return Err(DeviceError::NoSuchGpu { device: self, count });
-        }
-        Ok(())
     }
 }
 
 /// The result of `call`, or none where it panics. The bindings panic where the driver's library is missing.
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn quietly<T>(call: impl FnOnce() -> T + std::panic::UnwindSafe) -> Option<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let answer = std::panic::catch_unwind(call);
     std::panic::set_hook(hook);
     answer.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("ndarray", Device::Ndarray)]
+    #[case("flex", Device::Flex)]
+    #[case("cuda:0", Device::Cuda(0))]
+    #[case("wgpu:12", Device::Wgpu(12))]
+    fn a_device_is_read_by_the_name_that_it_is_shown_by(#[case] name: &str, #[case] device: Device) {
+        assert_eq!(name.parse::<Device>().unwrap(), device);
+        assert_eq!(device.to_string(), name);
+    }
+
+    #[rstest]
+    fn a_name_that_is_none_is_refused(
+        #[values("", "cuda", "wgpu", "wgpu:", "wgpu:-1", "wgpu:x", "ndarray:0", "flex:0", "cuda:0:0", "tpu")]
+        name: &str,
+    ) {
+        assert!(matches!(name.parse::<Device>(), Err(DeviceError::Unknown(found)) if found == name));
+    }
+
+    #[test]
+    fn a_missing_adapter_is_told_with_those_that_there_are() {
+        let said = |adapters: &[&str]| {
+            let adapters = adapters.iter().map(ToString::to_string).collect();
+            DeviceError::NoSuchAdapter { device: Device::Wgpu(3), adapters }.to_string()
+        };
+        assert_eq!(said(&[]), "wgpu:3 is not available: wgpu finds no adapter on this machine");
+        assert_eq!(
+            said(&["llvmpipe, CPU", "A770, discrete GPU"]),
+            "wgpu:3 is not available: wgpu finds wgpu:0 (llvmpipe, CPU), wgpu:1 (A770, discrete GPU)"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 
 mod accumulation;
 mod adapters;
+mod backends;
 mod breaker;
 mod cache;
 mod concat;
@@ -56,6 +57,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         loss::table(),
         dropout::table(),
         padding::table(),
+        backends::table(),
         numerics::table(),
         adapters::table(),
         concat::table(),

@@ -22,6 +22,7 @@ mod graph;
 mod meter;
 mod model;
 mod models;
+mod operations;
 mod optimizer;
 mod parts;
 mod placement;

@@ -12,12 +12,12 @@ mod pooling;
 mod precision;
 mod told;
 
-#[cfg(test)]
-pub use build::Norm;
-pub use build::{Model, Size, SizeError, adapter_scale};
+pub use attention::Mask as AttentionMask;
+pub use build::{Model, Norm, Size, SizeError, adapter_scale};
 pub use cache::Cache;
 pub use dropout::{Dropout, Mask, bernoulli};
 pub use forward::{ForwardParts, Pass, forward};
+pub use layers::NORM_EPS;
 #[cfg(test)]
 pub use layers::{gelu, norm};
 pub use loss::{Losses, lm_by_row, losses, scalar};

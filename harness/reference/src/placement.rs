@@ -9,9 +9,7 @@ use traintrue_protocol::vocabulary::Adaptation;
 
 use crate::device::{Device, DeviceError};
 use crate::model::{Model, SizeError};
-
-/// Bytes of an f32.
-const VALUE_BYTES: u64 = 4;
+use crate::prediction::VALUE_BYTES;
 
 /// The bytes that training a model takes before the first activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +176,7 @@ fn try_on(
 
 /// Refuses a budget that this program could not enforce.
 fn counts_what_it_limits(device: Device, budget_bytes: Option<u64>) -> Result<(), PlacementError> {
-    let uncounted = device == Device::Ndarray && budget_bytes.is_some() && heap::now().is_none();
+    let uncounted = device.is_on_heap() && budget_bytes.is_some() && heap::now().is_none();
     if uncounted { Err(PlacementError::Uncounted) } else { Ok(()) }
 }
 

@@ -12,12 +12,26 @@ use traintrue_protocol::plan::{Dtype, Forward, Train};
 use crate::data::Batch;
 use crate::model::Size;
 
+/// Bytes of an f32.
+pub const VALUE_BYTES: u64 = 4;
+
 /// Forward passes per batch.
 pub fn forwards(batch: &Batch, train: &Train) -> usize {
     match train.forward {
         Forward::Concatenated => 1,
         Forward::Separate => batch.rows.count / batch.samples.len(),
     }
+}
+
+/// The bytes of the largest tensor of a pass: the logits, the scores of an attention, or the inner activations of a block.
+pub fn largest_bytes(size: &Size, vocabulary: u64, batch: &Batch, forwards: usize) -> u64 {
+    let [rows, width, targets] =
+        [batch.rows.count, batch.rows.width, batch.targets.len()].map(|it| it as u64);
+    let [heads, inner] = [size.heads, size.inner].map(|it| it as u64);
+    let rows_at_once = rows / forwards as u64;
+    let scores = rows_at_once * heads * width * width;
+    let elements = [targets * vocabulary, scores, rows_at_once * width * inner];
+    VALUE_BYTES * elements.into_iter().fold(0, u64::max)
 }
 
 /// The estimator's request for a micro-batch. Its forward passes are all alive until the backward pass, so they count as

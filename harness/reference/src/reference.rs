@@ -11,6 +11,8 @@ use crate::allowance::Allowance;
 use crate::checkpoint::{Disk, Dying, Files, Store};
 use crate::cycle::cycles;
 use crate::data::{Shard, collate};
+#[cfg(feature = "wgpu")]
+use crate::device::adapters;
 use crate::device::{Device, DeviceError};
 use crate::engine::{self, Engine};
 use crate::error::TrainError;
@@ -77,7 +79,7 @@ impl Reference {
         Ok(place(plan, self.device, parts.placement, parts.unchanged.adapted)?)
     }
 
-    /// Chooses the backend. It is a type parameter, so that each of the four is compiled and optimised in this crate.
+    /// Chooses the backend. It is a type parameter, so that each of them is compiled and optimised in this crate.
     fn train(&self, plan: &Plan, placed: &Placed, recorder: &mut Recorder) -> Result<(), TrainError> {
         let recomputes = planted::<engine::Cpu>(&self.faults)?.unchanged.recomputes;
         match (placed.device, recomputes(&plan.train)) {
@@ -87,17 +89,31 @@ impl Reference {
             (Device::Ndarray, true) => {
                 self.train_on::<engine::CpuRecomputing>(plan, placed, Default::default(), recorder)
             }
+            (Device::Flex, false) => {
+                self.train_on::<engine::OnFlex>(plan, placed, Default::default(), recorder)
+            }
+            (Device::Flex, true) => {
+                self.train_on::<engine::OnFlexRecomputing>(plan, placed, Default::default(), recorder)
+            }
             #[cfg(feature = "cuda")]
             (Device::Cuda(index), false) => {
-                self.train_on::<engine::Gpu>(plan, placed, burn_cuda::CudaDevice::new(index), recorder)
+                self.train_on::<engine::OnCuda>(plan, placed, burn_cuda::CudaDevice::new(index), recorder)
             }
             #[cfg(feature = "cuda")]
             (Device::Cuda(index), true) => {
                 let device = burn_cuda::CudaDevice::new(index);
-                self.train_on::<engine::GpuRecomputing>(plan, placed, device, recorder)
+                self.train_on::<engine::OnCudaRecomputing>(plan, placed, device, recorder)
             }
-            #[cfg(not(feature = "cuda"))]
-            (device @ Device::Cuda(_), _) => Err(DeviceError::NotBuilt(device).into()),
+            #[cfg(feature = "wgpu")]
+            (Device::Wgpu(index), false) => {
+                self.train_on::<engine::OnWgpu>(plan, placed, adapters::place(index), recorder)
+            }
+            #[cfg(feature = "wgpu")]
+            (Device::Wgpu(index), true) => {
+                self.train_on::<engine::OnWgpuRecomputing>(plan, placed, adapters::place(index), recorder)
+            }
+            #[allow(unreachable_patterns, reason = "no pattern is left where the build has every device")]
+            (device, _) => Err(DeviceError::NotBuilt(device).into()),
         }
     }
 
@@ -130,8 +146,13 @@ impl Reference {
                 E::lanes(&device)
             }
         });
-        cycles(plan, &mut parts, &device, recorder)?;
-        let allowance = Allowance::from_now::<E>(placed.device.to_string(), placed.budget_bytes, &device);
+        let allowance =
+            |device| Allowance::from_now::<E>(placed.device.to_string(), placed.budget_bytes, device);
+        let before = allowance(&device);
+        let cycled = E::guarded(&device, || cycles(plan, &mut parts, &device, recorder));
+        before.after::<E, _>(cycled, &device)??;
+        // Again, because what is loaded once stays.
+        let allowance = allowance(&device);
         Training::new(plan, parts, device, allowance, store, recorder, meter)?.train()
     }
 }

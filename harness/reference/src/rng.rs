@@ -11,6 +11,7 @@ const BASE: u64 = 1;
 const ADAPTERS: u64 = 2;
 /// Rank `r` draws its dropout from the stream `DROPOUT + r`.
 const DROPOUT: u64 = 3;
+const OPERATIONS: u64 = 1 << 31;
 /// Epoch `e` draws its order from the stream `ORDER + e`.
 const ORDER: u64 = 1 << 32;
 
@@ -33,6 +34,11 @@ pub fn added_weights(seed: u64) -> ChaCha8Rng {
 /// The stream of one rank's dropout.
 pub fn dropout(seed: u64, rank: u64) -> ChaCha8Rng {
     stream(seed, DROPOUT + rank)
+}
+
+/// The stream of the values that single operations get.
+pub fn operations(seed: u64) -> ChaCha8Rng {
+    stream(seed, OPERATIONS)
 }
 
 /// The stream of one epoch's data order.

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::TrainError;
 use crate::events::{self, Unclipped};
 use crate::meter::Meter;
+use crate::operations::operations;
 use crate::parts::Parts;
 use crate::ranks::Ranks;
 use crate::schedule;
@@ -108,7 +109,9 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
 
     /// Trains from the plan's start to its stop or its end. The recorder's owner writes the last line after an error.
     pub fn train(&mut self) -> Result<(), TrainError> {
-        let trained = self.run();
+        let device = self.device.clone();
+        let ran = E::guarded(&device, || self.run());
+        let trained = self.allowance.after::<E, _>(ran, &device).map_err(Into::into).flatten();
         if let Err(error) = &trained {
             self.out_of_memory(error)?;
         }
@@ -117,6 +120,11 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
 
     fn run(&mut self) -> Result<(), TrainError> {
         self.start()?;
+        if self.plan.operations {
+            for event in operations(self.plan, &self.parts, &self.device) {
+                self.recorder.write(|| event)?;
+            }
+        }
         self.probe(ProbeAt::Start)?;
         let reason = self.epochs()?;
         self.probe(ProbeAt::End)?;
@@ -124,6 +132,8 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         if let Some(folder) = self.plan.stop.as_ref().and_then(|stop| stop.save.as_deref()) {
             self.save(folder)?;
         }
+        // What came after the last micro-batch may have failed too, and must not end as done.
+        self.allowance.check::<E>(&self.device)?;
         Ok(self.recorder.write(|| End::new(reason, None))?)
     }
 

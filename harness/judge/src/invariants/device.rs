@@ -1,4 +1,5 @@
-//! What happens where a device is too small.
+//! Where training computes: other backends, and devices that are too small.
 
+pub mod backends;
 pub mod fallback;
 pub mod oom;

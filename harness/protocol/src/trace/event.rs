@@ -33,6 +33,7 @@ pub enum Event {
     Update(Update),
     State(Box<State>),
     Probe(Box<Probe>),
+    Operation(Operation),
     Memory(Memory),
     Epoch(Epoch),
     Evaluation(Evaluation),
@@ -51,6 +52,7 @@ impl Event {
             Self::Update(_) => "update",
             Self::State(_) => "state",
             Self::Probe(_) => "probe",
+            Self::Operation(_) => "operation",
             Self::Memory(_) => "memory",
             Self::Epoch(_) => "epoch",
             Self::Evaluation(_) => "evaluation",
@@ -91,6 +93,28 @@ pub struct Probe {
     /// Gradients of the batch's loss, one entry a trained tensor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gradients: Vec<ProbeGradient>,
+}
+
+/// One operation of the model by itself, on values drawn from the plan's seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Operation {
+    /// The trainer's name for it, one of its own.
+    pub name: String,
+    /// The most values that one value of it is summed over, forward or backward.
+    pub terms: u64,
+    /// Its output, and then the gradient of each input.
+    pub tensors: Vec<OperationTensor>,
+}
+
+/// The output of an operation, or the gradient of one of its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationTensor {
+    /// Which it is, such as `output` or `gradient of x`.
+    pub name: String,
+    /// The L2 norm of its values.
+    pub norm: Number,
+    /// A few seeded signed sums of its values.
+    pub sketch: Vec<Number>,
 }
 
 /// What a probe gave for one sample.

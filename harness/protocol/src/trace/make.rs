@@ -2,7 +2,8 @@
 //! `..Default::default()`.
 
 use super::event::{
-    Adapted, Checkpoint, End, Epoch, Evaluation, Event, Memory, MicroBatch, Oom, Probe, Run, State, Update,
+    Adapted, Checkpoint, End, Epoch, Evaluation, Event, Memory, MicroBatch, Oom, Operation, Probe, Run,
+    State, Update,
 };
 
 macro_rules! events {
@@ -15,7 +16,10 @@ macro_rules! events {
     )*};
 }
 
-events!(Run, MicroBatch, Update, State, Probe, Memory, Epoch, Evaluation, Checkpoint, Adapted, Oom, End);
+events!(
+    Run, MicroBatch, Update, State, Probe, Operation, Memory, Epoch, Evaluation, Checkpoint, Adapted, Oom,
+    End
+);
 
 /// An update that was applied.
 impl Default for Update {

@@ -206,6 +206,7 @@ fn parse(text: &str) -> Result<Event, ParseError> {
         "update" => Event::Update(body(name, text)?),
         "state" => Event::State(Box::new(body(name, text)?)),
         "probe" => Event::Probe(Box::new(body(name, text)?)),
+        "operation" => Event::Operation(body(name, text)?),
         "memory" => Event::Memory(body(name, text)?),
         "epoch" => Event::Epoch(body(name, text)?),
         "evaluation" => Event::Evaluation(body(name, text)?),

@@ -219,6 +219,7 @@ impl Recorded {
             sample_memory: Vec::new(),
             probes: Vec::new(),
             devices: Vec::new(),
+            operations: false,
             cycles: Vec::new(),
             contract: Default::default(),
             memory: None,

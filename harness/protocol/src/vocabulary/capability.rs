@@ -19,6 +19,7 @@ words! {
         Memory = "memory": "Keeps to the plan's memory limit, and predicts the peak that it will need.",
         Devices = "devices": "Tries the plan's devices in order, and goes on to the next where the model does not fit.",
         Cycles = "cycles": "Loads, probes and unloads the plan's `cycles` of models before training.",
+        Operations = "operations": "Does each operation of its model by itself when the plan asks for it, and tells its output and gradients.",
         FileFaults = "file-faults": "Counts its file operations while saving, and dies before a given one on request.",
     }
 }

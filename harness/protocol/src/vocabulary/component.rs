@@ -24,6 +24,7 @@ words! {
         Collator = "collator": "The code that makes a batch of samples. Look at truncation, padding width and side, and the mask.",
         Labels = "labels": "Which positions are supervised. Look at the shift by one and at positions that are masked out.",
         AttentionMask = "attention-mask": "The attention mask and positions. Look at whether padding is masked on the side where it is, and at rows with no token.",
+        Operation = "operation": "One operation of the model, such as a product or a norm. Look at the kernel that this backend has for it: at the format that it computes in, at its gradient, and at the backend's own list of bugs.",
         Numerics = "numerics": "A number that is not finite, or lost precision. Look at the first place where it appears, and at divisions by a count that can be 0.",
         Seeding = "seeding": "What draws from no seed. Look at initial weights, shuffling and dropout for generators that nobody seeds.",
         Rng = "rng": "The random stream. Look at whether its state is saved with a checkpoint and loaded after everything that draws.",

@@ -1,75 +1,127 @@
-//! NVIDIA GPUs, and the lanes of cubecl's memory pool on them.
+//! What every GPU runtime of cubecl shares: the lanes of its memory pool, and its failures.
+//!
+//! In cubecl 0.10 an allocation that fails panics on the device's own thread. The caller gets no error; the next sync
+//! gets one, and the sync after that is in order again, though every tensor since the failure is wrong. So a device that
+//! failed once stays failed for the rest of the process.
 
-use std::sync::OnceLock;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+use std::thread::{self, Thread};
 
-use burn::backend::Autodiff;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
-use burn_cuda::{Cuda, CudaDevice};
 use cubecl::Runtime;
 use cubecl::client::ComputeClient;
-use cubecl::cuda::CudaRuntime;
 use cubecl::server::{IoError, LaunchError, ServerError};
+use parking_lot::Mutex;
 use traintrue_protocol::lanes::Lanes;
-use traintrue_protocol::lanes::nvidia::Devices;
 
-use super::{DeviceFault, Engine};
+use super::DeviceFault;
 
-/// An NVIDIA GPU, activations kept.
-pub type Gpu = Autodiff<Cuda<f32, i32>, NoCheckpointing>;
-/// An NVIDIA GPU, activations recomputed.
-pub type GpuRecomputing = Autodiff<Cuda<f32, i32>, BalancedCheckpointing>;
+/// The first failure of a device of this process.
+static FAILED: Mutex<Option<DeviceFault>> = Mutex::new(None);
+/// What the first thread of a device that panicked said.
+static PANICKED: Mutex<Option<String>> = Mutex::new(None);
 
-/// Implements [`Engine`] for both checkpointing strategies of a device.
-macro_rules! on_the_gpu {
-    ($engine:ty, $checkpointing:literal) => {
-        impl Engine for $engine {
+/// Implements [`Engine`](super::Engine) for both checkpointing strategies of a backend.
+macro_rules! on_a_gpu {
+    ($runtime:ty, $kept:ty, $recomputing:ty, $process_bytes:expr) => {
+        $crate::engine::gpu::on_a_gpu!(@one $runtime, $kept, false, $process_bytes);
+        $crate::engine::gpu::on_a_gpu!(@one $runtime, $recomputing, true, $process_bytes);
+    };
+    (@one $runtime:ty, $engine:ty, $checkpointing:literal, $process_bytes:expr) => {
+        impl $crate::engine::Engine for $engine {
             const CHECKPOINTING: bool = $checkpointing;
-            const ON_HEAP: bool = false;
+            const ESTIMATED: bool = false;
 
-            fn lanes(device: &Self::Device) -> Lanes {
-                lanes(device)
+            fn lanes(device: &Self::Device) -> traintrue_protocol::lanes::Lanes {
+                let mut lanes = $crate::engine::gpu::lanes::<$runtime>(device);
+                lanes.insert("device_process_bytes".to_owned(), $process_bytes);
+                lanes
             }
             fn held_bytes(device: &Self::Device) -> Option<u64> {
-                client(device).memory_usage().ok().map(|usage| usage.bytes_in_use)
+                $crate::engine::gpu::held_bytes::<$runtime>(device)
             }
-            fn settle(device: &Self::Device) -> Result<(), DeviceFault> {
-                settle(device)
+            fn largest_bytes(device: &Self::Device) -> Option<u64> {
+                Some($crate::engine::gpu::client::<$runtime>(device).properties().memory.max_page_size)
+            }
+            fn settle(device: &Self::Device) -> Result<(), $crate::engine::DeviceFault> {
+                $crate::engine::gpu::settle::<$runtime>(device)
+            }
+            fn guarded<T>(device: &Self::Device, work: impl FnOnce() -> T) -> Result<T, $crate::engine::DeviceFault> {
+                $crate::engine::gpu::guarded::<$runtime, T>(device, work)
             }
             fn release_unused(device: &Self::Device) {
-                client(device).memory_cleanup();
+                $crate::engine::gpu::release_unused::<$runtime>(device);
             }
         }
     };
 }
+pub(super) use on_a_gpu;
 
-on_the_gpu!(Gpu, false);
-on_the_gpu!(GpuRecomputing, true);
-
-fn client(device: &CudaDevice) -> ComputeClient<CudaRuntime> {
-    CudaRuntime::client(device)
+pub(super) fn client<R: Runtime>(device: &R::Device) -> ComputeClient<R> {
+    R::client(device)
 }
 
-fn settle(device: &CudaDevice) -> Result<(), DeviceFault> {
-    cubecl::future::block_on(client(device).sync()).map_err(fault)
+pub(super) fn held_bytes<R: Runtime>(device: &R::Device) -> Option<u64> {
+    client::<R>(device).memory_usage().ok().map(|usage| usage.bytes_in_use)
+}
+
+pub(super) fn settle<R: Runtime>(device: &R::Device) -> Result<(), DeviceFault> {
+    let synced = cubecl::future::block_on(client::<R>(device).sync()).map_err(fault);
+    let mut failed = FAILED.lock();
+    if let (None, Err(found)) = (&*failed, synced) {
+        *failed = Some(found);
+    }
+    failed.clone().map_or(Ok(()), Err)
+}
+
+/// The pool frees its pages only at the sync after the cleanup.
+pub(super) fn release_unused<R: Runtime>(device: &R::Device) {
+    client::<R>(device).memory_cleanup();
+    // A failure is kept, and the next caller who can fail gets it.
+    let _ = settle::<R>(device);
 }
 
 /// A lane that cannot be read has no value.
-fn lanes(device: &CudaDevice) -> Lanes {
-    let usage = settle(device).ok().and_then(|()| client(device).memory_usage().ok());
+pub(super) fn lanes<R: Runtime>(device: &R::Device) -> Lanes {
+    let usage = settle::<R>(device).ok().and_then(|()| client::<R>(device).memory_usage().ok());
     let lane = |name: &str, figure: Option<u64>| (name.to_owned(), figure);
     Lanes::from([
         lane("device_in_use_bytes", usage.as_ref().map(|it| it.bytes_in_use)),
         lane("device_reserved_bytes", usage.as_ref().map(|it| it.bytes_reserved)),
         lane("device_allocations", usage.as_ref().map(|it| it.number_allocs)),
-        lane("device_process_bytes", process_bytes()),
     ])
 }
 
-/// The bytes that the driver counts for this process: the pool, and contexts and kernels outside of it.
-fn process_bytes() -> Option<u64> {
-    static DRIVER: OnceLock<Option<Devices>> = OnceLock::new();
-    let driver = DRIVER.get_or_init(Devices::open).as_ref()?;
-    driver.process_bytes().get(&std::process::id()).copied()
+/// Reading a tensor of a device that has failed panics in burn: there the failure is returned.
+pub(super) fn guarded<R: Runtime, T>(device: &R::Device, work: impl FnOnce() -> T) -> Result<T, DeviceFault> {
+    keep_panics_of_devices();
+    panic::catch_unwind(AssertUnwindSafe(work)).or_else(|panicked| {
+        settle::<R>(device)?;
+        let Some(said) = PANICKED.lock().clone() else { panic::resume_unwind(panicked) };
+        let found = DeviceFault::Other(said);
+        *FAILED.lock() = Some(found.clone());
+        Err(found)
+    })
+}
+
+/// Keeps what a device's thread says when it panics, and does not print it: the failure is told once, as an error.
+fn keep_panics_of_devices() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            if is_a_devices(&thread::current()) {
+                PANICKED.lock().get_or_insert_with(|| panicked.to_string());
+            } else if PANICKED.lock().is_none() {
+                others(panicked);
+            }
+        }));
+    });
+}
+
+/// cubecl names its threads after the stage and the device, such as `DSD-3-0`.
+fn is_a_devices(thread: &Thread) -> bool {
+    thread.name().is_some_and(|name| ["DSU-", "DSD-"].iter().any(|stage| name.starts_with(stage)))
 }
 
 /// Reads the error's variants and never its text: "memory" is also in the text of other errors.
@@ -79,7 +131,8 @@ fn fault(error: ServerError) -> DeviceFault {
         | ServerError::Launch(LaunchError::IoError(IoError::BufferTooBig { size, .. })) => {
             DeviceFault::OutOfMemory { requested_bytes: Some(size) }
         }
-        ServerError::Launch(LaunchError::OutOfMemory { .. }) => {
+        // The second is what a sync finds after a failed allocation: the buffer that later work looks for is not there.
+        ServerError::Launch(LaunchError::OutOfMemory { .. }) | ServerError::Io(IoError::NotFound { .. }) => {
             DeviceFault::OutOfMemory { requested_bytes: None }
         }
         ServerError::ServerUnhealthy { errors, backtrace } => {

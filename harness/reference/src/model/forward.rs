@@ -5,10 +5,10 @@ use std::ops::Range;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::attention::{Mask, causal_over_tokens, masked_softmax};
-use super::build::{Block, Model};
+use super::build::{Block, Linear, Model, Norm};
 use super::cache::Cache;
 use super::dropout::{DrawMask, Dropout, bernoulli};
-use super::layers::{gelu, linear, norm};
+use super::layers::{Product, gelu, linear, norm};
 use super::loss::lm_by_row;
 use super::pooling::{mean_of_tokens, unit};
 use super::precision::Precision;
@@ -19,6 +19,12 @@ use crate::engine::Engine;
 pub struct ForwardParts<E: Engine> {
     /// Whether a position of a row may attend to another.
     pub allows: fn(real: &[bool], from: usize, to: usize) -> bool,
+    /// The product of two matrices.
+    pub product: Product<E>,
+    /// Layer norm.
+    pub norm: fn(Tensor<E, 2>, &Norm, &[Tensor<E, 2>]) -> Tensor<E, 2>,
+    /// The activation between the two linear layers of a block.
+    pub gelu: fn(Tensor<E, 2>) -> Tensor<E, 2>,
     /// Attention weights from scores `[rows, heads, queries, keys]`.
     pub softmax: fn(Tensor<E, 4>, &Mask<E>) -> Tensor<E, 4>,
     /// One vector per row, from the row's hidden states.
@@ -40,6 +46,9 @@ impl<E: Engine> Default for ForwardParts<E> {
     fn default() -> Self {
         Self {
             allows: causal_over_tokens,
+            product: Tensor::matmul,
+            norm,
+            gelu,
             softmax: masked_softmax,
             pool: mean_of_tokens,
             unit,
@@ -83,18 +92,26 @@ pub fn forward<E: Engine>(
         let attended =
             attend(pass, block, x.clone(), layer, rows.count, span.clone(), mask, cache.as_deref_mut());
         x = x + pass.drop(attended);
-        let inner = norm(x.clone(), &block.inner_norm, pass.weights);
-        let inner = gelu(linear(inner, &block.up, pass.weights, pass.model.adapter_scale));
-        let inner = linear(inner, &block.down, pass.weights, pass.model.adapter_scale);
+        let inner = pass.norm(x.clone(), &block.inner_norm);
+        let inner = (pass.parts.gelu)(pass.linear(inner, &block.up));
+        let inner = pass.linear(inner, &block.down);
         x = x + pass.drop(inner);
     }
-    norm(x, &pass.model.norm, pass.weights)
+    pass.norm(x, &pass.model.norm)
 }
 
 impl<E: Engine> Pass<'_, E> {
     /// Dropout, where it is active.
     fn drop(&mut self, x: Tensor<E, 2>) -> Tensor<E, 2> {
         self.dropout.apply(x, self.parts.mask)
+    }
+
+    fn norm(&self, x: Tensor<E, 2>, layer: &Norm) -> Tensor<E, 2> {
+        (self.parts.norm)(x, layer, self.weights)
+    }
+
+    fn linear(&self, x: Tensor<E, 2>, layer: &Linear) -> Tensor<E, 2> {
+        linear(x, layer, self.weights, self.model.adapter_scale, self.parts.product)
     }
 
     /// The mask of some rows.
@@ -104,14 +121,14 @@ impl<E: Engine> Pass<'_, E> {
 
     /// Logits `[n, vocabulary]` of hidden states `[n, d]`.
     pub fn logits(&self, hidden: Tensor<E, 2>) -> Tensor<E, 2> {
-        hidden.matmul(self.weights[self.model.lm_head].clone())
+        (self.parts.product)(hidden, self.weights[self.model.lm_head].clone())
     }
 
     /// The projection head's unit vectors `[rows, projection]`, where there is a head.
     pub fn project(&self, hidden: Tensor<E, 2>, rows: &Rows) -> Option<Tensor<E, 2>> {
         let head = self.model.projection.as_ref()?;
         let pooled = (self.parts.pool)(hidden, rows, self.precision);
-        let projected = self.precision.round(linear(pooled, head, self.weights, 0.0));
+        let projected = self.precision.round(linear(pooled, head, self.weights, 0.0, self.parts.product));
         Some((self.parts.unit)(projected, self.precision))
     }
 }
@@ -154,13 +171,12 @@ fn attend<E: Engine>(
     cache: Option<&mut Cache<E>>,
 ) -> Tensor<E, 2> {
     let (heads, d) = (pass.model.size.heads, pass.model.size.hidden);
-    let scale = pass.model.adapter_scale;
     let split = |y: Tensor<E, 2>| y.reshape([rows, span.len(), heads, d / heads]).swap_dims(1, 2);
 
-    let x = norm(x, &block.attention_norm, pass.weights);
-    let queries = split(linear(x.clone(), &block.q, pass.weights, scale));
-    let mut keys = split(linear(x.clone(), &block.k, pass.weights, scale));
-    let mut values = split(linear(x, &block.v, pass.weights, scale));
+    let x = pass.norm(x, &block.attention_norm);
+    let queries = split(pass.linear(x.clone(), &block.q));
+    let mut keys = split(pass.linear(x.clone(), &block.k));
+    let mut values = split(pass.linear(x, &block.v));
     if let Some(cache) = cache {
         (keys, values) = cache.extend(layer, span.start, keys, values);
     }
@@ -168,5 +184,5 @@ fn attend<E: Engine>(
     let scores = queries.matmul(keys.swap_dims(2, 3));
     let attended = (pass.parts.softmax)(scores, mask).matmul(values);
     let attended = attended.swap_dims(1, 2).reshape([rows * span.len(), d]);
-    linear(attended, &block.o, pass.weights, scale)
+    pass.linear(attended, &block.o)
 }

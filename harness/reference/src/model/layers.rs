@@ -8,7 +8,10 @@ use super::build::{Linear, Norm};
 use crate::engine::Engine;
 
 /// Added to a variance before its root: PyTorch's default.
-const NORM_EPS: f64 = 1e-5;
+pub const NORM_EPS: f64 = 1e-5;
+
+/// The product of two matrices.
+pub type Product<E> = fn(Tensor<E, 2>, Tensor<E, 2>) -> Tensor<E, 2>;
 
 /// `x W + b + scale (x A) B` over rows `[n, in] -> [n, out]` (LoRA, arXiv 2106.09685).
 pub fn linear<E: Engine>(
@@ -16,10 +19,11 @@ pub fn linear<E: Engine>(
     layer: &Linear,
     weights: &[Tensor<E, 2>],
     scale: f64,
+    product: Product<E>,
 ) -> Tensor<E, 2> {
-    let y = x.clone().matmul(weights[layer.weight].clone()) + weights[layer.bias].clone();
+    let y = product(x.clone(), weights[layer.weight].clone()) + weights[layer.bias].clone();
     match layer.adapter {
-        Some((a, b)) => y + (x.matmul(weights[a].clone()) * scale).matmul(weights[b].clone()),
+        Some((a, b)) => y + product(product(x, weights[a].clone()) * scale, weights[b].clone()),
         None => y,
     }
 }

@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::evaluation::evaluate;
 use crate::events::{self, Before, Summed};
 use crate::model::{Cache, Pass, Precision, losses, rows, scalar};
-use crate::prediction::forwards;
+use crate::prediction::{forwards, largest_bytes};
 use crate::probe::probe;
 use crate::told;
 use crate::window::{GradientSet, Scales, Weights};
@@ -48,6 +48,7 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         self.state.dropout.told = tells.then(Vec::new);
         let weights = self.state.parameters.leaves::<E>(Some(&self.turn));
         let forwards = forwards(batch, &self.plan.train);
+        self.fits(batch, forwards)?;
         let mut losses = losses(&mut Pass { tells, ..self.pass(&weights) }, batch, forwards, keeps_cache);
         let told = (mem::take(&mut losses.told), self.state.dropout.told.take());
         // Memory peaks here, where all activations are alive, or after the backward pass, where all gradients are.
@@ -67,6 +68,12 @@ impl<'a, E: Engine> Training<'a, '_, E> {
         let gradients = weights.iter().map(|weight| weight.grad_remove(&mut found)).collect();
         self.allowance.check::<E>(&self.device)?;
         Ok(Computed { gradients, losses: sums, backward, cache_bytes, told })
+    }
+
+    /// Fails where the device cannot hold the largest tensor of a pass over `batch`.
+    fn fits(&self, batch: &Batch, forwards: usize) -> Result<(), TrainError> {
+        let vocabulary = self.plan.data.tokens.vocabulary;
+        Ok(self.allowance.takes(largest_bytes(&self.state.model.size, vocabulary.into(), batch, forwards))?)
     }
 
     fn scales(&self, own: Weights) -> Scales {
@@ -100,6 +107,9 @@ impl<'a, E: Engine> Training<'a, '_, E> {
             }
             kept => kept,
         };
+        for batch in &collated {
+            self.fits(batch, 1)?;
+        }
         let batches = evaluate(&mut self.pass(&weights), &collated);
         (self.parts.evaluation.end)(&mut self.state.dropout);
         let at = format!("the evaluation after update {}", self.state.step);

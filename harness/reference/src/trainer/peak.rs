@@ -17,6 +17,6 @@ impl<E: Engine> Training<'_, '_, E> {
         let request = (self.parts.unchanged.estimated)(request);
         let size = self.state.model.size;
         let predict = || predict(&size, data.tokens.vocabulary.into(), train.dropout, &request);
-        self.meter.begin_forward(|| if E::ON_HEAP { predict() } else { None });
+        self.meter.begin_forward(|| if E::ESTIMATED { predict() } else { None });
     }
 }

@@ -203,6 +203,7 @@ fn literal(scenario: &Scenario, spec: &PlanSpec, corpus: &Corpus) -> (Plan, Opti
         state_every: spec.state_every,
         sample_memory: spec.sample_memory.clone(),
         probes: spec.probes.iter().cloned().chain(window_probes(spec)).collect(),
+        operations: spec.operations,
         devices: spec.devices.clone(),
         cycles: spec.cycles.clone(),
         contract: spec.contract.clone(),

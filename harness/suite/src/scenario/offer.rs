@@ -19,7 +19,7 @@ struct Part {
     leave_out: Option<fn(&mut Plan)>,
 }
 
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     optional(Capability::Adapters, |plan| plan.train.adapters.is_some(), |plan| plan.train.adapters = None),
     optional(Capability::Heads, |plan| !plan.train.heads.is_empty(), |plan| plan.train.heads.clear()),
     optional(Capability::Probes, |plan| !plan.probes.is_empty(), |plan| plan.probes.clear()),
@@ -42,6 +42,7 @@ const PARTS: [Part; 14] = [
         |plan| plan.contract != Asked::default(),
         |plan| plan.contract = Asked::default(),
     ),
+    optional(Capability::Operations, |plan| plan.operations, |plan| plan.operations = false),
     needed(Capability::Resume, |plan| {
         let saves = plan.stop.as_ref().is_some_and(|stop| stop.save.is_some()) || plan.save_every.is_some();
         saves || plan.start.is_some()
@@ -105,7 +106,7 @@ mod tests {
 
     /// The capability that each part of a plan belongs to, as the protocol's README has it, read from the plan as JSON: not
     /// by the functions above. Fields that every trainer follows have none.
-    const OF_FIELDS: [(&str, Capability); 16] = [
+    const OF_FIELDS: [(&str, Capability); 17] = [
         ("/train/adapters", Capability::Adapters),
         ("/train/heads", Capability::Heads),
         ("/train/cache", Capability::Cache),
@@ -116,6 +117,7 @@ mod tests {
         ("/start", Capability::Resume),
         ("/stop/save", Capability::Resume),
         ("/save_every", Capability::Resume),
+        ("/operations", Capability::Operations),
         ("/devices", Capability::Devices),
         ("/cycles", Capability::Cycles),
         ("/memory", Capability::Memory),

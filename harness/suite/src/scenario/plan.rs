@@ -51,6 +51,9 @@ pub struct PlanSpec {
     /// they fit the windows of a plan without `shuffle`.
     #[serde(default)]
     pub window_probes: u64,
+    /// Before training, do each operation of the model by itself, and tell what it gives.
+    #[serde(default)]
+    pub operations: bool,
     /// Devices to compute on, the preferred one first; an empty list leaves the choice to the trainer.
     #[serde(default)]
     pub devices: Vec<DeviceChoice>,

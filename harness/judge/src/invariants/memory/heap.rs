@@ -1,4 +1,4 @@
-//! `memory/heap-flat`: the heap holds the same bytes at the same phase of the last two epochs.
+//! `memory/heap-flat`: the memory that tensors are in holds the same bytes at the same phase of the last two epochs.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +16,24 @@ use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
 pub(crate) static RULE: Rule = Rule {
     name: "memory/heap-flat",
-    says: "the heap holds the same bytes at the same phase of the last two epochs",
+    says: "the heap, or the device, holds the same bytes at the same phase of the last two epochs",
     verifies: "heap_bytes after every update equals heap_bytes after the update at the same place of the previous \
-               epoch, to the byte. Growth is attributed to the boundary after which it appears: each update, each \
-               evaluation, each checkpoint, or each epoch. The first epoch is warm-up.",
-    does_not_verify: "Memory outside the counted heap (memory/process-flat). Memory that is allocated and freed \
-                      between two boundaries. Trainers in a language whose heap is not counted.",
+               epoch, to the byte. Where the trace has device_in_use_bytes, tensors are on a device, and that lane is \
+               compared in the place of heap_bytes. Growth is attributed to the boundary after which it appears: each \
+               update, each evaluation, each checkpoint, or each epoch. The first epoch is warm-up.",
+    does_not_verify: "Memory outside the counted lane, such as the heap of a trainer on a device \
+                      (memory/process-flat). Memory that is allocated and freed between two boundaries. Trainers in a \
+                      language whose heap is not counted.",
     kind: Kind::Run(judge),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Memory,
     needs: &[Fact::Plan],
 };
+
+/// The lanes that count tensors to the byte. A driver's tables and compiled kernels are on the heap, and come and go: the
+/// heap of a trainer on a device is not compared.
+const LANES: [Lane; 2] = [Lane::DeviceInUseBytes, Lane::HeapBytes];
 
 /// The lane at one place of the run.
 struct Seen {
@@ -39,11 +45,18 @@ struct Seen {
 }
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
-    let seen = samples(run)?;
-    if seen.is_empty() {
-        sheet.missing(Lane::HeapBytes.name());
-        return Ok(());
+    for lane in LANES {
+        let seen = samples(run, lane)?;
+        if !seen.is_empty() {
+            compare(lane, &seen, sheet);
+            return Ok(());
+        }
     }
+    sheet.missing("heap_bytes or device_in_use_bytes");
+    Ok(())
+}
+
+fn compare(lane: Lane, seen: &[Seen], sheet: &mut Sheet) {
     // The first epoch allocates buffers once, so it is left out.
     let warm: Vec<&Seen> = seen.iter().filter(|seen| seen.epoch > 0).collect();
     // Evaluations and checkpoints need not come at the same places of two epochs; updates do.
@@ -51,21 +64,20 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let Exact { compared, differ } = exact(&phased(updates.map(|seen| (seen.epoch, seen.step, seen.bytes))));
     if compared == 0 {
         sheet.cannot("fewer than two whole epochs of memory samples after the first");
-        return Ok(());
+        return;
     }
     let place = |step| warm.iter().find(|seen| seen.at == Boundary::Update && seen.step == step);
     match differ.and_then(|(earlier, later)| Some((earlier, later, place(later.step)?))) {
         None => sheet.compared += compared,
-        Some((earlier, ..)) if begins_late(&seen, earlier.epoch) => sheet.cannot(
-            "the heap differs, but the first evaluation or checkpoint is in the last two epochs: what it allocates \
+        Some((earlier, ..)) if begins_late(seen, earlier.epoch) => sheet.cannot(
+            "the memory differs, but the first evaluation or checkpoint is in the last two epochs: what it allocates \
              once is warm-up",
         ),
         Some((earlier, later, broke)) => {
             sheet.compared += compared - 1;
-            sheet.check(false, &broke.line, || describe(&warm, earlier, later));
+            sheet.check(false, &broke.line, || describe(lane, &warm, earlier, later));
         }
     }
-    Ok(())
 }
 
 /// Whether the first evaluation or checkpoint came in this epoch or later. Buffers that it allocates once are not a
@@ -76,13 +88,13 @@ fn begins_late(seen: &[Seen], epoch: u64) -> bool {
         .any(|at| seen.iter().find(|seen| seen.at == at).is_some_and(|first| first.epoch >= epoch))
 }
 
-fn samples(run: &RunEvidence) -> Result<Vec<Seen>, TraceError> {
+fn samples(run: &RunEvidence, lane: Lane) -> Result<Vec<Seen>, TraceError> {
     let (mut stream, mut seen, mut epoch) = (Stream::of(&run.segments), Vec::new(), 0);
     while let Some(line) = stream.next()? {
         match &line.event {
             Event::Epoch(it) if it.edge == Edge::Begin => epoch = it.epoch,
             Event::Memory(it) => {
-                if let Some(bytes) = it.lanes.get(Lane::HeapBytes.name()).copied().flatten() {
+                if let Some(bytes) = it.lanes.get(lane.name()).copied().flatten() {
                     seen.push(Seen { epoch, at: it.at, step: it.step, bytes, line });
                 }
             }
@@ -92,20 +104,21 @@ fn samples(run: &RunEvidence) -> Result<Vec<Seen>, TraceError> {
     Ok(seen)
 }
 
-fn describe(seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
+fn describe(lane: Lane, seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
     let grown = later.held.abs_diff(earlier.held);
     let more = later.held > earlier.held;
     let (component, when) = if more { main_leak(seen) } else { (Component::Heap, "each epoch") };
+    let holder = if lane == Lane::HeapBytes { "the heap" } else { "the device" };
     Difference {
         expected: format!(
-            "{} B on the heap after update {}, as at this place of epoch {}",
+            "{} B of {lane} after update {}, as at this place of epoch {}",
             earlier.held, later.step, earlier.epoch
         ),
         actual: format!("{} B", later.held),
         component,
         cause: if more {
             format!(
-                "{} more than one epoch earlier, kept {when}: the heap holds it, so the program's own code still \
+                "{} more than one epoch earlier, kept {when}: {holder} holds it, so the program's own code still \
                  references it",
                 Bytes(grown)
             )
@@ -115,9 +128,9 @@ fn describe(seen: &[&Seen], earlier: Sample, later: Sample) -> Difference {
     }
 }
 
-/// The boundary after which the heap grows most, as a component and in words.
+/// The boundary after which memory grows most, as a component and in words.
 ///
-/// From update to update the heap grows by what an update keeps, and by more if an evaluation, a checkpoint or an
+/// From update to update it grows by what an update keeps, and by more if an evaluation, a checkpoint or an
 /// epoch's edge is between them. What a boundary allocates only for itself is freed by the next update.
 fn main_leak(seen: &[&Seen]) -> (Component, &'static str) {
     let mut grown: BTreeMap<Component, (i64, i64)> = BTreeMap::new();

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::Event;
 use traintrue_protocol::trace::event::{
-    Cursor, Evaluation, Loss, MicroBatch, Probe, ProbeRow, State, TensorState, Update,
+    Cursor, Evaluation, Loss, MicroBatch, Operation, OperationTensor, Probe, ProbeRow, State, TensorState,
+    Update,
 };
 use traintrue_protocol::vocabulary::Component;
 
@@ -55,6 +56,7 @@ pub(crate) fn compare(run: &Event, against: &Event, values: Values, sheet: &mut 
         (Event::Evaluation(run), Event::Evaluation(against)) => fields.evaluation(run, against),
         (Event::State(run), Event::State(against)) => fields.state(run, against),
         (Event::Probe(run), Event::Probe(against)) => fields.probe(run, against),
+        (Event::Operation(run), Event::Operation(against)) => fields.operation(run, against),
         _ => fields.same("event", &run.name(), &against.name()),
     }
     fields.differs
@@ -380,6 +382,18 @@ impl Fields<'_> {
         }
         // Probe gradients are compared as a whole: padding and row rules judge them within bounds.
         self.value("gradients", gradients, &against.gradients);
+    }
+
+    fn operation(&mut self, run: &Operation, against: &Operation) {
+        let Operation { name, terms, tensors } = run;
+        self.same("operation", name, &against.name);
+        self.same("terms", terms, &against.terms);
+        self.same("tensors", &tensors.len(), &against.tensors.len());
+        for (OperationTensor { name, norm, sketch }, against) in tensors.iter().zip(&against.tensors) {
+            self.same("tensor", name, &against.name);
+            self.number("norm", *norm, against.norm);
+            self.figures("sketch", sketch, &against.sketch);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Scope {
             Event::State(it) => {
                 self == Self::Everything || (self == Self::Trajectory && it.at == Moment::Update)
             }
-            Event::Probe(_) | Event::Epoch(_) => self == Self::Everything,
+            Event::Probe(_) | Event::Operation(_) | Event::Epoch(_) => self == Self::Everything,
             _ => false,
         }
     }

@@ -1,8 +1,10 @@
 //! The updates of a run, one at a time, each with the contents of its window.
 
+use std::mem;
+
 use traintrue_protocol::contract::{Contract, Tail};
 use traintrue_protocol::plan::Plan;
-use traintrue_protocol::trace::event::{Edge, EndReason, MicroBatch, State, Update};
+use traintrue_protocol::trace::event::{Edge, EndReason, Loss, MicroBatch, State, Update};
 use traintrue_protocol::trace::{Event, Line, TraceError};
 use traintrue_protocol::vocabulary::Moment;
 
@@ -17,6 +19,8 @@ pub(crate) struct Step {
     /// Ids of the samples in its window, sorted. None if the trace does not give them.
     pub(crate) samples: Option<Vec<u64>>,
     pub(crate) micro_batches: u64,
+    /// The losses of its micro-batches.
+    pub(crate) losses: Vec<Loss>,
     /// Positions of its window, padding included.
     pub(crate) positions: u64,
     /// The state after the update, and its line in the trace.
@@ -33,6 +37,7 @@ pub(crate) struct Steps<'a> {
     pub(crate) ended: Option<(Line, EndReason)>,
     samples: Option<Vec<u64>>,
     micro_batches: u64,
+    losses: Vec<Loss>,
     positions: u64,
 }
 
@@ -47,6 +52,7 @@ impl<'a> Steps<'a> {
             ended: None,
             samples: Some(Vec::new()),
             micro_batches: 0,
+            losses: Vec::new(),
             positions: 0,
         }))
     }
@@ -74,6 +80,7 @@ impl<'a> Steps<'a> {
 
     fn take(&mut self, it: &MicroBatch) {
         self.micro_batches += 1;
+        self.losses.extend(it.losses.iter().cloned());
         self.positions = self.positions.saturating_add(it.positions());
         self.samples = self.samples.take().zip(it.samples.as_ref()).map(|(mut all, more)| {
             all.extend(more);
@@ -88,15 +95,17 @@ impl<'a> Steps<'a> {
 
     fn clear(&mut self) {
         (self.samples, self.micro_batches, self.positions) = (Some(Vec::new()), 0, 0);
+        self.losses.clear();
     }
 
     fn step(&mut self, line: Line, update: Update) -> Result<Step, TraceError> {
         let mut samples = self.samples.take();
         samples.iter_mut().for_each(|samples| samples.sort_unstable());
         let (micro_batches, positions) = (self.micro_batches, self.positions);
+        let losses = mem::take(&mut self.losses);
         self.clear();
         let state = self.state_after(update.step)?;
-        Ok(Step { line, update, samples, micro_batches, positions, state })
+        Ok(Step { line, update, samples, micro_batches, losses, positions, state })
     }
 
     /// The state after an update, if the trace has one before the next micro-batch.

@@ -82,11 +82,11 @@ pub(in crate::invariants) struct Judge {
 }
 
 /// How far two correct values of one update may differ.
-struct Bounds {
+pub(in crate::invariants) struct Bounds {
     /// Of the gradient, relative to its norm.
-    gradient: f64,
-    /// Of the gradient of either run, the larger norm.
-    norm: f64,
+    pub(in crate::invariants) relative: f64,
+    /// Of the gradient, by the norm of the larger one.
+    pub(in crate::invariants) gradient: f64,
 }
 
 impl Judge {
@@ -137,11 +137,27 @@ impl Judge {
 
     pub(in crate::invariants) fn step(&mut self, step: &Step, other: &Step, sheet: &mut Sheet) {
         self.window(step, other, sheet);
+        let Some((norm, other_norm, bounds)) = self.bounds(step, other, sheet) else { return };
+        self.norm(norm, other_norm, &bounds, step, other, sheet);
+        self.drifts(step, norm, &bounds);
+        if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
+            self.state(line, state, other, &bounds, sheet);
+        }
+    }
+
+    /// The gradient norms of an update of both runs, with how far they may differ; none where they are not compared.
+    pub(in crate::invariants) fn bounds(
+        &mut self,
+        step: &Step,
+        other: &Step,
+        sheet: &mut Sheet,
+    ) -> Option<(Number, Number, Bounds)> {
         if !self.gradients {
-            return;
+            return None;
         }
         let (Some(norm), Some(other_norm)) = (step.update.grad_norm, other.update.grad_norm) else {
-            return sheet.missing("grad_norm");
+            sheet.missing("grad_norm");
+            return None;
         };
         let terms = step.positions.max(other.positions).saturating_add(self.tensor_terms);
         // Every update can add as much difference as the first, so the bound grows linearly.
@@ -152,19 +168,21 @@ impl Judge {
             // Bounds only grow with the updates, so no later gradient can be compared either.
             Err(unbounded) => {
                 self.gradients = false;
-                return sheet.cannot(&format!("from update {} on: {unbounded}", step.update.step));
+                sheet.cannot(&format!("from update {} on: {unbounded}", step.update.step));
+                return None;
             }
         };
         let finite = [norm, other_norm].into_iter().filter(|norm| norm.is_finite());
-        let bounds = Bounds { gradient, norm: finite.map(|norm| norm.0).fold(0.0, f64::max) };
-        self.norm(norm, other_norm, &bounds, step, other, sheet);
+        let largest = finite.map(|norm| norm.0).fold(0.0, f64::max);
+        Some((norm, other_norm, Bounds { relative: gradient, gradient: gradient * largest }))
+    }
+
+    /// Adds what the error of an update's gradient makes of its parameters.
+    pub(in crate::invariants) fn drifts(&mut self, step: &Step, norm: Number, bounds: &Bounds) {
         // The optimizer sees the clipped gradient, so its error is scaled down with it.
         let given = step.update.clipped_norm.unwrap_or(norm);
         let lr = step.update.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
-        self.drift.update(lr, self.eps, bounds.gradient * given.0);
-        if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
-            self.state(line, state, other, &bounds, sheet);
-        }
+        self.drift.update(lr, self.eps, bounds.relative * given.0);
     }
 
     fn window(&self, step: &Step, other: &Step, sheet: &mut Sheet) {
@@ -220,8 +238,8 @@ impl Judge {
         sheet: &mut Sheet,
     ) {
         let finite = found.is_finite() && expected.is_finite();
-        sheet.check(near(found, expected, bounds.gradient * bounds.norm), &step.line, || Difference {
-            expected: format!("grad_norm {expected} within {}", Number(bounds.gradient * bounds.norm)),
+        sheet.check(near(found, expected, bounds.gradient), &step.line, || Difference {
+            expected: format!("grad_norm {expected} within {}", Number(bounds.gradient)),
             actual: found.to_string(),
             component: if finite { Component::Normaliser } else { Component::Numerics },
             cause: if finite {
@@ -275,9 +293,12 @@ impl Judge {
         let (Some(found), Some(expected)) = (tensor.grad_norm, other.grad_norm) else {
             return;
         };
-        let bound = bounds.gradient * bounds.norm;
-        sheet.check(near(found, expected, bound), line, || Difference {
-            expected: format!("gradient norm {expected} of {} within {}", tensor.name, Number(bound)),
+        sheet.check(near(found, expected, bounds.gradient), line, || Difference {
+            expected: format!(
+                "gradient norm {expected} of {} within {}",
+                tensor.name,
+                Number(bounds.gradient)
+            ),
             actual: found.to_string(),
             component: Component::Normaliser,
             cause: "the global norms agree but this tensor's does not: the losses of this update have other weights \
@@ -286,16 +307,8 @@ impl Judge {
     }
 
     fn sketch(&self, line: &Line, tensor: &TensorState, other: &TensorState, sheet: &mut Sheet) {
-        let numel = tensor.elements().max(1);
-        let values = tensor.sketch.iter().zip(&other.sketch);
-        let largest =
-            tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
-        // A sketch grows with the root of the number of values, so this estimates the size of one value. At least 1,
-        // the size of a norm's scale.
-        let scale = (largest / (numel as f64).sqrt()).max(1.0);
-        let noise = largest * self.noise("sketch", self.drift.updates());
-        let bound = self.drift.of_sketch(numel, scale, self.dtype) + noise;
-        for (found, expected) in values {
+        let bound = self.of_sketch(tensor, other);
+        for (found, expected) in tensor.sketch.iter().zip(&other.sketch) {
             sheet.check(near(*found, *expected, bound), line, || Difference {
                 expected: format!("sketch {expected} of {} within {}", tensor.name, Number(bound)),
                 actual: found.to_string(),
@@ -304,6 +317,18 @@ impl Judge {
                     .into(),
             });
         }
+    }
+
+    /// How far the sketches of a parameter may differ by now.
+    pub(in crate::invariants) fn of_sketch(&self, tensor: &TensorState, other: &TensorState) -> f64 {
+        let numel = tensor.elements().max(1);
+        let largest =
+            tensor.sketch.iter().chain(&other.sketch).map(|value| value.0.abs()).fold(0.0, f64::max);
+        // A sketch grows with the root of the number of values, so this estimates the size of one value. At least 1,
+        // the size of a norm's scale.
+        let scale = (largest / (numel as f64).sqrt()).max(1.0);
+        let noise = largest * self.noise("sketch", self.drift.updates());
+        self.drift.of_sketch(numel, scale, self.dtype) + noise
     }
 }
 

@@ -1,0 +1,190 @@
+//! `device/backends-agree`: two backends make the same run of one plan, within rounding.
+
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::Dtype;
+use traintrue_protocol::trace::event::{Loss, Operation, State};
+use traintrue_protocol::trace::recorded::Fact;
+use traintrue_protocol::trace::{Event, Line, TraceError};
+use traintrue_protocol::vocabulary::Component;
+
+use crate::bound;
+use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::spread;
+use crate::invariants::shared::steps::{Step, Steps};
+use crate::invariants::shared::stream::Stream;
+use crate::invariants::training::partition::{Bounds, Judge};
+use crate::near::near;
+use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
+
+/// One plan on two backends.
+pub static RULE: Rule = Rule {
+    name: "device/backends-agree",
+    says: "two backends make the same run of one plan, within rounding",
+    verifies: "Where the plan asks for operations: each operation of the model by itself, on the same values, has the \
+               same output and the same gradients. Then, update by update, the losses of the micro-batches, the \
+               gradient norm of every tensor and the sketches of the parameters. All agree within bounds derived from \
+               the number format, which grow with the updates. The first difference is told: the operation, where \
+               there is one.",
+    does_not_verify: "A mistake that both backends make. Operations that the trainer does not tell. Speed.",
+    kind: Kind::Pair(judge),
+    compares: Compares::Figures,
+    judges_a_start: false,
+    rank: Rank::Backend,
+    needs: &[Fact::Plan],
+};
+
+/// What a function of one value, such as an exponential, may add to the rounding of a sum, in terms: WGSL allows an
+/// exponential 3 + 2|x| units in the last place, and a logarithm more near 1.
+const FUNCTION_TERMS: u64 = 64;
+
+fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    operations(run, against, sheet)?;
+    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
+    let (Some(mut run), Some(mut against)) =
+        (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
+    else {
+        return Ok(());
+    };
+    let mut judge = Judge::new(&run, &against, spread, sheet);
+    loop {
+        let (Some(step), Some(other)) = (run.next()?, against.next()?) else { break };
+        judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
+        let Some((norm, other_norm, bounds)) = judge.bounds(&step, &other, sheet) else { continue };
+        losses(&step, &other, bounds.relative, sheet);
+        let parts = |what: &str| format!("{what} at update {}", step.update.step);
+        compare(&step.line, &parts("grad_norm"), (norm, other_norm), bounds.gradient, sheet, || {
+            later("the backward pass", "a gradient")
+        });
+        judge.drifts(&step, norm, &bounds);
+        if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
+            tensors(line, state, other, &judge, &bounds, sheet);
+        }
+    }
+    let (done, done_against) = (run.ended.is_some(), against.ended.is_some());
+    if let (true, Some((line, _))) = (done != done_against, run.ended.or(against.ended)) {
+        sheet.check(false, &line, || Difference {
+            expected: "as many updates on both backends".into(),
+            actual: "more on one of them".into(),
+            component: Component::Boundary,
+            cause: "the run ends earlier on one backend than on the other".into(),
+        });
+    }
+    Ok(())
+}
+
+fn operations(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let (found, expected) = (told(run)?, told(against)?);
+    if expected.is_empty() {
+        sheet.missing("operation");
+    }
+    for (_, expected) in &expected {
+        match found.iter().find(|(_, found)| found.name == expected.name) {
+            Some((line, found)) => operation(line, found, expected, sheet),
+            None => sheet.missing(&format!("operation {}", expected.name)),
+        }
+    }
+    Ok(())
+}
+
+fn told(run: &RunEvidence) -> Result<Vec<(Line, Operation)>, TraceError> {
+    let (mut stream, mut told) = (Stream::of(&run.segments), Vec::new());
+    while let Some(line) = stream.next_where(|event| matches!(event, Event::Operation(_)))? {
+        if let Event::Operation(it) = &line.event {
+            told.push((line.clone(), it.clone()));
+        }
+    }
+    Ok(told)
+}
+
+fn operation(line: &Line, found: &Operation, expected: &Operation, sheet: &mut Sheet) {
+    let terms = found.terms.max(expected.terms).saturating_add(FUNCTION_TERMS);
+    let Ok(relative) = bound::between(terms, Dtype::F32) else {
+        return sheet.cannot(&format!("operation {}: {terms} terms have no bound", expected.name));
+    };
+    for expected_part in &expected.tensors {
+        let Some(part) = found.tensors.iter().find(|part| part.name == expected_part.name) else {
+            sheet.missing(&format!("{} of operation {}", expected_part.name, expected.name));
+            continue;
+        };
+        let largest = part.norm.0.abs().max(expected_part.norm.0.abs());
+        let cause = || {
+            let cause = format!(
+                "the operation {} by itself has another {} on one backend than on the other, on the same values: \
+                 everything that training computes through it differs",
+                expected.name, expected_part.name
+            );
+            (Component::Operation, cause)
+        };
+        let what = format!("{} of {}", expected_part.name, expected.name);
+        let norms = (part.norm, expected_part.norm);
+        compare(line, &format!("norm of the {what}"), norms, relative * largest, sheet, cause);
+        for (found, expected) in part.sketch.iter().zip(&expected_part.sketch) {
+            let bound = bound::sketch(relative * largest);
+            compare(line, &format!("sketch of the {what}"), (*found, *expected), bound, sheet, cause);
+        }
+    }
+}
+
+fn losses(step: &Step, other: &Step, relative: f64, sheet: &mut Sheet) {
+    for (found, expected) in step.losses.iter().zip(&other.losses) {
+        let Loss { name, sum, weight } = found;
+        // A loss near 0 is a difference of larger numbers, about one a target.
+        let size = sum.0.abs().max(expected.sum.0.abs()).max(weight.0.abs());
+        let what = format!("sum of the {name} losses of a micro-batch of update {}", step.update.step);
+        compare(&step.line, &what, (*sum, expected.sum), relative * size, sheet, || {
+            later("the forward pass", "a loss")
+        });
+    }
+}
+
+fn tensors(line: &Line, state: &State, other: &State, judge: &Judge, bounds: &Bounds, sheet: &mut Sheet) {
+    for tensor in state.tensors.iter().filter(|tensor| tensor.trainable) {
+        let Some(other) = other.tensors.iter().find(|other| other.name == tensor.name) else { continue };
+        if let (Some(found), Some(expected)) = (tensor.grad_norm, other.grad_norm) {
+            let what = format!("gradient norm of {} at update {}", tensor.name, state.step);
+            compare(line, &what, (found, expected), bounds.gradient, sheet, || {
+                later(&format!("the backward pass, at {}", tensor.name), "a gradient")
+            });
+        }
+        let bound = judge.of_sketch(tensor, other);
+        for (found, expected) in tensor.sketch.iter().zip(&other.sketch) {
+            let what = format!("sketch of {} after update {}", tensor.name, state.step);
+            compare(line, &what, (*found, *expected), bound, sheet, || {
+                let cause = format!(
+                    "the gradients of both backends agree so far, and {} does not: the optimizer computes another step \
+                     on one of them",
+                    tensor.name
+                );
+                (Component::Optimizer, cause)
+            });
+        }
+    }
+}
+
+/// Where training parts, though no operation by itself does.
+fn later(place: &str, what: &str) -> (Component, String) {
+    let cause = format!(
+        "the backends part in {place}: {what} differs by more than rounding, and no operation that was told by itself \
+         does"
+    );
+    (Component::Numerics, cause)
+}
+
+fn compare(
+    line: &Line,
+    what: &str,
+    (found, expected): (Number, Number),
+    bound: f64,
+    sheet: &mut Sheet,
+    cause: impl FnOnce() -> (Component, String),
+) {
+    sheet.check(near(found, expected, bound), line, || {
+        let (component, cause) = cause();
+        Difference {
+            expected: format!("{what} {expected} within {}", Number(bound)),
+            actual: found.to_string(),
+            component,
+            cause,
+        }
+    });
+}
