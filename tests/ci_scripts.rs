@@ -34,6 +34,8 @@ fn without_its_gpu_the_nightly_job_says_so_and_is_not_judged() {
 #[case("check.yml", ".ci/run")]
 #[case("weekly.yml", "ci/${{ matrix.script }}")]
 #[case("nightly-gpu.yml", "ci/nightly-gpu bin/traintrue out")]
+#[case("nightly-gpu.yml", "ci/nightly-gpu \"\" out wgpu:0 flat-memory-1000-steps")]
+#[case("device.yml", "ci/device")]
 #[case("wheels.yml", "ci/wheel")]
 fn a_workflow_calls_the_script_that_people_run(#[case] workflow: &str, #[case] call: &str) {
     let text = fs::read_to_string(Path::new(ROOT).join(".github/workflows").join(workflow)).unwrap();

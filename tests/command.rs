@@ -88,7 +88,7 @@ fn a_broken_baseline_is_exit_4_and_no_fault_is_tried() {
 #[case(&["run", "no-such"], "no scenario's id begins with \"no-such\"; nearest: ")]
 #[case(&["run", "determinsm"], "nearest: determinism")]
 #[case(&["run", "--fault", "unseeded-ordr"], "--fault: no fault is called \"unseeded-ordr\"; nearest: unseeded-order")]
-#[case(&["run", "--device", "tpu"], "unknown device \"tpu\": expected ndarray or cuda:N")]
+#[case(&["run", "--device", "tpu"], "unknown device \"tpu\": expected ndarray, flex, cuda:N or wgpu:N")]
 #[case(&["run", "--trainer", "/no/such/trainer"], "cannot be started: No such file")]
 #[case(&["faults", "no-such"], "no scenario's id begins with \"no-such\"")]
 #[case(&["faults", "--fault", "unseeded-ordr"], "nearest: unseeded-order")]

@@ -49,7 +49,7 @@ fn a_run_that_is_out_of_memory_says_so_and_is_exit_1() {
 }
 
 #[rstest]
-#[case(json!([{"device": "tpu"}]), "tpu: unknown device \"tpu\": expected ndarray or cuda:N; the plan names no other")]
+#[case(json!([{"device": "tpu"}]), "tpu: unknown device \"tpu\": expected ndarray, flex, cuda:N or wgpu:N; the plan names no other")]
 #[case(json!([{"device": "cuda:99"}, {"budget_bytes": 1}]), "ndarray within 1 B: the model needs ")]
 fn a_run_without_a_device_is_refused_before_anything_is_loaded(#[case] devices: Value, #[case] said: &str) {
     let ran = train(devices).with_exit(2);

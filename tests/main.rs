@@ -67,6 +67,9 @@ mod report;
 mod tables;
 // The devices that a plan names.
 mod devices;
+// An adapter of wgpu.
+#[cfg(all(unix, feature = "wgpu"))]
+mod wgpu;
 // What machines run.
 #[cfg(unix)]
 mod ci_scripts;

@@ -37,7 +37,7 @@ pub struct BenchArgs {
     /// Only the scenarios whose ids begin so; every scenario where none is given.
     #[arg(value_name = "FILTER")]
     pub filters: Vec<String>,
-    /// The reference trainer's device: ndarray, which is the default, or cuda:0.
+    /// The reference trainer's device: ndarray, which is the default, flex, cuda:0 or wgpu:0.
     #[arg(long)]
     pub device: Option<String>,
     /// A folder of your own scenarios, beside ours.

@@ -15,7 +15,7 @@ pub struct TrainArgs {
     /// The plan; without this option it is read from standard input.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// ndarray, or cuda:0.
+    /// ndarray, flex, cuda:0 or wgpu:0.
     #[arg(long, default_value = "ndarray")]
     device: String,
     /// Plant a fault; may be given more than once.

@@ -137,11 +137,16 @@ impl Reference {
         if at_rest {
             graph::settle::<E>(&device);
         }
+        let unloads = plan.sample_memory.contains(&Boundary::Unload);
         let meter = Meter::attach(recorder, plan, {
             let device = device.clone();
             move || {
                 if at_rest {
                     graph::collect::<E>(&device);
+                }
+                if unloads {
+                    // Bringing the graph to rest took a page of the pool, which would count as the model's.
+                    E::release_unused(&device);
                 }
                 E::lanes(&device)
             }

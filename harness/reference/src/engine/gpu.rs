@@ -4,6 +4,7 @@
 //! gets one, and the sync after that is in order again, though every tensor since the failure is wrong. So a device that
 //! failed once stays failed for the rest of the process.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::thread::{self, Thread};
@@ -20,6 +21,11 @@ use super::DeviceFault;
 static FAILED: Mutex<Option<DeviceFault>> = Mutex::new(None);
 /// What the first thread of a device that panicked said.
 static PANICKED: Mutex<Option<String>> = Mutex::new(None);
+
+thread_local! {
+    /// Whether this thread is within [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Implements [`Engine`](super::Engine) for both checkpointing strategies of a backend.
 macro_rules! on_a_gpu {
@@ -68,8 +74,10 @@ pub(super) fn held_bytes<R: Runtime>(device: &R::Device) -> Option<u64> {
 pub(super) fn settle<R: Runtime>(device: &R::Device) -> Result<(), DeviceFault> {
     let synced = cubecl::future::block_on(client::<R>(device).sync()).map_err(fault);
     let mut failed = FAILED.lock();
-    if let (None, Err(found)) = (&*failed, synced) {
-        *failed = Some(found);
+    // A read may have taken the one error that a sync would get: then only the panic is left to tell of it.
+    let found = synced.err().or_else(|| PANICKED.lock().clone().map(DeviceFault::Other));
+    if failed.is_none() {
+        *failed = found;
     }
     failed.clone().map_or(Ok(()), Err)
 }
@@ -92,19 +100,18 @@ pub(super) fn lanes<R: Runtime>(device: &R::Device) -> Lanes {
     ])
 }
 
-/// Reading a tensor of a device that has failed panics in burn: there the failure is returned.
+/// A device that has failed gives numbers that mean nothing, or makes burn panic: here it gives its failure.
 pub(super) fn guarded<R: Runtime, T>(device: &R::Device, work: impl FnOnce() -> T) -> Result<T, DeviceFault> {
     keep_panics_of_devices();
-    panic::catch_unwind(AssertUnwindSafe(work)).or_else(|panicked| {
-        settle::<R>(device)?;
-        let Some(said) = PANICKED.lock().clone() else { panic::resume_unwind(panicked) };
-        let found = DeviceFault::Other(said);
-        *FAILED.lock() = Some(found.clone());
-        Err(found)
-    })
+    GUARDED.set(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    settle::<R>(device)?;
+    done.or_else(|panicked| panic::resume_unwind(panicked))
 }
 
-/// Keeps what a device's thread says when it panics, and does not print it: the failure is told once, as an error.
+/// Keeps what a device's thread says when it panics, and does not print it, nor what follows from it in guarded work: the
+/// failure is told once, as an error.
 fn keep_panics_of_devices() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -112,7 +119,7 @@ fn keep_panics_of_devices() {
         panic::set_hook(Box::new(move |panicked| {
             if is_a_devices(&thread::current()) {
                 PANICKED.lock().get_or_insert_with(|| panicked.to_string());
-            } else if PANICKED.lock().is_none() {
+            } else if !GUARDED.get() || PANICKED.lock().is_none() {
                 others(panicked);
             }
         }));

@@ -188,3 +188,85 @@ fn compare(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use traintrue_protocol::trace::event::OperationTensor;
+    use traintrue_protocol::vocabulary::Moment;
+
+    use super::*;
+    use crate::testing::*;
+
+    fn told(name: &str) -> Event {
+        let tensor = |name: &str| OperationTensor {
+            name: name.to_owned(),
+            norm: Number(3.0),
+            sketch: vec![Number(1.5), Number(-2.0)],
+        };
+        let tensors = vec![tensor("output"), tensor("gradient of x")];
+        Event::Operation(Operation { name: name.to_owned(), terms: 64, tensors })
+    }
+
+    fn run() -> Vec<Event> {
+        let mut events = whole();
+        events.splice(1..1, [told("product"), told("gelu")]);
+        events
+    }
+
+    fn operation_at(events: &mut [Event], at: usize) -> &mut Operation {
+        match &mut events[at] {
+            Event::Operation(it) => it,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn two_backends_that_round_differently_agree() {
+        let mut events = run();
+        operation_at(&mut events, 1).tensors[0].norm.0 *= 1.000_001;
+        update_at(&mut events, 2).grad_norm.iter_mut().for_each(|norm| norm.0 *= 1.000_001);
+        holds(&judge_runs(RULE.name, &[events], &[run()]));
+    }
+
+    #[rstest]
+    #[case::output(|it: &mut Operation| it.tensors[0].norm.0 = 3.01, "gelu by itself has another output")]
+    #[case::gradient(|it: &mut Operation| it.tensors[1].sketch[1].0 = -1.9, "gelu by itself has another gradient of x")]
+    #[case::lost(|it: &mut Operation| it.tensors[0].norm.0 = f64::NAN, "another output")]
+    fn an_operation_that_differs_is_named(#[case] change: fn(&mut Operation), #[case] cause: &str) {
+        let mut events = run();
+        change(operation_at(&mut events, 2));
+        // What it makes of training is a consequence.
+        update_at(&mut events, 1).grad_norm = Some(Number(40.0));
+        let found = breaks(judge_runs(RULE.name, &[events], &[run()]), "operation");
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[rstest]
+    #[case::loss(|events: &mut Vec<Event>| batch_at(events, 0, 1).losses[0].sum.0 *= 1.1, "numerics", "the forward pass")]
+    #[case::gradients(|events: &mut Vec<Event>| update_at(events, 2).grad_norm = Some(Number(40.0)), "numerics", "the backward pass")]
+    #[case::one_gradient(|events: &mut Vec<Event>| {
+        state_at(events, Moment::Update).tensors[2].grad_norm = Some(Number(0.9));
+    }, "numerics", "the backward pass, at")]
+    #[case::parameters(|events: &mut Vec<Event>| {
+        state_at(events, Moment::Update).tensors[2].sketch[1] = Number(1.0);
+    }, "optimizer", "the optimizer computes another step")]
+    fn training_that_parts_later_is_told_by_its_place(
+        #[case] change: fn(&mut Vec<Event>),
+        #[case] component: &str,
+        #[case] cause: &str,
+    ) {
+        let mut events = run();
+        change(&mut events);
+        let found = breaks(judge_runs(RULE.name, &[events], &[run()]), component);
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn an_operation_that_one_backend_does_not_tell_is_not_judged() {
+        let mut events = run();
+        events.remove(2);
+        let sheet = judge_runs(RULE.name, &[events], &[run()]);
+        assert!(sheet.broken.is_none() && sheet.missing.is_some_and(|why| why.contains("operation gelu")));
+    }
+}

@@ -18,7 +18,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "the process does not grow by more than 4 KiB per update beyond what its heap holds",
     verifies: "The slopes of rss_bytes and device_process_bytes over the updates, judged as by `gate`. Growth that the \
                counted lane shows too (heap_bytes, device_reserved_bytes) is subtracted. The rest is in a buffer that \
-               the framework does not count, or lost to fragmentation if the heap's blocks come and go.",
+               the framework does not count, or lost to fragmentation if the heap's blocks come and go. Where tensors \
+               are on a device, heap_bytes is held to the same limit by itself.",
     does_not_verify: "Growth below the limit: 4 KiB per update over 1,000 updates are two huge pages, the resolution \
                       of a resident size. With fewer updates the slope stays undecided.",
     kind: Kind::Run(judge),
@@ -30,7 +31,11 @@ pub(crate) static RULE: Rule = Rule {
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let mut seen = false;
-    for (lane, beneath) in OF_THE_PROCESS {
+    let of_processes = OF_THE_PROCESS.map(|(lane, beneath)| (lane, Some(beneath)));
+    let on_a_device = Sampled::read(run, Lane::DeviceInUseBytes, None)?.is_some();
+    // There no other rule looks at the heap: what a driver keeps on it is not the same to the byte.
+    let heap = on_a_device.then_some((Lane::HeapBytes, None));
+    for (lane, beneath) in of_processes.into_iter().chain(heap) {
         let Some(sampled) = Sampled::read(run, lane, beneath)? else { continue };
         seen = true;
         let found = slope(&sampled.unexplained, PROCESS_LIMIT);
@@ -50,7 +55,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
 
 /// A lane after each update.
 struct Sampled {
-    /// The lane, less what the lane beneath has grown by since the first sample.
+    /// The lane, less what the lane beneath has grown by since the first sample, where there is one beneath.
     unexplained: Vec<Point>,
     /// Whether the number of the heap's blocks changes: then the growth may be fragmentation.
     blocks_move: bool,
@@ -58,7 +63,7 @@ struct Sampled {
 }
 
 impl Sampled {
-    fn read(run: &RunEvidence, lane: Lane, beneath: Lane) -> Result<Option<Self>, TraceError> {
+    fn read(run: &RunEvidence, lane: Lane, beneath: Option<Lane>) -> Result<Option<Self>, TraceError> {
         let (mut stream, mut unexplained, mut last) = (Stream::of(&run.segments), Vec::new(), None);
         let (mut base, mut blocks, mut blocks_move) = (None, None, false);
         while let Some(line) =
@@ -67,7 +72,7 @@ impl Sampled {
             let Event::Memory(it) = &line.event else { continue };
             let figure = |lane: Lane| it.lanes.get(lane.name()).copied().flatten();
             let Some(bytes) = figure(lane) else { continue };
-            let held = figure(beneath).unwrap_or(0) as f64;
+            let held = beneath.and_then(figure).unwrap_or(0) as f64;
             // Only growth of the counted lane explains growth of the process. A counted lane that shrinks need not
             // give its pages back.
             let explained = (held - *base.get_or_insert(held)).max(0.0);
@@ -81,12 +86,23 @@ impl Sampled {
     }
 }
 
-fn describe(lane: Lane, beneath: Lane, found: &Slope, sampled: &Sampled) -> Difference {
+fn describe(lane: Lane, beneath: Option<Lane>, found: &Slope, sampled: &Sampled) -> Difference {
     let slope = BytesPerStep(found.slope_per_step);
     let from = found.from_step.map(|step| format!(" from update {step} on")).unwrap_or_default();
+    let actual = format!("by {slope}{from}");
+    let Some(beneath) = beneath else {
+        return Difference {
+            expected: format!("{lane} grows by at most {PROCESS_LIMIT}"),
+            actual,
+            component: Component::KeptEachUpdate,
+            cause: format!(
+                "{lane} grows while the tensors are on a device: the program's own code keeps something on the host"
+            ),
+        };
+    };
     Difference {
         expected: format!("{lane} grows by at most {PROCESS_LIMIT} more than {beneath}"),
-        actual: format!("by {slope}{from}"),
+        actual,
         component: Component::Native,
         cause: format!(
             "{lane} grows and {beneath} does not: a native buffer that the framework does not count{}",
@@ -137,5 +153,28 @@ mod tests {
     ) {
         let found = breaks(judge_runs(RULE.name, &[sampled(held)], &[]), "native");
         assert_eq!(found.contains("fragmentation"), fragments, "{found}");
+    }
+
+    #[rstest]
+    #[case::tables_of_a_driver(|step: u64| 8_000_000 + 960 * (step % 2), None)]
+    #[case::kept_on_the_host(|step: u64| 8_000_000 + 5_000 * step, Some("keeps something on the host"))]
+    fn a_heap_beside_a_device_may_move_and_not_grow(
+        #[case] heap: fn(u64) -> u64,
+        #[case] cause: Option<&str>,
+    ) {
+        let mut events = sampled(|step| [50 << 20, heap(step), 9]);
+        for event in &mut events {
+            if let Event::Memory(it) = event {
+                it.lanes.insert(Lane::DeviceInUseBytes.name().to_owned(), Some(14));
+            }
+        }
+        let sheet = judge_runs(RULE.name, &[events], &[]);
+        match cause {
+            None => holds(&sheet),
+            Some(cause) => {
+                let found = breaks(sheet, "kept-each-update");
+                assert!(found.contains(cause), "{found}");
+            }
+        }
     }
 }
