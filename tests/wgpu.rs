@@ -1,4 +1,4 @@
-//! The reference trainer on an adapter of wgpu: what there is, what does not fit, what is given back. `ci/device` runs these.
+//! The reference trainer on an adapter of wgpu: what there is, what does not fit, what is given back. `ci/device` runs it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
