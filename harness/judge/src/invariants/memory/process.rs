@@ -19,7 +19,7 @@ pub(crate) static RULE: Rule = Rule {
     verifies: "The slopes of rss_bytes and device_process_bytes over the updates, judged as by `gate`. Growth that the \
                counted lane shows too (heap_bytes, device_reserved_bytes) is subtracted. The rest is in a buffer that \
                the framework does not count, or lost to fragmentation if the heap's blocks come and go. Where tensors \
-               are on a device, heap_bytes is held to the same limit by itself.",
+               are on a device, heap_bytes may grow by 1 KiB per update.",
     does_not_verify: "Growth below the limit: 4 KiB per update over 1,000 updates are two huge pages, the resolution \
                       of a resident size. With fewer updates the slope stays undecided.",
     kind: Kind::Run(judge),
@@ -28,6 +28,10 @@ pub(crate) static RULE: Rule = Rule {
     rank: Rank::Memory,
     needs: &[Fact::Plan],
 };
+
+/// How much the heap beside a device may grow. What a driver and compiled kernels keep there comes in jumps, which are no
+/// slope: a thousand updates on Mesa's software Vulkan grow by 0.1 B per update.
+const HEAP_LIMIT: BytesPerStep = BytesPerStep(1024.0);
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let mut seen = false;
@@ -38,7 +42,8 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     for (lane, beneath) in of_processes.into_iter().chain(heap) {
         let Some(sampled) = Sampled::read(run, lane, beneath)? else { continue };
         seen = true;
-        let found = slope(&sampled.unexplained, PROCESS_LIMIT);
+        let limit = if beneath.is_some() { PROCESS_LIMIT } else { HEAP_LIMIT };
+        let found = slope(&sampled.unexplained, limit);
         match found.verdict {
             SlopeVerdict::NotJudged => sheet.cannot(&format!("{lane}: {}", found.reason)),
             verdict => {
@@ -92,7 +97,7 @@ fn describe(lane: Lane, beneath: Option<Lane>, found: &Slope, sampled: &Sampled)
     let actual = format!("by {slope}{from}");
     let Some(beneath) = beneath else {
         return Difference {
-            expected: format!("{lane} grows by at most {PROCESS_LIMIT}"),
+            expected: format!("{lane} grows by at most {HEAP_LIMIT}"),
             actual,
             component: Component::KeptEachUpdate,
             cause: format!(
@@ -157,7 +162,7 @@ mod tests {
 
     #[rstest]
     #[case::tables_of_a_driver(|step: u64| 8_000_000 + 960 * (step % 2), None)]
-    #[case::kept_on_the_host(|step: u64| 8_000_000 + 5_000 * step, Some("keeps something on the host"))]
+    #[case::kept_on_the_host(|step: u64| 8_000_000 + 1_500 * step, Some("keeps something on the host"))]
     fn a_heap_beside_a_device_may_move_and_not_grow(
         #[case] heap: fn(u64) -> u64,
         #[case] cause: Option<&str>,
