@@ -143,8 +143,8 @@ fn fault(error: ServerError) -> DeviceFault {
             DeviceFault::OutOfMemory { requested_bytes: None }
         }
         ServerError::ServerUnhealthy { errors, backtrace } => {
-            let faults = errors.iter().cloned().map(fault);
-            let shortage = faults.filter(|fault| matches!(fault, DeviceFault::OutOfMemory { .. })).last();
+            let mut faults = errors.iter().cloned().map(fault);
+            let shortage = faults.rfind(|fault| matches!(fault, DeviceFault::OutOfMemory { .. }));
             shortage.unwrap_or_else(|| {
                 DeviceFault::Other(ServerError::ServerUnhealthy { errors, backtrace }.to_string())
             })

@@ -8,7 +8,7 @@ use super::attention::{Mask, causal_over_tokens, masked_softmax};
 use super::build::{Block, Linear, Model, Norm};
 use super::cache::Cache;
 use super::dropout::{DrawMask, Dropout, bernoulli};
-use super::layers::{Product, gelu, linear, norm};
+use super::layers::{Normalise, Product, gelu, linear, norm};
 use super::loss::lm_by_row;
 use super::pooling::{mean_of_tokens, unit};
 use super::precision::Precision;
@@ -22,7 +22,7 @@ pub struct ForwardParts<E: Engine> {
     /// The product of two matrices.
     pub product: Product<E>,
     /// Layer norm.
-    pub norm: fn(Tensor<E, 2>, &Norm, &[Tensor<E, 2>]) -> Tensor<E, 2>,
+    pub norm: Normalise<E>,
     /// The activation between the two linear layers of a block.
     pub gelu: fn(Tensor<E, 2>) -> Tensor<E, 2>,
     /// Attention weights from scores `[rows, heads, queries, keys]`.

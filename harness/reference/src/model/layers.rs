@@ -13,6 +13,9 @@ pub const NORM_EPS: f64 = 1e-5;
 /// The product of two matrices.
 pub type Product<E> = fn(Tensor<E, 2>, Tensor<E, 2>) -> Tensor<E, 2>;
 
+/// A norm of `[n, d]`, with all weights.
+pub type Normalise<E> = fn(Tensor<E, 2>, &Norm, &[Tensor<E, 2>]) -> Tensor<E, 2>;
+
 /// `x W + b + scale (x A) B` over rows `[n, in] -> [n, out]` (LoRA, arXiv 2106.09685).
 pub fn linear<E: Engine>(
     x: Tensor<E, 2>,

@@ -46,8 +46,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         return Ok(());
     };
     let mut judge = Judge::new(&run, &against, spread, sheet);
-    loop {
-        let (Some(step), Some(other)) = (run.next()?, against.next()?) else { break };
+    while let (Some(step), Some(other)) = (run.next()?, against.next()?) {
         judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
         let Some((norm, other_norm, bounds)) = judge.bounds(&step, &other, sheet) else { continue };
         losses(&step, &other, bounds.relative, sheet);
