@@ -199,6 +199,19 @@ fn a_corpus_that_is_too_short_is_repeated_and_the_report_says_so() {
 }
 
 #[test]
+fn the_catalogue_is_one_page_in_the_folder_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("pages");
+    let listed = traintrue(&["list", "--report", into.to_str().unwrap()]).with_exit(0);
+    assert_eq!(listed.stdout, traintrue(&["list"]).stdout);
+    let page = fs::read_to_string(into.join("catalogue.html")).unwrap();
+    assert!(page.contains("id=\"resume-mid-window\""), "{page}");
+    let file = into.join("catalogue.html");
+    let refused = traintrue(&["list", "--report", file.to_str().unwrap()]).with_exit(2);
+    assert!(refused.stderr.contains("cannot write"), "{}", refused.stderr);
+}
+
+#[test]
 fn the_catalogue_is_listed_as_a_document() {
     let list: serde_json::Value = traintrue(&["list", "--format", "json"]).with_exit(0).document();
     for (kind, id) in [

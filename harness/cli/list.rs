@@ -1,16 +1,22 @@
 //! `traintrue list`: the catalogue at a glance.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use traintrue::report::{json, list as listing};
+use traintrue::report::{catalogue as page, json, list as listing};
 
 use crate::Done;
 use crate::catalogue::CatalogueArgs;
+use crate::keep;
 use crate::output::{self, ListFormat};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {
     #[command(flatten)]
     catalogue: CatalogueArgs,
+    /// Write the whole catalogue as one page into this folder: catalogue.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// The form of the listing.
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     format: ListFormat,
@@ -23,6 +29,9 @@ pub fn list(args: &ListArgs) -> Done {
         ListFormat::Text => listing::text(&list),
         ListFormat::Json => json::document(&list)?,
     })?;
+    if let Some(folder) = &args.report {
+        keep::file(folder, "catalogue.html", page::page(&catalogue))?;
+    }
     let refused: Vec<String> = catalogue.refused(&[]).map(|refused| refused.problem.clone()).collect();
     Ok(output::complain(&refused))
 }

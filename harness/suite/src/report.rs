@@ -1,5 +1,6 @@
 //! Verdicts for people and for programs. Reporting computes no verdict: it shows what a document holds.
 
+pub mod catalogue;
 mod course;
 mod curve;
 pub mod explain;

@@ -13,7 +13,7 @@ use super::plot::style::sheet;
 use super::printable::printable;
 use super::text::{many, proof, stands};
 
-const STYLE: &str = include_str!("html/style.css");
+pub(super) const STYLE: &str = include_str!("html/style.css");
 
 /// Nothing is fetched and nothing is run, even where an escape were forgotten.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
