@@ -1,11 +1,13 @@
 //! The scripts in `ci/` through the real binary, as far as a machine without a GPU goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use rstest::rstest;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::inputs::{double, scenarios_of_the_double};
 
@@ -28,6 +30,40 @@ fn without_its_gpu_the_nightly_job_says_so_and_is_not_judged() {
     assert!(said.contains("cuda:999 is not available: "), "{said}");
     assert_eq!(fs::read_to_string(page).unwrap(), said);
     assert!(!folder.path().join("traces").exists());
+}
+
+/// What a device's nightly job leaves to be kept, by [`golden/device`](../golden/device).
+#[derive(Deserialize)]
+struct Receipt {
+    commit: String,
+    sha256: BTreeMap<String, String>,
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).current_dir(ROOT).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+#[test]
+fn every_receipt_is_of_the_files_beside_it_and_of_a_commit_of_this_history() {
+    let folders: Vec<_> = fs::read_dir(Path::new(ROOT).join("golden/device")).unwrap().flatten().collect();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        let folder = folder.path();
+        let text = fs::read_to_string(folder.join("receipt.json")).unwrap();
+        let receipt: Receipt = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let whole = receipt.commit.len() == 40 && receipt.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(whole, "a tree with changes: {}", receipt.commit);
+        // A clone without history does not know the commit.
+        if git(&["cat-file", "-e", &receipt.commit]).is_some() {
+            assert!(git(&["merge-base", "--is-ancestor", &receipt.commit, "HEAD"]).is_some(), "{text}");
+        }
+        for (name, digest) in &receipt.sha256 {
+            let found = Sha256::digest(fs::read(folder.join(name)).unwrap());
+            let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(&found, digest, "{name} is not the file that was written");
+        }
+    }
 }
 
 #[rstest]
