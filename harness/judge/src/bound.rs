@@ -110,11 +110,16 @@ impl Drift {
         self.updates
     }
 
+    /// How far parameters of `numel` values may have moved apart, as a vector.
+    pub fn of_parameters(&self, numel: u64) -> f64 {
+        (2.0 * self.signs * (numel as f64).sqrt()).min(2.0 * self.errors)
+    }
+
     /// How far a sketch of a tensor of `numel` values no larger than `scale` may have moved.
     pub fn of_sketch(&self, numel: u64, scale: f64, dtype: Dtype) -> f64 {
         let root = (numel as f64).sqrt();
         let rounding = self.updates as f64 * unit_roundoff(dtype) * root * scale;
-        sketch((2.0 * self.signs * root).min(2.0 * self.errors) + rounding)
+        sketch(self.of_parameters(numel) + rounding)
     }
 }
 

@@ -62,7 +62,8 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let (kind, index) = match text.split_once(':') {
-            Some((kind, index)) => (kind, index.parse().ok()),
+            // One device has one name: not `wgpu:00`, nor `wgpu:+0`.
+            Some((kind, index)) => (kind, index.parse().ok().filter(|it: &usize| it.to_string() == index)),
             None => (text, None),
         };
         match (kind, index, text.contains(':')) {
@@ -144,7 +145,20 @@ mod tests {
 
     #[rstest]
     fn a_name_that_is_none_is_refused(
-        #[values("", "cuda", "wgpu", "wgpu:", "wgpu:-1", "wgpu:x", "ndarray:0", "flex:0", "cuda:0:0", "tpu")]
+        #[values(
+            "",
+            "cuda",
+            "wgpu",
+            "wgpu:",
+            "wgpu:-1",
+            "wgpu:00",
+            "wgpu:+0",
+            "wgpu:x",
+            "ndarray:0",
+            "flex:0",
+            "cuda:0:0",
+            "tpu"
+        )]
         name: &str,
     ) {
         assert!(matches!(name.parse::<Device>(), Err(DeviceError::Unknown(found)) if found == name));

@@ -42,7 +42,7 @@ struct Shown<'a> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.choice.device {
-            Some(name) => f.write_str(name)?,
+            Some(name) => write!(f, "{}", name.escape_debug())?,
             None => write!(f, "{}", self.own)?,
         }
         match self.choice.budget_bytes {
@@ -63,5 +63,6 @@ mod tests {
         };
         assert_eq!(shown(Some("cuda:0"), None), "cuda:0");
         assert_eq!(shown(None, Some(4096)), "ndarray within 4096 B");
+        assert_eq!(shown(Some("qu\nux"), None), "qu\\nux");
     }
 }

@@ -2,7 +2,7 @@
 //! tensor, so a placement knows the bytes that a model needs before it loads one.
 
 use burn::tensor::backend::Backend;
-use traintrue_protocol::plan::{Adapters, Plan};
+use traintrue_protocol::plan::{Adapters, Data, Padding, PaddingPolicy, Plan};
 
 use super::parameters::{Parameter, Parameters, from_vec};
 use crate::rng;
@@ -33,10 +33,39 @@ pub enum SizeError {
         "plan: data.tokens.vocabulary: found {0}, expected at most {VOCABULARY_MOST}: this trainer's models are small"
     )]
     Vocabulary(u32),
+    /// Adapters so wide, likewise.
+    #[error(
+        "plan: train.adapters.r: found {0}, expected at most {RANK_MOST}: this trainer's models are small"
+    )]
+    Rank(u64),
+    /// Rows so long, likewise. Their masks are on the host, whatever the device.
+    #[error(
+        "plan: data: rows of {0} positions, expected at most {WIDTH_MOST}; see data.padding, its multiple_of, and \
+         data.max_length"
+    )]
+    Width(u64),
 }
 
 /// More ids than any tokenizer has.
 const VOCABULARY_MOST: u32 = 1 << 20;
+/// Far above the extents of every model here.
+const RANK_MOST: u64 = 1 << 16;
+/// More positions than this trainer could attend over.
+const WIDTH_MOST: u64 = 1 << 15;
+
+/// Refuses rows that are padded to more positions than a mask could have. Long samples are not refused: their rows are
+/// what they are.
+fn check_width(data: &Data) -> Result<(), SizeError> {
+    let Padding { policy, multiple_of, .. } = data.padding;
+    let longest = data.samples.iter().map(Vec::len).max().unwrap_or(0) as u64;
+    let width = match policy {
+        PaddingPolicy::MaxLength => data.max_length,
+        PaddingPolicy::Longest => longest.min(data.max_length),
+    };
+    let padded = width.checked_next_multiple_of(multiple_of.max(1)).unwrap_or(u64::MAX);
+    let added = padded > longest && padded > WIDTH_MOST;
+    if added { Err(SizeError::Width(padded)) } else { Ok(()) }
+}
 
 impl Size {
     /// The size of this name.
@@ -184,6 +213,10 @@ impl Model {
         if ids > VOCABULARY_MOST {
             return Err(SizeError::Vocabulary(ids));
         }
+        if let Some(r) = plan.train.adapters.as_ref().map(|it| it.r).filter(|&r| r > RANK_MOST) {
+            return Err(SizeError::Rank(r));
+        }
+        check_width(&plan.data)?;
         let vocabulary = ids as usize;
         let embedding = builder.base("embedding.weight", &[vocabulary, size.hidden], 0.5);
         let blocks = (0..size.layers).map(|layer| builder.block(layer, &size)).collect();

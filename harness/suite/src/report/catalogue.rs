@@ -1,5 +1,6 @@
-//! The catalogue as one page: every bug with where it hit whom, every invariant with what it does not verify, every fault, and
-//! where to look. It needs no network; its script only hides what a search does not find, and without it the page is whole.
+//! The catalogue as one page: every bug with where it hit whom, every invariant with what it does not verify, every fault,
+//! and where to look. It needs no network; its script only hides what a search does not find, and without it the page is
+//! whole.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::scenario::{Catalogue, PlannedFault, Scenario};
 const OWN_STYLE: &str = include_str!("catalogue/catalogue.css");
 const SCRIPT: &str = include_str!("catalogue/search.js");
 /// Of [`SCRIPT`], in the form that a policy names it by: nothing else may run, even where an escape were forgotten.
-const SCRIPT_DIGEST: &str = "sha256-ETug+yZTxZwVmTv52Fj8C2eJoaFkHoVkJQ0URAf0vGA=";
+const SCRIPT_DIGEST: &str = "sha256-oew3/Y+CPFA94UgT9nDuiRV+BjaQ6D3Z9bN/sbCjAAs=";
 
 /// The page of a catalogue.
 pub fn page(catalogue: &Catalogue) -> String {

@@ -24,7 +24,8 @@ pub static RULE: Rule = Rule {
                same output and the same gradients. Then, update by update, the losses of the micro-batches, the \
                gradient norm of every tensor and the sketches of the parameters. All agree within bounds derived from \
                the number format, which grow with the updates. The first difference is told: the operation, where \
-               there is one.",
+               there is one. Training is compared as long as rounding cannot have moved the parameters apart by 1 %: \
+               from there on two correct runs part at a large rate, or with a small eps.",
     does_not_verify: "A mistake that both backends make. Operations that the trainer does not tell. Speed.",
     kind: Kind::Pair(judge),
     compares: Compares::Figures,
@@ -36,6 +37,9 @@ pub static RULE: Rule = Rule {
 /// What a function of one value, such as an exponential, may add to the rounding of a sum, in terms: WGSL allows an
 /// exponential 3 + 2|x| units in the last place, and a logarithm more near 1.
 const FUNCTION_TERMS: u64 = 64;
+
+/// How far apart parameters may be by rounding, relative to their norm, for their gradients still to be compared.
+const APART_MOST: f64 = 0.01;
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     operations(run, against, sheet)?;
@@ -57,6 +61,17 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         judge.drifts(&step, norm, &bounds);
         if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
             tensors(line, state, other, &judge, &bounds, sheet);
+            if judge.apart(state) > APART_MOST {
+                sheet.cannot(&format!(
+                    "after update {} rounding may have moved the parameters apart by more than 1 %: training is not \
+                     compared from there on, and a smaller rate or a larger eps would show more of it",
+                    step.update.step
+                ));
+                return Ok(());
+            }
+        } else {
+            sheet.missing("state after each update");
+            return Ok(());
         }
     }
     let (done, done_against) = (run.ended.is_some(), against.ended.is_some());
@@ -267,5 +282,24 @@ mod tests {
         events.remove(2);
         let sheet = judge_runs(RULE.name, &[events], &[run()]);
         assert!(sheet.broken.is_none() && sheet.missing.is_some_and(|why| why.contains("operation gelu")));
+    }
+
+    #[test]
+    fn at_a_rate_at_which_rounding_grows_training_is_compared_no_longer() {
+        let wild = |mut events: Vec<Event>| {
+            for event in &mut events {
+                match event {
+                    Event::Update(it) => it.lr = vec![Number(0.3)],
+                    Event::Run(it) => it.plan.train.optimizer.eps = 1e-8,
+                    _ => {}
+                }
+            }
+            events
+        };
+        let mut events = wild(run());
+        update_at(&mut events, 3).grad_norm = Some(Number(9.0));
+        let sheet = judge_runs(RULE.name, &[events], &[wild(run())]);
+        assert!(sheet.broken.is_none() && sheet.compared > 0, "{sheet:?}");
+        assert!(sheet.missing.is_some_and(|why| why.contains("by more than 1 %")));
     }
 }

@@ -14,8 +14,9 @@ pub(crate) static RULE: Rule = Rule {
     name: "memory/back-to-baseline",
     says: "after each model is loaded, used and unloaded, the same number of bytes is held",
     verifies: "heap_bytes after every unload equals that after the first, which includes what is allocated once. Where \
-               the trace has device_in_use_bytes, tensors are on a device, and that lane is compared in its place. What stays is attributed. If it grows with each model, a reference to each is kept. \
-               If it follows the last model's size, a cache was cleared while that model was still in use.",
+               the trace has device_in_use_bytes, tensors are on a device, and that lane is compared in its place. \
+               What stays is attributed. If it grows with each model, a reference to each is kept. If it follows the \
+               last model's size, a cache was cleared while that model was still in use.",
     does_not_verify: "What the first unload leaves behind, unless later ones leave another amount: use models of \
                       different sizes. What a pool holds unused (device_reserved_bytes).",
     kind: Kind::Run(judge),

@@ -319,6 +319,18 @@ impl Judge {
         }
     }
 
+    /// How far the trained parameters of two correct runs may be apart by now, relative to their norm.
+    pub(in crate::invariants) fn apart(&self, state: &State) -> f64 {
+        let trained = || state.tensors.iter().filter(|tensor| tensor.trainable);
+        let numel = trained().map(TensorState::elements).fold(0, u64::saturating_add);
+        // The mean square of a tensor's sketches estimates the square of its norm.
+        let square = |tensor: &TensorState| {
+            let squares = tensor.sketch.iter().map(|sketch| sketch.0 * sketch.0);
+            squares.sum::<f64>() / (tensor.sketch.len().max(1) as f64)
+        };
+        self.drift.of_parameters(numel) / trained().map(square).sum::<f64>().sqrt()
+    }
+
     /// How far the sketches of a parameter may differ by now.
     pub(in crate::invariants) fn of_sketch(&self, tensor: &TensorState, other: &TensorState) -> f64 {
         let numel = tensor.elements().max(1);

@@ -2,7 +2,7 @@ const field = document.querySelector('input'), count = document.querySelector('o
 const entries = [...document.querySelectorAll('[data-entry]')];
 const texts = entries.map(entry => entry.textContent.toLowerCase());
 field.hidden = false;
-field.addEventListener('input', () => {
+const search = () => {
   const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
   let found = 0;
   entries.forEach((entry, at) => {
@@ -13,4 +13,12 @@ field.addEventListener('input', () => {
   document.querySelectorAll('main > section').forEach(section => {
     section.hidden = !section.querySelector('[data-entry]:not([hidden])');
   });
+};
+field.addEventListener('input', search);
+// What a link leads to may be among what is hidden.
+document.addEventListener('click', event => {
+  if (field.value && event.target.closest('a')) {
+    field.value = '';
+    search();
+  }
 });
