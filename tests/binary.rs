@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// What a command came to.
 #[derive(Debug)]
@@ -61,6 +62,13 @@ impl Ran {
     /// The one document on standard output; fails where there is anything else.
     pub fn document<T: DeserializeOwned>(&self) -> T {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The events of this name, where standard output is a trace.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let lines =
+            self.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of a trace"));
+        lines.filter(|event| event["event"] == name).collect()
     }
 
     /// The same, where the command is expected to end so.

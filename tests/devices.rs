@@ -12,14 +12,9 @@ fn train(devices: Value) -> Ran {
     traintrue_reading(plan.to_string().as_bytes(), &["train"])
 }
 
-fn events(ran: &Ran, name: &str) -> Vec<Value> {
-    let lines = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|event| event["event"] == name).collect()
-}
-
 /// What the model of the plan needs: its parameters, and for each, as all of them learn, two moments and a gradient.
 fn needed_bytes() -> u64 {
-    let state = events(&train(json!([{}])), "state").remove(0);
+    let state = train(json!([{}])).events("state").remove(0);
     let elements = |tensor: &Value| -> u64 {
         tensor["shape"].as_array().unwrap().iter().map(|extent| extent.as_u64().unwrap()).product()
     };
@@ -31,7 +26,7 @@ fn a_model_fits_into_what_it_needs_and_into_not_a_byte_less() {
     let needed = needed_bytes();
     let moved = |budget: u64| {
         let ran = train(json!([{"budget_bytes": budget}, {"device": "ndarray"}]));
-        (events(&ran, "adapted").len(), ran.exit)
+        (ran.events("adapted").len(), ran.exit)
     };
     assert_eq!(moved(needed - 1), (1, 0));
     // It fits, and has no room for an activation.
@@ -42,9 +37,9 @@ fn a_model_fits_into_what_it_needs_and_into_not_a_byte_less() {
 fn a_run_that_is_out_of_memory_says_so_and_is_exit_1() {
     let needed = needed_bytes();
     let ran = train(json!([{"budget_bytes": needed}])).with_exit(1);
-    let oom = events(&ran, "oom").remove(0);
+    let oom = ran.events("oom").remove(0);
     assert!(oom["requested_bytes"].as_u64().unwrap() > needed, "{oom}");
-    assert_eq!(events(&ran, "end")[0]["reason"], "error");
+    assert_eq!(ran.events("end")[0]["reason"], "error");
     assert!(ran.stderr.starts_with("traintrue: out of memory: ndarray has no room for "), "{}", ran.stderr);
 }
 
@@ -54,7 +49,7 @@ fn a_run_that_is_out_of_memory_says_so_and_is_exit_1() {
 fn a_run_without_a_device_is_refused_before_anything_is_loaded(#[case] devices: Value, #[case] said: &str) {
     let ran = train(devices).with_exit(2);
     assert!(ran.stderr.starts_with(&format!("traintrue: {said}")), "{}", ran.stderr);
-    assert!(events(&ran, "state").is_empty() && events(&ran, "oom").is_empty());
-    let end = events(&ran, "end").remove(0);
+    assert!(ran.events("state").is_empty() && ran.events("oom").is_empty());
+    let end = ran.events("end").remove(0);
     assert!(end["message"].as_str().unwrap().starts_with(said), "{end}");
 }

@@ -37,11 +37,6 @@ fn plan(change: impl Fn(&mut Value)) -> Value {
     plan
 }
 
-fn events(ran: &Ran, name: &str) -> Vec<Value> {
-    let lines = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|event| event["event"] == name).collect()
-}
-
 /// One line, without the name of the thread or of a file.
 fn said(ran: &Ran) -> &str {
     let said = ran.stderr.trim_end();
@@ -75,10 +70,10 @@ fn a_tensor_that_the_device_cannot_hold_is_out_of_memory_before_it_is_made() {
     });
     let ran = train_after("true", &plan);
     assert_eq!(ran.exit, 1, "{ran:?}");
-    let oom = events(&ran, "oom").remove(0);
+    let oom = ran.events("oom").remove(0);
     assert!(oom["requested_bytes"].as_u64().unwrap() > LARGEST_LEAST, "{oom}");
     assert!(said(&ran).starts_with("traintrue: out of memory: wgpu:0 has no room for "), "{}", ran.stderr);
-    assert!(events(&ran, "update").is_empty());
+    assert!(ran.events("update").is_empty());
 }
 
 /// Where a driver fails depends on the machine, so a few sizes are tried.
@@ -89,7 +84,7 @@ fn an_address_space_that_is_too_small_never_ends_with_other_numbers() {
         plan["data"]["samples"] = json!(vec![long.clone(); 4]);
         plan["data"]["max_length"] = json!(2002);
     });
-    let last_state = |ran: &Ran| events(ran, "state").pop().map(|state| state["tensors"].clone());
+    let last_state = |ran: &Ran| ran.events("state").pop().map(|state| state["tensors"].clone());
     let whole = train_after("true", &plan);
     let mut failed = 0;
     for kib in [1_200_000, 1_100_000, 1_000_000, 900_000] {
@@ -97,7 +92,7 @@ fn an_address_space_that_is_too_small_never_ends_with_other_numbers() {
         if ran.exit == 0 {
             assert!(last_state(&ran) == last_state(&whole), "other parameters within {kib} KiB");
         } else {
-            assert!(events(&ran, "end").iter().all(|end| end["reason"] == "error"), "{kib} KiB");
+            assert!(ran.events("end").iter().all(|end| end["reason"] == "error"), "{kib} KiB");
             failed += 1;
         }
     }
@@ -114,7 +109,7 @@ fn an_unload_gives_everything_back() {
     let ran = train_after("true", &plan);
     assert_eq!(ran.exit, 0, "{ran:?}");
     let held = |at: &str, lane: &str| -> Vec<u64> {
-        let samples = events(&ran, "memory").into_iter().filter(|it| it["at"] == at);
+        let samples = ran.events("memory").into_iter().filter(|it| it["at"] == at);
         samples.map(|it| it["lanes"][lane].as_u64().unwrap()).collect()
     };
     assert!(held("load", "device_in_use_bytes").iter().all(|&bytes| bytes > 0));

@@ -5,5 +5,5 @@ mod collate;
 mod order;
 
 pub use batch::{Batch, Counts, Rows};
-pub use collate::{CollateParts, collate};
+pub use collate::{CollateParts, collate, width};
 pub use order::{OrderParts, Shard, in_order, shuffled};

@@ -61,18 +61,17 @@ impl FromStr for Device {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let (kind, index) = match text.split_once(':') {
-            // One device has one name: not `wgpu:00`, nor `wgpu:+0`.
-            Some((kind, index)) => (kind, index.parse().ok().filter(|it: &usize| it.to_string() == index)),
-            None => (text, None),
+        // One device has one name: not `wgpu:00`, nor `wgpu:+0`.
+        let numbered = |kind: &str| {
+            let number = text.strip_prefix(kind)?;
+            number.parse().ok().filter(|index: &usize| index.to_string() == number)
         };
-        match (kind, index, text.contains(':')) {
-            ("ndarray", _, false) => Ok(Self::Ndarray),
-            ("flex", _, false) => Ok(Self::Flex),
-            ("cuda", Some(index), _) => Ok(Self::Cuda(index)),
-            ("wgpu", Some(index), _) => Ok(Self::Wgpu(index)),
-            _ => Err(DeviceError::Unknown(text.to_owned())),
-        }
+        let found = match text {
+            "ndarray" => Some(Self::Ndarray),
+            "flex" => Some(Self::Flex),
+            _ => numbered("cuda:").map(Self::Cuda).or_else(|| numbered("wgpu:").map(Self::Wgpu)),
+        };
+        found.ok_or_else(|| DeviceError::Unknown(text.to_owned()))
     }
 }
 

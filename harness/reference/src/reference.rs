@@ -81,39 +81,39 @@ impl Reference {
 
     /// Chooses the backend. It is a type parameter, so that each of them is compiled and optimised in this crate.
     fn train(&self, plan: &Plan, placed: &Placed, recorder: &mut Recorder) -> Result<(), TrainError> {
-        let recomputes = planted::<engine::Cpu>(&self.faults)?.unchanged.recomputes;
-        match (placed.device, recomputes(&plan.train)) {
-            (Device::Ndarray, false) => {
-                self.train_on::<engine::Cpu>(plan, placed, Default::default(), recorder)
-            }
-            (Device::Ndarray, true) => {
-                self.train_on::<engine::CpuRecomputing>(plan, placed, Default::default(), recorder)
-            }
-            (Device::Flex, false) => {
-                self.train_on::<engine::OnFlex>(plan, placed, Default::default(), recorder)
-            }
-            (Device::Flex, true) => {
-                self.train_on::<engine::OnFlexRecomputing>(plan, placed, Default::default(), recorder)
+        use engine::*;
+        match placed.device {
+            Device::Ndarray => self.choose::<Cpu, CpuRecomputing>(plan, placed, Default::default(), recorder),
+            Device::Flex => {
+                self.choose::<OnFlex, OnFlexRecomputing>(plan, placed, Default::default(), recorder)
             }
             #[cfg(feature = "cuda")]
-            (Device::Cuda(index), false) => {
-                self.train_on::<engine::OnCuda>(plan, placed, burn_cuda::CudaDevice::new(index), recorder)
-            }
-            #[cfg(feature = "cuda")]
-            (Device::Cuda(index), true) => {
+            Device::Cuda(index) => {
                 let device = burn_cuda::CudaDevice::new(index);
-                self.train_on::<engine::OnCudaRecomputing>(plan, placed, device, recorder)
+                self.choose::<OnCuda, OnCudaRecomputing>(plan, placed, device, recorder)
             }
             #[cfg(feature = "wgpu")]
-            (Device::Wgpu(index), false) => {
-                self.train_on::<engine::OnWgpu>(plan, placed, adapters::place(index), recorder)
-            }
-            #[cfg(feature = "wgpu")]
-            (Device::Wgpu(index), true) => {
-                self.train_on::<engine::OnWgpuRecomputing>(plan, placed, adapters::place(index), recorder)
+            Device::Wgpu(index) => {
+                self.choose::<OnWgpu, OnWgpuRecomputing>(plan, placed, adapters::place(index), recorder)
             }
             #[allow(unreachable_patterns, reason = "no pattern is left where the build has every device")]
-            (device, _) => Err(DeviceError::NotBuilt(device).into()),
+            device => Err(DeviceError::NotBuilt(device).into()),
+        }
+    }
+
+    /// Trains on the backend that keeps activations, or on the one that recomputes them.
+    fn choose<Keeping: Engine, Recomputing: Engine<Device = Keeping::Device>>(
+        &self,
+        plan: &Plan,
+        placed: &Placed,
+        device: Keeping::Device,
+        recorder: &mut Recorder,
+    ) -> Result<(), TrainError> {
+        let recomputes = planted::<engine::Cpu>(&self.faults)?.unchanged.recomputes;
+        if recomputes(&plan.train) {
+            self.train_on::<Recomputing>(plan, placed, device, recorder)
+        } else {
+            self.train_on::<Keeping>(plan, placed, device, recorder)
         }
     }
 

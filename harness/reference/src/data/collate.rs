@@ -34,7 +34,8 @@ impl Default for CollateParts {
     }
 }
 
-fn width(longest: usize, padding: &Padding, max_length: usize) -> usize {
+/// The width of a batch whose longest row, after truncation, has so many tokens.
+pub fn width(longest: usize, padding: &Padding, max_length: usize) -> usize {
     let width = match padding.policy {
         PaddingPolicy::Longest => longest.max(1),
         PaddingPolicy::MaxLength => max_length,

@@ -10,7 +10,6 @@ use std::sync::Once;
 use std::thread::{self, Thread};
 
 use cubecl::Runtime;
-use cubecl::client::ComputeClient;
 use cubecl::server::{IoError, LaunchError, ServerError};
 use parking_lot::Mutex;
 use traintrue_protocol::lanes::Lanes;
@@ -47,7 +46,7 @@ macro_rules! on_a_gpu {
                 $crate::engine::gpu::held_bytes::<$runtime>(device)
             }
             fn largest_bytes(device: &Self::Device) -> Option<u64> {
-                Some($crate::engine::gpu::client::<$runtime>(device).properties().memory.max_page_size)
+                Some($crate::engine::gpu::largest_bytes::<$runtime>(device))
             }
             fn settle(device: &Self::Device) -> Result<(), $crate::engine::DeviceFault> {
                 $crate::engine::gpu::settle::<$runtime>(device)
@@ -63,16 +62,16 @@ macro_rules! on_a_gpu {
 }
 pub(super) use on_a_gpu;
 
-pub(super) fn client<R: Runtime>(device: &R::Device) -> ComputeClient<R> {
-    R::client(device)
+pub(super) fn largest_bytes<R: Runtime>(device: &R::Device) -> u64 {
+    R::client(device).properties().memory.max_page_size
 }
 
 pub(super) fn held_bytes<R: Runtime>(device: &R::Device) -> Option<u64> {
-    client::<R>(device).memory_usage().ok().map(|usage| usage.bytes_in_use)
+    R::client(device).memory_usage().ok().map(|usage| usage.bytes_in_use)
 }
 
 pub(super) fn settle<R: Runtime>(device: &R::Device) -> Result<(), DeviceFault> {
-    let synced = cubecl::future::block_on(client::<R>(device).sync()).map_err(fault);
+    let synced = cubecl::future::block_on(R::client(device).sync()).map_err(fault);
     let mut failed = FAILED.lock();
     // A read may have taken the one error that a sync would get: then only the panic is left to tell of it.
     let found = synced.err().or_else(|| PANICKED.lock().clone().map(DeviceFault::Other));
@@ -84,14 +83,14 @@ pub(super) fn settle<R: Runtime>(device: &R::Device) -> Result<(), DeviceFault> 
 
 /// The pool frees its pages only at the sync after the cleanup.
 pub(super) fn release_unused<R: Runtime>(device: &R::Device) {
-    client::<R>(device).memory_cleanup();
+    R::client(device).memory_cleanup();
     // A failure is kept, and the next caller who can fail gets it.
     let _ = settle::<R>(device);
 }
 
 /// A lane that cannot be read has no value.
 pub(super) fn lanes<R: Runtime>(device: &R::Device) -> Lanes {
-    let usage = settle::<R>(device).ok().and_then(|()| client::<R>(device).memory_usage().ok());
+    let usage = settle::<R>(device).ok().and_then(|()| R::client(device).memory_usage().ok());
     let lane = |name: &str, figure: Option<u64>| (name.to_owned(), figure);
     Lanes::from([
         lane("device_in_use_bytes", usage.as_ref().map(|it| it.bytes_in_use)),

@@ -2,9 +2,10 @@
 //! tensor, so a placement knows the bytes that a model needs before it loads one.
 
 use burn::tensor::backend::Backend;
-use traintrue_protocol::plan::{Adapters, Data, Padding, PaddingPolicy, Plan};
+use traintrue_protocol::plan::{Adapters, Data, Plan};
 
 use super::parameters::{Parameter, Parameters, from_vec};
+use crate::data::width;
 use crate::rng;
 
 /// The dimensions of a model.
@@ -43,7 +44,7 @@ pub enum SizeError {
         "plan: data: rows of {0} positions, expected at most {WIDTH_MOST}; see data.padding, its multiple_of, and \
          data.max_length"
     )]
-    Width(u64),
+    Width(usize),
 }
 
 /// More ids than any tokenizer has.
@@ -51,18 +52,14 @@ const VOCABULARY_MOST: u32 = 1 << 20;
 /// Far above the extents of every model here.
 const RANK_MOST: u64 = 1 << 16;
 /// More positions than this trainer could attend over.
-const WIDTH_MOST: u64 = 1 << 15;
+const WIDTH_MOST: usize = 1 << 15;
 
 /// Refuses rows that are padded to more positions than a mask could have. Long samples are not refused: their rows are
 /// what they are.
 fn check_width(data: &Data) -> Result<(), SizeError> {
-    let Padding { policy, multiple_of, .. } = data.padding;
-    let longest = data.samples.iter().map(Vec::len).max().unwrap_or(0) as u64;
-    let width = match policy {
-        PaddingPolicy::MaxLength => data.max_length,
-        PaddingPolicy::Longest => longest.min(data.max_length),
-    };
-    let padded = width.checked_next_multiple_of(multiple_of.max(1)).unwrap_or(u64::MAX);
+    let longest = data.samples.iter().map(Vec::len).max().unwrap_or(0);
+    let most = data.max_length as usize;
+    let padded = width(longest.min(most), &data.padding, most);
     let added = padded > longest && padded > WIDTH_MOST;
     if added { Err(SizeError::Width(padded)) } else { Ok(()) }
 }

@@ -9,11 +9,11 @@ use traintrue_judge::rule::Rule;
 use traintrue_judge::rules::RULES;
 use traintrue_protocol::vocabulary::{Capability, Component};
 
-use super::html::STYLE;
+use super::html::head;
 use super::printable::printable;
 use crate::scenario::{Catalogue, PlannedFault, Scenario};
 
-const OWN_STYLE: &str = include_str!("catalogue/catalogue.css");
+const STYLE: &str = include_str!("catalogue/catalogue.css");
 const SCRIPT: &str = include_str!("catalogue/search.js");
 /// Of [`SCRIPT`], in the form that a policy names it by: nothing else may run, even where an escape were forgotten.
 const SCRIPT_DIGEST: &str = "sha256-oew3/Y+CPFA94UgT9nDuiRV+BjaQ6D3Z9bN/sbCjAAs=";
@@ -27,14 +27,7 @@ pub fn page(catalogue: &Catalogue) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(policy);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "traintrue: the catalogue" }
-                style { (PreEscaped(STYLE)) (PreEscaped(OWN_STYLE)) }
-            }
+            (head("the catalogue", &policy, STYLE))
             body {
                 header {
                     h1 { "The catalogue" }

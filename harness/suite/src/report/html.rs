@@ -13,7 +13,7 @@ use super::plot::style::sheet;
 use super::printable::printable;
 use super::text::{many, proof, stands};
 
-pub(super) const STYLE: &str = include_str!("html/style.css");
+const STYLE: &str = include_str!("html/style.css");
 
 /// Nothing is fetched and nothing is run, even where an escape were forgotten.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -25,14 +25,7 @@ pub fn run(report: &RunReport, pictures: &Pictures) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "traintrue: " (name(report)) }
-                style { (PreEscaped(STYLE)) (PreEscaped(sheet())) }
-            }
+            (head(name(report), POLICY, &sheet()))
             body {
                 header {
                     h1 { (name(report)) }
@@ -64,6 +57,20 @@ pub fn run(report: &RunReport, pictures: &Pictures) -> String {
         }
     }
     .into_string()
+}
+
+/// The head of a page: its title, the policy that says what it may load and run, and what its style has beside ours.
+pub(super) fn head(title: &str, policy: &str, style: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy" content=(policy);
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { "traintrue: " (title) }
+            style { (PreEscaped(STYLE)) (PreEscaped(style)) }
+        }
+    }
 }
 
 /// The trainer; a script that was cut, and files that a run left, name none.

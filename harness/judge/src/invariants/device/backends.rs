@@ -9,8 +9,7 @@ use traintrue_protocol::vocabulary::Component;
 
 use crate::bound;
 use crate::finding::{Difference, Sheet};
-use crate::invariants::shared::spread;
-use crate::invariants::shared::steps::{Step, Steps};
+use crate::invariants::shared::steps::Step;
 use crate::invariants::shared::stream::Stream;
 use crate::invariants::training::partition::{Bounds, Judge};
 use crate::near::near;
@@ -43,19 +42,13 @@ const APART_MOST: f64 = 0.01;
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     operations(run, against, sheet)?;
-    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
-    let (Some(mut run), Some(mut against)) =
-        (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
-    else {
-        return Ok(());
-    };
-    let mut judge = Judge::new(&run, &against, spread, sheet);
+    let Some((mut judge, mut run, mut against)) = Judge::of(run, against, sheet)? else { return Ok(()) };
     while let (Some(step), Some(other)) = (run.next()?, against.next()?) {
         judge.tensor_terms = run.tensor_terms.max(against.tensor_terms);
         let Some((norm, other_norm, bounds)) = judge.bounds(&step, &other, sheet) else { continue };
         losses(&step, &other, bounds.relative, sheet);
-        let parts = |what: &str| format!("{what} at update {}", step.update.step);
-        compare(&step.line, &parts("grad_norm"), (norm, other_norm), bounds.gradient, sheet, || {
+        let what = format!("grad_norm at update {}", step.update.step);
+        compare(&step.line, &what, (norm, other_norm), bounds.gradient, sheet, || {
             later("the backward pass", "a gradient")
         });
         judge.drifts(&step, norm, &bounds);

@@ -184,6 +184,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::invariants::memory::beside_a_device;
     use crate::testing::*;
     use traintrue_protocol::trace::event::{Epoch, Memory};
 
@@ -256,12 +257,7 @@ mod tests {
     #[case::the_heap_of_a_driver(|_| 14, None)]
     #[case::a_tensor_on_the_device(|step| 14 + 64 * step, Some("the device holds it"))]
     fn on_a_device_its_own_lane_is_compared(#[case] held: fn(u64) -> u64, #[case] cause: Option<&str>) {
-        let mut events = sampled(|_, _, step| 1000 + 48 * (step % 7));
-        for event in &mut events {
-            if let Event::Memory(it) = event {
-                it.lanes.insert(Lane::DeviceInUseBytes.name().to_owned(), Some(held(it.step)));
-            }
-        }
+        let events = beside_a_device(sampled(|_, _, step| 1000 + 48 * (step % 7)), held);
         let sheet = judge_runs(RULE.name, &[events], &[]);
         match cause {
             None => holds(&sheet),

@@ -5,6 +5,7 @@ use traintrue_memory::series::Point;
 use traintrue_memory::slope::{Slope, SlopeVerdict, judge as slope};
 use traintrue_memory::timeline::{OF_THE_PROCESS, PROCESS_LIMIT};
 use traintrue_protocol::plan::Boundary;
+use traintrue_protocol::trace::event::Memory;
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
 use traintrue_protocol::vocabulary::{Component, Lane};
@@ -34,21 +35,28 @@ pub(crate) static RULE: Rule = Rule {
 const HEAP_LIMIT: BytesPerStep = BytesPerStep(1024.0);
 
 fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
+    let mut of_processes = OF_THE_PROCESS.map(|(lane, beneath)| Sampled::of(lane, Some(beneath)));
+    let (mut heap, mut on_a_device) = (Sampled::of(Lane::HeapBytes, None), false);
+    let mut stream = Stream::of(&run.segments);
+    while let Some(line) =
+        stream.next_where(|event| matches!(event, Event::Memory(it) if it.at == Boundary::Update))?
+    {
+        let Event::Memory(it) = &line.event else { continue };
+        on_a_device |= figure(it, Lane::DeviceInUseBytes).is_some();
+        of_processes.iter_mut().chain([&mut heap]).for_each(|sampled| sampled.take(it, &line));
+    }
+    // On a device no other rule looks at the heap: what a driver keeps on it is not the same to the byte.
     let mut seen = false;
-    let of_processes = OF_THE_PROCESS.map(|(lane, beneath)| (lane, Some(beneath)));
-    let on_a_device = Sampled::read(run, Lane::DeviceInUseBytes, None)?.is_some();
-    // There no other rule looks at the heap: what a driver keeps on it is not the same to the byte.
-    let heap = on_a_device.then_some((Lane::HeapBytes, None));
-    for (lane, beneath) in of_processes.into_iter().chain(heap) {
-        let Some(sampled) = Sampled::read(run, lane, beneath)? else { continue };
+    for sampled in of_processes.into_iter().chain(on_a_device.then_some(heap)) {
+        let Some(last) = &sampled.last else { continue };
         seen = true;
-        let limit = if beneath.is_some() { PROCESS_LIMIT } else { HEAP_LIMIT };
+        let limit = if sampled.beneath.is_some() { PROCESS_LIMIT } else { HEAP_LIMIT };
         let found = slope(&sampled.unexplained, limit);
         match found.verdict {
-            SlopeVerdict::NotJudged => sheet.cannot(&format!("{lane}: {}", found.reason)),
+            SlopeVerdict::NotJudged => sheet.cannot(&format!("{}: {}", sampled.lane, found.reason)),
             verdict => {
                 let within = verdict == SlopeVerdict::Within;
-                sheet.check(within, &sampled.last, || describe(lane, beneath, &found, &sampled));
+                sheet.check(within, last, || describe(&found, &sampled));
             }
         }
     }
@@ -58,44 +66,51 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     Ok(())
 }
 
+fn figure(it: &Memory, lane: Lane) -> Option<u64> {
+    it.lanes.get(lane.name()).copied().flatten()
+}
+
 /// A lane after each update.
 struct Sampled {
-    /// The lane, less what the lane beneath has grown by since the first sample, where there is one beneath.
+    lane: Lane,
+    /// The counted lane whose growth explains its own, where there is one.
+    beneath: Option<Lane>,
+    /// What the lane beneath held at the first sample.
+    base: Option<f64>,
+    /// The lane, less what the lane beneath has grown by since the first sample.
     unexplained: Vec<Point>,
-    /// Whether the number of the heap's blocks changes: then the growth may be fragmentation.
+    /// The number of the heap's blocks at the last sample.
+    blocks: Option<Option<u64>>,
+    /// Whether that number changes: then the growth may be fragmentation.
     blocks_move: bool,
-    last: Line,
+    last: Option<Line>,
 }
 
 impl Sampled {
-    fn read(run: &RunEvidence, lane: Lane, beneath: Option<Lane>) -> Result<Option<Self>, TraceError> {
-        let (mut stream, mut unexplained, mut last) = (Stream::of(&run.segments), Vec::new(), None);
-        let (mut base, mut blocks, mut blocks_move) = (None, None, false);
-        while let Some(line) =
-            stream.next_where(|event| matches!(event, Event::Memory(it) if it.at == Boundary::Update))?
-        {
-            let Event::Memory(it) = &line.event else { continue };
-            let figure = |lane: Lane| it.lanes.get(lane.name()).copied().flatten();
-            let Some(bytes) = figure(lane) else { continue };
-            let held = beneath.and_then(figure).unwrap_or(0) as f64;
-            // Only growth of the counted lane explains growth of the process. A counted lane that shrinks need not
-            // give its pages back.
-            let explained = (held - *base.get_or_insert(held)).max(0.0);
-            unexplained.push(Point { step: it.step as f64, bytes: (bytes as f64 - explained).max(0.0) });
-            let count = figure(Lane::HeapBlocks);
-            blocks_move |= blocks.is_some() && blocks != count;
-            blocks = count;
-            last = Some(line);
-        }
-        Ok(last.map(|last| Self { unexplained, blocks_move, last }))
+    fn of(lane: Lane, beneath: Option<Lane>) -> Self {
+        let (unexplained, base, blocks, last) = (Vec::new(), None, None, None);
+        Self { lane, beneath, base, unexplained, blocks, blocks_move: false, last }
+    }
+
+    fn take(&mut self, it: &Memory, line: &Line) {
+        let Some(bytes) = figure(it, self.lane) else { return };
+        let held = self.beneath.and_then(|lane| figure(it, lane)).unwrap_or(0) as f64;
+        // Only growth of the counted lane explains growth of the process. A counted lane that shrinks need not give its
+        // pages back.
+        let explained = (held - *self.base.get_or_insert(held)).max(0.0);
+        self.unexplained.push(Point { step: it.step as f64, bytes: (bytes as f64 - explained).max(0.0) });
+        let count = figure(it, Lane::HeapBlocks);
+        self.blocks_move |= self.blocks.replace(count).is_some_and(|before| before != count);
+        self.last = Some(line.clone());
     }
 }
 
-fn describe(lane: Lane, beneath: Option<Lane>, found: &Slope, sampled: &Sampled) -> Difference {
+fn describe(found: &Slope, sampled: &Sampled) -> Difference {
+    let lane = sampled.lane;
     let slope = BytesPerStep(found.slope_per_step);
     let from = found.from_step.map(|step| format!(" from update {step} on")).unwrap_or_default();
     let actual = format!("by {slope}{from}");
-    let Some(beneath) = beneath else {
+    let Some(beneath) = sampled.beneath else {
         return Difference {
             expected: format!("{lane} grows by at most {HEAP_LIMIT}"),
             actual,
@@ -121,8 +136,8 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::invariants::memory::beside_a_device;
     use crate::testing::*;
-    use traintrue_protocol::trace::event::Memory;
 
     /// A thousand updates of a process whose lanes are what `held` says: resident, heap, blocks.
     fn sampled(held: impl Fn(u64) -> [u64; 3]) -> Vec<Event> {
@@ -167,12 +182,7 @@ mod tests {
         #[case] heap: fn(u64) -> u64,
         #[case] cause: Option<&str>,
     ) {
-        let mut events = sampled(|step| [50 << 20, heap(step), 9]);
-        for event in &mut events {
-            if let Event::Memory(it) = event {
-                it.lanes.insert(Lane::DeviceInUseBytes.name().to_owned(), Some(14));
-            }
-        }
+        let events = beside_a_device(sampled(|step| [50 << 20, heap(step), 9]), |_| 14);
         let sheet = judge_runs(RULE.name, &[events], &[]);
         match cause {
             None => holds(&sheet),

@@ -36,13 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
-    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
-    let (Some(mut run), Some(mut against)) =
-        (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?)
-    else {
-        return Ok(());
-    };
-    let mut judge = Judge::new(&run, &against, spread, sheet);
+    let Some((mut judge, mut run, mut against)) = Judge::of(run, against, sheet)? else { return Ok(()) };
     loop {
         // Both runs are walked update by update, so that only one window of each is in memory.
         match (run.next()?, against.next()?) {
@@ -90,6 +84,18 @@ pub(in crate::invariants) struct Bounds {
 }
 
 impl Judge {
+    /// A judge of two runs, with the updates of both; none where they cannot be compared.
+    pub(in crate::invariants) fn of<'a>(
+        run: &'a RunEvidence,
+        against: &'a RunEvidence,
+        sheet: &mut Sheet,
+    ) -> Result<Option<(Self, Steps<'a>, Steps<'a>)>, TraceError> {
+        let Some(spread) = spread::bound(against, sheet)? else { return Ok(None) };
+        let opened = (Steps::of(Stream::of(&run.segments))?, Steps::of(Stream::of(&against.segments))?);
+        let (Some(run), Some(against)) = opened else { return Ok(None) };
+        Ok(Some((Self::new(&run, &against, spread, sheet), run, against)))
+    }
+
     pub(in crate::invariants) fn new(
         run: &Steps,
         against: &Steps,
