@@ -25,7 +25,8 @@ pub static RULE: Rule = Rule {
     verifies: "Update by update, the window's samples, the number of targets and the learning rate are equal. The \
                global gradient norm, the norm of every tensor's gradient and the sketch of its values agree within \
                bounds derived from the number format. Parameters that differ by rounding give gradients that differ by \
-               more, so the bound of update s is s times the bound of the first.",
+               more, so the bound of update s is s times the bound of the first. At a rate so high, or an eps so \
+               small, that rounding may move the parameters by more than 1 %, gradients are compared no longer.",
     does_not_verify: "A mistake that both runs make. If the contract averages the means of micro-batches, regrouped \
                       windows have other gradients by design and are not compared.",
     kind: Kind::Pair(judge),
@@ -59,6 +60,10 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
         }
     }
 }
+
+/// How far apart the parameters may be by rounding, relative to their norm, for their gradients still to be compared:
+/// up to there, the bound that grows with the updates covers what the distance makes of the gradients.
+const APART_MOST: f64 = 0.01;
 
 /// Compares the updates of two runs of the same work.
 pub(in crate::invariants) struct Judge {
@@ -148,6 +153,7 @@ impl Judge {
         self.drifts(step, norm, &bounds);
         if let (Some((line, state)), Some((_, other))) = (&step.state, &other.state) {
             self.state(line, state, other, &bounds, sheet);
+            self.part(state, sheet);
         }
     }
 
@@ -325,8 +331,20 @@ impl Judge {
         }
     }
 
+    /// Ends the comparison of gradients and parameters if rounding alone may have moved the two runs far apart.
+    pub(in crate::invariants) fn part(&mut self, state: &State, sheet: &mut Sheet) {
+        if self.apart(state) > APART_MOST {
+            self.gradients = false;
+            sheet.cannot(&format!(
+                "after update {} rounding may have moved the parameters apart by more than 1 %: gradients are not \
+                 compared from there on, and a smaller rate or a larger eps would show more of them",
+                state.step
+            ));
+        }
+    }
+
     /// How far the trained parameters of two correct runs may be apart by now, relative to their norm.
-    pub(in crate::invariants) fn apart(&self, state: &State) -> f64 {
+    fn apart(&self, state: &State) -> f64 {
         let trained = || state.tensors.iter().filter(|tensor| tensor.trainable);
         let numel = trained().map(TensorState::elements).fold(0, u64::saturating_add);
         // The mean square of a tensor's sketches estimates the square of its norm.
@@ -359,10 +377,12 @@ mod tests {
     use crate::testing::*;
     use traintrue_protocol::trace::Event;
 
-    /// 12 samples and windows of 6: as three micro-batches of two, or as one of six.
+    /// 12 samples and windows of 6, as three micro-batches of two or as one of six; with an eps so large that rounding
+    /// stays small.
     fn grouped(batch: u64, accumulation: u64) -> Vec<Event> {
         let mut plan = plan();
         plan.data.samples.truncate(12);
+        plan.train.optimizer.eps = 1.0;
         (plan.data.batch, plan.train.accumulation) = (batch, accumulation);
         segment(&plan, None, None)
     }
@@ -426,6 +446,25 @@ mod tests {
         let sheet = judge_runs(RULE.name, &[events], &[huge(grouped(6, 1))]);
         assert!(sheet.broken.is_none(), "{sheet:?}");
         assert!(sheet.missing.is_some_and(|why| why.contains("not compared")));
+    }
+
+    #[test]
+    fn at_a_rate_at_which_rounding_grows_gradients_are_compared_no_longer() {
+        let wild = |mut events: Vec<Event>| {
+            if let Event::Run(run) = &mut events[0] {
+                run.plan.train.optimizer.eps = 1e-8;
+            }
+            events
+        };
+        let differs = |update: u64| {
+            let mut events = wild(grouped(2, 3));
+            update_at(&mut events, update).grad_norm = Some(Number(9.0));
+            judge_runs(RULE.name, &[events], &[wild(grouped(6, 1))])
+        };
+        breaks(differs(2), "normaliser");
+        let sheet = differs(3);
+        assert!(sheet.broken.is_none() && sheet.compared > 0, "{sheet:?}");
+        assert!(sheet.missing.is_some_and(|why| why.contains("by more than 1 %")));
     }
 
     #[test]
