@@ -4,6 +4,7 @@ pub mod catalogue;
 mod course;
 mod curve;
 pub mod explain;
+mod folded;
 pub mod html;
 pub mod json;
 pub mod junit;

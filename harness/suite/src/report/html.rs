@@ -8,6 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use traintrue_judge::finding::Finding;
 use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
+use super::folded::roots;
 use super::pictures::Pictures;
 use super::plot::style::sheet;
 use super::printable::printable;
@@ -116,14 +117,14 @@ fn proved(outcome: &Outcome) -> Markup {
     }
 }
 
-/// Every finding; the first of each invariant is open, for the true cause stands first.
+/// Every finding; those that a person reads in full are open.
 fn findings(outcome: &Outcome) -> Markup {
-    let first =
-        |at: usize| !outcome.findings[..at].iter().any(|it| it.invariant == outcome.findings[at].invariant);
+    let roots = roots(outcome);
+    let root = |it: &Finding| roots.iter().any(|root| std::ptr::eq(root.finding, it));
     html! {
         @if !outcome.findings.is_empty() {
             h3 id=(outcome.scenario) { (outcome.scenario) }
-            @for (at, it) in outcome.findings.iter().enumerate() { (finding(it, first(at))) }
+            @for it in &outcome.findings { (finding(it, root(it))) }
         }
     }
 }

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use traintrue_judge::verdict::{Outcome, RunReport};
 use traintrue_memory::markdown::plain;
 
+use super::folded::roots;
 use super::printable::printable;
-use super::text::{fields, firsts, mark, proof};
+use super::text::{fields, mark, proof};
 
 /// The page of `run`.
 pub fn run(report: &RunReport) -> String {
@@ -30,13 +31,19 @@ pub fn run(report: &RunReport) -> String {
 }
 
 fn findings(page: &mut String, outcome: &Outcome) {
-    for (finding, head) in firsts(outcome) {
-        put(page, format_args!("\n## {}: {}\n\n", plain(&outcome.scenario), plain(&head)));
-        for (name, value) in fields(finding) {
+    for root in roots(outcome) {
+        put(page, format_args!("\n## {}: {}\n\n", plain(&outcome.scenario), plain(&root.head)));
+        for (name, value) in fields(root.finding) {
             put(page, format_args!("- **{name}** {}\n", plain(&value)));
         }
-        if let Some(waived) = &finding.waived {
+        if let Some(waived) = &root.finding.waived {
             put(page, format_args!("- **{}**\n", plain(&waived.to_string())));
+        }
+        if !root.following.is_empty() {
+            put(page, format_args!("- {}\n", root.and_more()));
+        }
+        for line in &root.following {
+            put(page, format_args!("  - {}\n", plain(line)));
         }
     }
 }

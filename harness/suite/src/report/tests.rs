@@ -102,6 +102,29 @@ fn a_person_sees_a_line_a_scenario_and_a_block_a_finding() {
 }
 
 #[test]
+fn what_may_follow_from_a_finding_stands_under_it() {
+    let of = |invariant: &str, component: Component| Finding {
+        invariant: invariant.into(),
+        component,
+        ..finding()
+    };
+    let mut report = report();
+    report.outcomes.drain(..1);
+    report.outcomes.truncate(1);
+    report.outcomes[0].findings = vec![
+        of("window/closes-as-declared", Component::Boundary),
+        // It only says that two runs differ.
+        of("seam/identical", Component::Moments),
+        of("seam/identical", Component::Moments),
+        // The same component, seen from another side.
+        of("ledger/every-sample-once", Component::Boundary),
+        of("schedule/closed-form", Component::Schedule),
+    ];
+    insta::assert_snapshot!(plain(&text::run(&report)));
+    insta::assert_snapshot!(markdown::run(&report));
+}
+
+#[test]
 fn lines_and_codes_that_a_trainer_says_stay_within_its_block() {
     let mut report = report();
     report.outcomes[1].findings[0].actual = "error: Traceback\n  File \"train.py\"\u{1b}[2J".into();

@@ -7,6 +7,7 @@ use traintrue_judge::finding::{At, Finding};
 use traintrue_judge::rules::find;
 use traintrue_judge::verdict::{Outcome, RunReport, Verdict};
 
+use super::folded::roots;
 use super::paint::{BAD, FAINT, GOOD, STRONG, UNSURE, painted};
 use super::printable::printable;
 use crate::kill_matrix::{Fate, FaultOutcome, FaultReport};
@@ -127,11 +128,12 @@ fn waste(tokens: u64, positions: u64) -> Option<String> {
     Some(format!("{:.0} % padding", 100.0 * padding as f64 / positions as f64))
 }
 
-/// The first finding of each invariant in full, in the order of the findings: the true cause stands first.
 fn findings(text: &mut String, outcome: &Outcome) {
-    let firsts = firsts(outcome);
-    for (finding, head) in &firsts {
-        let head = format!("{}: {head}", outcome.scenario);
+    let mut told = 0;
+    for root in roots(outcome) {
+        let (finding, following) = (root.finding, &root.following);
+        told += 1 + following.len();
+        let head = format!("{}: {}", outcome.scenario, root.head);
         put(text, format_args!("\n{}\n", painted(STRONG, head)));
         for (name, value) in fields(finding) {
             let name = painted(FAINT, format!("{name:<9}"));
@@ -140,8 +142,14 @@ fn findings(text: &mut String, outcome: &Outcome) {
         if let Some(waived) = &finding.waived {
             put(text, format_args!("  {}\n", painted(UNSURE, waived)));
         }
+        if !following.is_empty() {
+            put(text, format_args!("  {}\n", painted(FAINT, root.and_more())));
+        }
+        for line in following {
+            put(text, format_args!("    {}\n", within_its_block(line)));
+        }
     }
-    if outcome.findings.len() > firsts.len() {
+    if outcome.findings.len() > told {
         let all = many(outcome.findings.len() as u64, "finding");
         put(text, format_args!("\n{}: {all} in all; --format json has each\n", outcome.scenario));
     }
@@ -150,23 +158,6 @@ fn findings(text: &mut String, outcome: &Outcome) {
 /// What a trainer says may have several lines.
 fn within_its_block(value: &str) -> String {
     value.lines().collect::<Vec<&str>>().join("\n             ")
-}
-
-/// The first finding of each invariant, and what it is called.
-pub(super) fn firsts(outcome: &Outcome) -> Vec<(&Finding, String)> {
-    let mut firsts: Vec<(&Finding, String)> = Vec::new();
-    for finding in &outcome.findings {
-        if firsts.iter().any(|(shown, _)| shown.invariant == finding.invariant) {
-            continue;
-        }
-        let of_it = outcome.findings.iter().filter(|it| it.invariant == finding.invariant);
-        let others = match of_it.count() - 1 {
-            0 => String::new(),
-            others => format!(" and in {}", many(others as u64, "other run")),
-        };
-        firsts.push((finding, format!("{} is broken in {}{others}", finding.invariant, finding.run)));
-    }
-    firsts
 }
 
 /// What a finding says, by name.
