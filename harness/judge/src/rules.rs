@@ -45,6 +45,8 @@ pub static RULES: &[&Rule] = &[
     &probes::neighbours::ROWS,
     &probes::neighbours::WIDTH,
     &probes::neighbours::CACHE,
+    &probes::prefix::RULE,
+    &probes::fresh_adapter::RULE,
     &resume::reload_outputs::RULE,
     &resume::reload_sets::RULE,
     &resume::seam::RULE,

@@ -10,15 +10,17 @@ use crate::checkpoint::{
 };
 use crate::model::{Model, Parameters, adapter_scale};
 
-/// The part that loads adapters.
+/// The parts of adapters.
 pub struct AdapterParts<B: Backend> {
+    /// What is done to a fresh adapter, whose second matrix is zero. Nothing: training begins at the base model.
+    pub fresh: fn(&mut Parameters<B>, &Plan),
     /// Loads a saved adapter and its heads into a model of the same plan. The error names the tensor.
     pub load: fn(&mut Model, &mut Parameters<B>, &AdapterFile, &Plan) -> Result<(), String>,
 }
 
 impl<B: Backend> Default for AdapterParts<B> {
     fn default() -> Self {
-        Self { load: load_all }
+        Self { fresh: |_, _| (), load: load_all }
     }
 }
 

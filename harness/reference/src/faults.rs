@@ -4,6 +4,7 @@
 
 mod accumulation;
 mod adapters;
+mod attention;
 mod backends;
 mod breaker;
 mod cache;
@@ -56,6 +57,7 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
         optimizer::table(),
         loss::table(),
         dropout::table(),
+        attention::table(),
         padding::table(),
         backends::table(),
         numerics::table(),

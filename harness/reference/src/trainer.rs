@@ -81,7 +81,8 @@ impl<'a, 'w, E: Engine> Training<'a, 'w, E> {
         let rank = plan.train.rank;
         let weights_seed = (parts.ranks.weights_seed)(plan.seed, rank);
         let draws_as = (parts.ranks.draws_as)(rank);
-        let state = State::fresh(plan, weights_seed, draws_as, parts.update.optimizes, &device)?;
+        let mut state = State::fresh(plan, weights_seed, draws_as, parts.update.optimizes, &device)?;
+        (parts.adapters.fresh)(&mut state.parameters, plan);
         let shard = Shard::new(parts.order, plan.seed, &plan.data, &plan.train);
         Ok(Self {
             plan,

@@ -1,4 +1,5 @@
-//! Faults of a reload: the head or the adapter is not restored, or the optimizer has the wrong tensors.
+//! Faults of adapters: a fresh one changes the model; a reload does not restore the head or the adapter; the optimizer has the
+//! wrong tensors.
 
 use burn::tensor::backend::Backend;
 use traintrue_protocol::plan::Plan;
@@ -13,6 +14,7 @@ use crate::rng;
 /// The faults of this family.
 pub fn table<E: Engine>() -> Vec<Fault<E>> {
     vec![
+        ("adapter-drawn-at-random", |parts| parts.adapters.fresh = drawn_at_random),
         ("wrapping-drops-the-head", |parts| parts.adapters.load = without_head),
         ("head-reinitialised", |parts| parts.adapters.load = with_a_new_head),
         ("head-frozen", |parts| parts.adapters.load = with_a_frozen_head),
@@ -40,6 +42,14 @@ pub fn table<E: Engine>() -> Vec<Fault<E>> {
 
 fn is_head(group: &str) -> bool {
     !matches!(group, "base" | "adapter")
+}
+
+/// The second matrix of each adapter is drawn as its first is.
+fn drawn_at_random<B: Backend>(parameters: &mut Parameters<B>, plan: &Plan) {
+    let mut rng = rng::added_weights(plan.seed + 1);
+    for parameter in parameters.0.iter_mut().filter(|parameter| parameter.name.ends_with("lora_b")) {
+        parameter.set(rng::normal(&mut rng, parameter.shape.iter().product(), 0.1));
+    }
 }
 
 /// The wrapped model is a new object, and the head was an attribute of the old one.
