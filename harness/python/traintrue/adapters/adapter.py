@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 import torch
 
 from ..declared import CONTRACT
-from .data import Batch, Collator, Samples, order, targets
+from .data import NEXT_TOKENS, Batch, Collator, Samples, order, targets, targets_of
 from .plan_run import PlanRun
 from .protocol import VERBS, Declined, Plan, answer
 from .run_trace import Losses, RunTrace
@@ -106,7 +106,7 @@ class Adapter:
         """The losses of each batch, and the figure that the trainer reports; by default the mean over all targets."""
         self.model.eval()
         with torch.no_grad():
-            sums = [(float(self.forward(batch).losses["lm"]), targets(batch)) for batch in batches]
+            sums = [(float(self.forward(batch).losses["lm"]), targets(batch, self.counted())) for batch in batches]
         self.model.train()
         # The mean over targets, not over batches: the last batch is smaller.
         metric = sum(total for total, _ in sums) / max(sum(weight for _, weight in sums), 1)
@@ -159,9 +159,13 @@ class Adapter:
         return window
 
     def window_targets(self) -> int:
-        """The supervised tokens of the open window, those to come included; at least 1."""
+        """The targets of the open window, those to come included; at least 1. The convention `targets` says what counts as one."""
         lengths = [len(self.samples[at]["tokens"]) for group in self.window_samples() for at in group]
-        return max(sum(max(length - 1, 0) for length in lengths), 1)
+        return max(sum(targets_of(length, self.counted()) for length in lengths), 1)
+
+    def counted(self) -> str:
+        """The convention `targets`: `next-tokens`, `tokens` or `samples`."""
+        return self.contract.get("targets", NEXT_TOKENS)
 
     def adamw(self) -> Dict[str, Any]:
         """The plan's settings of AdamW, as torch's arguments. The decay is meant for matrices: see `groups`."""

@@ -10,6 +10,9 @@ from ..batches import IGNORED
 
 Batch = Dict[str, torch.Tensor]
 
+# What a target is: the convention `targets`.
+NEXT_TOKENS, TOKENS, SAMPLES = "next-tokens", "tokens", "samples"
+
 
 class Samples(torch.utils.data.Dataset):
     """Samples of a plan, each with its id. A sample that is too long is cut, and keeps its last token."""
@@ -72,9 +75,17 @@ def order(plan: Dict[str, Any], epoch: int) -> List[List[int]]:
     return groups[train.get("rank", 0) : len(groups) // world * world : world]
 
 
-def targets(batch: Batch) -> int:
-    """Supervised positions of a batch."""
-    return int((batch["labels"] != IGNORED).sum())
+def targets(batch: Batch, counted: str = NEXT_TOKENS) -> int:
+    """What the losses of a batch are divided by, as the convention `targets` counts it."""
+    if counted == NEXT_TOKENS:
+        return int((batch["labels"] != IGNORED).sum())
+    lengths = batch["attention_mask"].sum(1)
+    return int((lengths > 0).sum() if counted == SAMPLES else lengths.sum())
+
+
+def targets_of(length: int, counted: str) -> int:
+    """The same of one sample of this many tokens."""
+    return {NEXT_TOKENS: max(length - 1, 0), TOKENS: length, SAMPLES: min(length, 1)}[counted]
 
 
 def _cut(sample: List[int], longest: int) -> List[int]:

@@ -56,8 +56,13 @@ class PlanRun:
         return "done"
 
     def _micro_batch(self, batch: Batch) -> None:
-        it, before = self.adapter, self.trace.step
+        it, before, optimizer = self.adapter, self.trace.step, self.adapter.optimizer
         self.trace.around(it.epoch, it.index, batch, lambda: it.step(batch))
+        if it.optimizer is not optimizer:
+            raise RuntimeError(
+                f"step() replaced the optimizer at micro-batch {it.index} of epoch {it.epoch}: its moments begin anew, and the "
+                "updates of the new one are not seen. Make optimizers in build() and load() only"
+            )
         it.index, it.window = it.index + 1, it.window + 1
         if self.trace.step > before:
             it.window = 0

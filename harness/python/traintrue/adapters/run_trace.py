@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..batches import describe
 from ..evaluation import Evaluation
@@ -19,7 +20,7 @@ from ..parameters import Parameters
 from ..tensors import Torch, digest
 from ..trace import Writer, loss, number
 from ..updates import Updates
-from .data import Batch
+from .data import NEXT_TOKENS, Batch, targets
 from .protocol import opening
 from .told import Told
 
@@ -41,6 +42,7 @@ class RunTrace:
         device: str = "cpu",
     ) -> None:
         self._plan, self._writer = plan, writer
+        self._counted = contract.get("targets", NEXT_TOKENS)
         self._updates: Optional[Updates] = None
         self._memory = Memory(writer, TENSORS)
         self.epoch = self.index = 0
@@ -96,8 +98,7 @@ class RunTrace:
     def micro_batch(self, epoch: int, index: int, batch: Batch, losses: Sequence[dict], **more: Any) -> None:
         """One forward and backward. `losses` are sums with their weights; `more` are further fields of the event."""
         self.epoch, self.index, self._open = epoch, index + 1, True
-        seen = describe(batch, TENSORS)
-        self.targets += seen["targets"]
+        seen = self._seen(batch)
         self._updates.next_micro_batch()
         place = {"epoch": epoch, "index": index, "samples": batch["ids"].tolist()}
         self._writer.event("micro_batch", **place, **seen, losses=list(losses), **more)
@@ -106,8 +107,7 @@ class RunTrace:
         """One micro-batch by `step`, which also makes the update that the micro-batch completes. Its losses are known when
         all of it is done, and its event comes before that of the update."""
         self.epoch, self.index = epoch, index + 1
-        seen = describe(batch, TENSORS)
-        self.targets += seen.get("targets", 0)
+        seen = self._seen(batch)
         before = self.step
         self._writer.hold()
         try:
@@ -121,6 +121,14 @@ class RunTrace:
         entries = [loss(name, TENSORS.number(total), weight) for name, (total, weight) in losses.items()]
         self._writer.event("micro_batch", **place, **seen, losses=entries, **told.fields(), **self._ran_on(backward))
         self._writer.write_held(later)
+
+    def _seen(self, batch: Batch) -> Dict[str, int]:
+        """The sizes of a batch. Its targets are counted by the trainer's convention, and belong to the open window."""
+        seen = describe(batch, TENSORS)
+        if self._counted != NEXT_TOKENS:
+            seen["targets"] = targets(batch, self._counted)
+        self.targets += seen.get("targets", 0)
+        return seen
 
     def _ran_on(self, values: List[torch.Tensor]) -> Dict[str, Any]:
         """What the backward passes of a micro-batch ran on, where ranks train together."""
@@ -147,8 +155,13 @@ class RunTrace:
             schedule_step=schedule_step,
             cursor={"epoch": self.epoch, "micro_batches": self.index},
             window=window,
-            parts={name: TENSORS.digest_of_all(part) for name, part in (parts or {}).items()} or None,
+            parts={name: TENSORS.digest_of_all(part) for name, part in {**(parts or {}), **self._of_batches()}.items()} or None,
         )
+
+    def _of_batches(self) -> Dict[str, Any]:
+        """The statistics that layers take of their batches: with them, the rows of a batch are not independent."""
+        norms = {name: dict(it.named_buffers()) for name, it in self._model.named_modules() if isinstance(it, _BatchNorm)}
+        return {"batch-statistics": norms} if norms else {}
 
     def state_is_due(self) -> bool:
         """Whether the plan asks for a state after this update."""

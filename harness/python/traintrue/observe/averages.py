@@ -63,8 +63,10 @@ class Averages:
     def digests(self) -> Dict[str, str]:
         """One digest for all copies of a kind: which is which of several is not known from one process to the next."""
         kinds: Dict[str, List[str]] = {}
-        for copy in self._found:
-            kinds.setdefault(copy.kind, []).append(self._tensors.digest_of(copy.whole()))
+        # One that is gone has no values: at the end of a run it may have gone out of scope with the function that made it.
+        for copy, whole in [(copy, copy.whole()) for copy in self._found]:
+            if whole:
+                kinds.setdefault(copy.kind, []).append(self._tensors.digest_of(whole))
         return {f"{kind} ({len(found)})" if len(found) > 1 else kind: "+".join(sorted(found)) for kind, found in kinds.items()}
 
     def _moved(self, copy: "Copy", held: Dict[str, Any], within: bool) -> Optional[bool]:

@@ -1,5 +1,5 @@
-//! Faults of adapters: a fresh one changes the model; a reload does not restore the head or the adapter; the optimizer has the
-//! wrong tensors.
+//! Faults of adapters: a fresh one changes the model; a reload does not restore the head or the adapter; the optimizer
+//! has the wrong tensors.
 
 use burn::tensor::backend::Backend;
 use traintrue_protocol::plan::Plan;

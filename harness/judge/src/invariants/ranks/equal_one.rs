@@ -6,7 +6,6 @@ use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::vocabulary::Component;
 
 use crate::finding::{Difference, Sheet};
-use crate::invariants::shared::spread;
 use crate::invariants::shared::steps::{Step, Steps};
 use crate::invariants::shared::stream::Stream;
 use crate::invariants::training::partition::Judge;
@@ -33,17 +32,18 @@ fn judge(ranks: &[&RunEvidence], against: Option<&RunEvidence>, sheet: &mut Shee
     };
     let opened: Result<Vec<Option<Steps>>, TraceError> =
         ranks.iter().map(|rank| Steps::of(Stream::of(&rank.segments))).collect();
-    let (Some(mut ranks), Some(mut one)) =
+    let (Some(mut steps_of), Some(mut one)) =
         (opened?.into_iter().collect::<Option<Vec<_>>>(), Steps::of(Stream::of(&against.segments))?)
     else {
         return Ok(());
     };
-    let Some(spread) = spread::bound(against, sheet)? else { return Ok(()) };
-    let mut judge = Judge::new(&ranks[0], &one, spread, sheet);
+    let Some(mut judge) = Judge::new((ranks[0], &steps_of[0]), (against, &one), sheet)? else {
+        return Ok(());
+    };
     loop {
-        let steps: Result<Option<Vec<Step>>, TraceError> = ranks.iter_mut().map(Steps::next).collect();
+        let steps: Result<Option<Vec<Step>>, TraceError> = steps_of.iter_mut().map(Steps::next).collect();
         let (Some(step), Some(other)) = (steps?.and_then(together), one.next()?) else { break };
-        judge.tensor_terms = ranks[0].tensor_terms.max(one.tensor_terms);
+        judge.tensor_terms = steps_of[0].tensor_terms.max(one.tensor_terms);
         judge.step(&step, &other, sheet);
     }
     if let Some((line, _)) = &one.ended {

@@ -23,7 +23,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "each optimizer step uses the gradients of exactly the micro-batches since the step before it",
     verifies: "No gradients of earlier updates are left in the buffers, and none are cleared before a step has used \
                them. Each window holds as many micro-batches as declared, or as three quarters of the windows do. \
-               Windows at an epoch's end, after a load and at the end of the run may be shorter.",
+               Windows at an epoch's end, after a load and at the end of the run may be shorter; one \
+               that holds micro-batches of two epochs may not be longer.",
     does_not_verify: "That the loss is divided by the window (loop/loss-scale). The intended number of micro-batches, \
                       if every window is equally wrong and nothing is declared. Windows whose sizes vary, as with a \
                       number of tokens per update.",
@@ -82,6 +83,16 @@ impl Batches {
         self.samples = samples.to_vec();
         self.first.get_or_insert(place);
         self.last = Some(place);
+    }
+
+    /// Whether it holds micro-batches of two epochs of one loader.
+    fn spans(&self) -> bool {
+        match (self.first, self.last) {
+            (Some((Some(loader), began, _)), Some((other, ended, _))) => {
+                Some(loader) == other && began < ended
+            }
+            _ => false,
+        }
     }
 
     /// Whether the loop drew batches in this window that it did not train.
@@ -152,6 +163,7 @@ impl Windows {
         let closed = Closed {
             held,
             excused: at_edge || (since.loaded && is_first) || batches.has_gap(),
+            spans: batches.spans(),
             evaluated: since.evaluations > 0,
             after_first_batch: batches.last.is_some_and(|(.., index)| index == 0),
             loaded: since.loaded,

@@ -76,7 +76,7 @@ impl Mean {
     fn weight(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
         let weight: f64 = it.losses.iter().filter(|loss| loss.name == "lm").map(|loss| loss.weight.0).sum();
         // Other samples have other targets: that is their finding.
-        let covers = it.samples.as_ref().is_some_and(|samples| samples.len() == self.data.evaluation.len());
+        let covers = it.samples.as_ref().is_none_or(|samples| samples.len() == self.data.evaluation.len());
         if !covers || weight == 0.0 {
             return;
         }
@@ -84,8 +84,8 @@ impl Mean {
             expected: format!("losses over {} targets", self.weight),
             actual: Number(weight).to_string(),
             component: Component::Evaluation,
-            cause: "the losses of the evaluation are not over the targets of its set: check what masks its labels, and which \
-                    set its loader has".into(),
+            cause: "the losses of the evaluation are not over the targets of its set: check what masks its labels, which set its \
+                    loader has, and its last batch".into(),
         });
     }
 

@@ -41,6 +41,8 @@ struct LossScale {
     probes: Vec<Probe>,
     samples: Vec<u64>,
     positions: u64,
+    /// The sum of the language-model losses of the window, and of their weights.
+    loss: (f64, f64),
     /// The update that closed the window in `samples`.
     updated: Option<u64>,
     /// Whether an update before that one changed the parameters, and whether that one did. The probe saw the initial
@@ -62,6 +64,7 @@ impl LossScale {
             probes: Vec::new(),
             samples: Vec::new(),
             positions: 0,
+            loss: (0.0, 0.0),
             updated: None,
             moved: (false, false),
         }
@@ -70,7 +73,10 @@ impl LossScale {
     fn micro_batch(&mut self, seen: &MicroBatch) {
         if self.updated.take().is_some() {
             self.samples.clear();
-            self.positions = 0;
+            (self.positions, self.loss) = (0, (0.0, 0.0));
+        }
+        for loss in seen.losses.iter().filter(|loss| loss.name == "lm") {
+            self.loss = (self.loss.0 + loss.sum.0, self.loss.1 + loss.weight.0);
         }
         self.samples.extend(seen.samples.iter().flatten());
         self.positions = self.positions.saturating_add(seen.positions());
@@ -89,6 +95,12 @@ impl LossScale {
         let finite = probe.gradients.iter().filter(|it| it.norm.is_finite());
         let whole = finite.map(|it| it.norm.0 * it.norm.0).sum::<f64>().sqrt();
         let Some(bound) = sheet.comparable(bound::between(terms, self.dtype)) else { return };
+        if self.is_another_loss(probe, bound) {
+            return sheet.cannot(
+                "a forward outside training gives another loss of the same samples, so its gradient says nothing of training's: \
+                 a layer takes statistics of its batch, or the model draws random numbers",
+            );
+        }
         let allowed = bound * whole;
         for expected in &probe.gradients {
             let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
@@ -107,6 +119,14 @@ impl LossScale {
                 cause: cause(state.step, actual, expected.norm),
             });
         }
+    }
+
+    /// Whether training computed another loss of the window's samples than the probe.
+    fn is_another_loss(&self, probe: &Probe, bound: f64) -> bool {
+        let (sum, weight) = self.loss;
+        let own = probe.rows.iter().map(|row| row.loss.0).sum::<f64>();
+        // A loss near 0 is a difference of larger numbers, about one a target.
+        weight > 0.0 && (sum - own).abs() > bound * sum.abs().max(own.abs()).max(weight)
     }
 
     fn is_of_the_window(&self, probe: &Probe) -> bool {

@@ -46,8 +46,9 @@ pub struct State {
     /// Digest of the averaged weights, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<String>,
-    /// Digests of whatever else a checkpoint must bring back, by name: `buffers`, `scheduler`, `scaler`, `sampler`, and
-    /// `adapter-scale`, which is no tensor and belongs to the published weights.
+    /// Digests of whatever else a checkpoint must bring back, by name: `buffers`, `scheduler`, `scaler`, `sampler`;
+    /// `adapter-scale`, which is no tensor and belongs to the published weights; `batch-statistics`, of a model whose layers
+    /// take statistics of their batch in training, as BatchNorm does: its rows are then not independent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
 }
@@ -55,6 +56,8 @@ pub struct State {
 impl State {
     /// The part that says what the adapters' deltas are multiplied by.
     pub const ADAPTER_SCALE: &str = "adapter-scale";
+    /// The part that a model has whose layers take statistics of their batch in training, as BatchNorm does.
+    pub const BATCH_STATISTICS: &str = "batch-statistics";
 
     /// One of which no more is known yet.
     pub fn new(at: Moment, step: u64) -> Self {

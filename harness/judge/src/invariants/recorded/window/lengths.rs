@@ -15,6 +15,8 @@ pub(super) struct Closed {
     pub(super) held: u64,
     /// Whether it may be shorter: an epoch ended in it, it goes on after a load, or the loop skipped a batch.
     pub(super) excused: bool,
+    /// Whether it holds micro-batches of two epochs of one loader.
+    pub(super) spans: bool,
     /// Whether an evaluation ran in it.
     pub(super) evaluated: bool,
     /// Whether its last micro-batch was the first of an epoch.
@@ -30,6 +32,8 @@ pub(super) struct Lengths {
     counted: Counted,
     /// Windows that may be shorter.
     edges: Counted,
+    /// The longest that holds micro-batches of two epochs.
+    longest_over_an_edge: Option<(u64, Line)>,
     first: Option<(Closed, Line)>,
     last: Option<Closed>,
     /// Updates after the first micro-batch of an epoch, the first update aside.
@@ -52,6 +56,11 @@ impl Lengths {
         match self.first {
             None => self.first = Some((closed, line.clone())),
             Some(_) => self.after_first_batch += u64::from(closed.after_first_batch),
+        }
+        if closed.spans
+            && self.longest_over_an_edge.as_ref().is_none_or(|(longest, _)| *longest < closed.held)
+        {
+            self.longest_over_an_edge = Some((closed.held, line.clone()));
         }
         if closed.excused {
             self.edges.add(closed.held);
@@ -101,6 +110,19 @@ impl Lengths {
                 cause: format!(
                     "the optimizer steps after the first micro-batch: the condition is step % {full} == 0 where \
                      (step + 1) % {full} == 0 is meant"
+                ),
+            });
+        }
+        if let Some((held, line)) = self.longest_over_an_edge.as_ref().filter(|(held, _)| *held > full) {
+            let left = held - full;
+            sheet.check(false, line, || Difference {
+                expected: format!("an update after {}{of} ({who})", micro_batches(full)),
+                actual: format!("after {held}, over the end of an epoch"),
+                component: Component::Boundary,
+                cause: format!(
+                    "the last {} of an epoch get no update: their gradients stay in the buffers, and are added to the next epoch's \
+                     first window. Step at the end of the epoch too, or clear the gradients there",
+                    micro_batches(left)
                 ),
             });
         }

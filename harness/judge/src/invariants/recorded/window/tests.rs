@@ -189,3 +189,17 @@ fn a_step_after_the_first_micro_batch_is_named(#[case] epochs: u64) {
     let found = breaks(judge(RULE.name, &off_by_one(epochs)), "boundary");
     assert!(found.contains("(step + 1) % 4 == 0 is meant"), "{found}");
 }
+
+#[test]
+fn micro_batches_that_are_left_over_for_the_next_epoch_are_found() {
+    let mut events = clean(Shape { tail: Tail::Drop, epochs: 3, ..Shape::default() });
+    // Two windows of 4 an epoch, and 2 micro-batches that get no update.
+    let leaking: Vec<&mut Update> =
+        updates(&mut events).filter(|it| it.step > 1 && it.step % 2 == 1).collect();
+    for it in leaking {
+        holding(it, 6);
+        since(it).unused = 0;
+    }
+    let found = breaks(judge(RULE.name, &events), "boundary");
+    assert!(found.contains("the last 2 micro-batches of an epoch get no update"), "{found}");
+}
