@@ -104,6 +104,8 @@ pub enum Rank {
     Evaluation,
     /// Evaluating or saving changed training.
     Purity,
+    /// Outputs depend on padding, on other rows or on later tokens.
+    Probes,
     /// Gradients were clipped wrongly.
     Clip,
     /// A loss was divided by the wrong number.
@@ -118,8 +120,6 @@ pub enum Rank {
     Arithmetic,
     /// A number is not finite; mostly a consequence.
     Finite,
-    /// Outputs depend on padding or on other rows.
-    Probes,
     /// Two runs of one plan gave different traces.
     Repeat,
     /// Memory was kept, or estimated wrongly.

@@ -13,6 +13,9 @@ use crate::finding::{Difference, Sheet};
 use crate::invariants::training::schedule::TOLERANCE;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
+/// More steps of a schedule per update are not looked for.
+const STEPS_MOST: usize = 64;
+
 /// So many updates after the first wrong one are held in memory, to find its cause.
 const FOLLOWED_MOST: usize = 1 << 14;
 
@@ -50,9 +53,9 @@ struct Seen {
 struct Rates {
     declared: Vec<f64>,
     actual: Vec<f64>,
-    /// Steps of a schedule that counts micro-batches, by whether it steps after each or is
-    /// set before each window.
-    steps: [u64; 2],
+    /// Steps of a schedule that counts micro-batches, by whether it steps after each, is set before each window, or steps before
+    /// the update too.
+    steps: [u64; 3],
 }
 
 /// The first update with a wrong rate.
@@ -90,7 +93,7 @@ impl DeclaredRates {
         let rates = Rates {
             declared: values(&since.declared),
             actual: values(&it.lr),
-            steps: [seen.micro_batches.saturating_sub(1), before],
+            steps: [seen.micro_batches.saturating_sub(1), before, seen.micro_batches],
         };
         seen.add(rates, line, sheet);
     }
@@ -163,8 +166,12 @@ impl Seen {
             "the schedule is one step ahead of the updates".into()
         } else if explains(&|at| at.checked_sub(1).and_then(declared)) {
             "the schedule is one step behind the updates".into()
-        } else if counting(0) || counting(1) {
+        } else if (0..3).any(counting) {
             "these are the rates that follow if the schedule steps at every micro-batch".into()
+        } else if let Some(each) =
+            (2..=STEPS_MOST).find(|each| (0..=*each).any(|begin| explains(&|at| declared(each * at + begin))))
+        {
+            format!("these are the rates that follow if the schedule steps {each} times per update")
         } else if let Some(ratio) = ratio.filter(|it| it.is_finite() && explains(&scaled)) {
             format!("each rate from there on is {ratio:.4} times the declared one")
         } else {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use traintrue_protocol::number::Number;
 use traintrue_protocol::trace::event::{CheckpointEdge, DIGESTED_UNITS, Dropped, MicroBatch};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
@@ -147,7 +148,16 @@ impl Masks {
             near || it.dropped == it.units || it.dropped == 0,
             format!("kept units times {factor:.4}"),
             it.scale.to_string(),
-            "what dropout keeps is not scaled by 1 / (1 - rate): activations differ in size between training and evaluation",
+            &match it.scale.0 {
+                scale if scale > 1.0 => format!(
+                    "what dropout keeps is scaled as for a rate of {}: this dropout has another rate than the plan's {}",
+                    Number(1.0 - 1.0 / scale),
+                    self.rate
+                ),
+                _ => "what dropout keeps is not scaled by 1 / (1 - rate): activations differ in size between training and \
+                      evaluation"
+                    .to_owned(),
+            },
         )
     }
 
@@ -272,6 +282,7 @@ mod tests {
     #[rstest]
     #[case::off(|it: &mut MicroBatch| it.dropout = Some(Vec::new()), "dropout is off in training")]
     #[case::never(|it: &mut MicroBatch| each(it, |it| it.dropped = 0), "dropout is off in training")]
+    #[case::of_another_rate(|it: &mut MicroBatch| each(it, |it| it.scale = Number(1.0 / 0.95)), "scaled as for a rate of 0.0500")]
     #[case::not_scaled(|it: &mut MicroBatch| each(it, |it| it.scale = Number(1.0)), "not scaled by 1 / (1 - rate)")]
     #[case::inverted(|it: &mut MicroBatch| each(it, |it| it.dropped = 903), "taken for the share to keep")]
     #[case::half(|it: &mut MicroBatch| each(it, |it| it.dropped = 50), "5.0 % of the units are dropped, not 10.0 %")]

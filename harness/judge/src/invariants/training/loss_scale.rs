@@ -189,15 +189,18 @@ impl TraceRule for LossScale {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use traintrue_protocol::trace::event::ProbeGradient;
+    use traintrue_protocol::trace::event::{ProbeGradient, ProbeRow};
 
     /// A whole run whose first window was probed, its first update's gradient norms `factor` times the probe's.
     fn probed(factor: f64) -> Vec<Event> {
         let mut events = whole();
-        let mut window = Vec::new();
+        let (mut window, mut loss) = (Vec::new(), 0.0);
         for event in &events {
             match event {
-                Event::MicroBatch(seen) => window.extend(seen.samples.clone().unwrap_or_default()),
+                Event::MicroBatch(seen) => {
+                    window.extend(seen.samples.clone().unwrap_or_default());
+                    loss += seen.losses.iter().filter(|it| it.name == "lm").map(|it| it.sum.0).sum::<f64>();
+                }
                 Event::Update(_) => break,
                 _ => {}
             }
@@ -215,7 +218,7 @@ mod tests {
         let probe = Probe {
             name: "window:1".into(),
             at: Some("start".into()),
-            rows: Vec::new(),
+            rows: vec![ProbeRow { loss: Number(loss), logits: Vec::new(), head: Vec::new(), nonfinite: 0 }],
             width: Some(4),
             cache_bytes: None,
             gradients: gradients.collect(),
@@ -232,6 +235,17 @@ mod tests {
     #[test]
     fn a_gradient_of_the_probes_size_holds() {
         holds(&judge(RULE.name, &probed(1.0)));
+    }
+
+    #[test]
+    fn a_probe_of_another_loss_says_nothing() {
+        let mut events = probed(1.0 / 3.0);
+        if let Event::Probe(probe) = &mut events[1] {
+            probe.rows[0].loss.0 *= 1.1;
+        }
+        let sheet = judge(RULE.name, &events);
+        assert!(sheet.broken.is_none(), "{sheet:?}");
+        assert!(sheet.missing.is_some_and(|why| why.contains("another loss of the same samples")));
     }
 
     #[test]

@@ -35,6 +35,12 @@ struct Schedule {
     suspects: Vec<(Rates, Counted, &'static str)>,
     peak: f64,
     precision: Precision,
+    /// The first update with a wrong rate: its line, the right rate and its own.
+    wrong: Option<(Line, f64, Number)>,
+    /// The first right rate, and whether another was due later.
+    due: Option<(f64, bool)>,
+    /// The first rate, while all others equal it.
+    unchanged: Option<f64>,
 }
 
 /// What a wrong schedule counts as a step.
@@ -62,6 +68,9 @@ impl Schedule {
             suspects: suspects(rates, &counts, world),
             peak: rates.peak.abs(),
             precision: opening.precision,
+            wrong: None,
+            due: None,
+            unchanged: None,
         }
     }
 
@@ -69,38 +78,61 @@ impl Schedule {
         (found - expected).abs() <= TOLERANCE * self.peak + self.precision.half_unit(found)
     }
 
-    fn update(&self, it: &Update, line: &Line, sheet: &mut Sheet) {
+    fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
         // Noted and not an error: a recorded loop may not expose its learning rate.
         if it.lr.is_empty() {
             sheet.blind("lr");
         }
         let expected = self.rates.at(it.step);
+        let due = self.due.get_or_insert((expected, false));
+        due.1 |= due.0 != expected;
+        if let Some(lr) = it.lr.first() {
+            let first = self.unchanged.get_or_insert(lr.0);
+            let is_first = (lr.0 - *first).abs() <= TOLERANCE * self.peak;
+            self.unchanged = self.unchanged.filter(|_| is_first);
+        }
         for &lr in &it.lr {
-            sheet.check(self.fits(lr.0, expected), line, || Difference {
-                expected: format!("lr {} at update {}", Number(expected), it.step),
-                actual: format!("{lr}"),
-                component: Component::Schedule,
-                cause: self.cause(lr.0, it.step),
-            });
+            if self.fits(lr.0, expected) {
+                sheet.compared += 1;
+                continue;
+            }
+            let fits = |rate: f64| self.fits(lr.0, rate);
+            let explaining = |(rates, counted, _): &(Rates, Counted, _)| fits(rates.at(counted.at(it.step)));
+            // A rate alone does not say where the schedule went wrong: a mistake is named if it gives each of the wrong rates.
+            self.suspects = self.suspects.iter().copied().filter(explaining).collect();
+            self.wrong.get_or_insert_with(|| (line.clone(), expected, lr));
         }
     }
 
-    /// The known mistake that gives this rate, if any: a rate alone does not say where the schedule went wrong.
-    fn cause(&self, found: f64, step: u64) -> String {
-        let explains =
-            |(rates, counted, _): &&(Rates, Counted, _)| self.fits(found, rates.at(counted.at(step)));
-        match self.suspects.iter().find(explains) {
-            Some((rates, _, what)) if rates.total != self.rates.total => format!(
-                "the rate is that of a schedule that ends at update {}, and not at {}: {what}",
-                rates.total, self.rates.total
+    fn cause(&self, step: u64) -> String {
+        let Rates { warmup, total, peak, .. } = self.rates;
+        match self.suspects.first() {
+            _ if self.unchanged.is_some() && self.due.is_some_and(|(_, changes)| changes) => {
+                "the rate is the same at every update: scheduler.step() is missing, or what it computes does not reach the optimizer"
+                    .into()
+            }
+            Some((rates, _, what)) if rates.total != total => format!(
+                "the rate is that of a schedule that ends at update {}, and not at {total}: {what}",
+                rates.total
             ),
             Some((.., what)) => format!("this is the rate that follows if {what}"),
             None => format!(
-                "the rate fits neither the plan's schedule ({} warm-up updates, the end at update {}) nor a known \
-                 mistake",
-                self.rates.warmup, self.rates.total
+                "the rates from update {step} on fit neither the plan's schedule ({warmup} warm-up updates, the end at update \
+                 {total}, the highest rate {}) nor a known mistake",
+                Number(peak)
             ),
         }
+    }
+
+    fn judge(&self, sheet: &mut Sheet) {
+        let Some((line, expected, lr)) = &self.wrong else { return };
+        let Event::Update(it) = &line.event else { return };
+        sheet.check(false, line, || Difference {
+            expected: format!("lr {} at update {}", Number(*expected), it.step),
+            actual: format!("{lr}"),
+            component: Component::Schedule,
+            cause: self.cause(it.step),
+        });
     }
 }
 
@@ -173,6 +205,10 @@ impl TraceRule for Schedule {
             _ => {}
         }
     }
+
+    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
+        self.judge(sheet);
+    }
 }
 
 #[cfg(test)]
@@ -207,12 +243,22 @@ mod tests {
     #[case(1, 1e-3 * 3.0 / 4.0, "every micro-batch")]
     // A total of 14 / 3 rounded up is 5: (5 - 4) / 3.
     #[case(4, 1e-3 / 3.0, "rounded up")]
-    #[case(4, 7e-4, "fits neither the plan's schedule")]
+    #[case(4, 7e-4, "fit neither the plan's schedule")]
     fn a_wrong_rate_breaks_and_is_explained(#[case] step: u64, #[case] lr: f64, #[case] cause: &str) {
         let mut events = whole();
         update_at(&mut events, step).lr = vec![Number(lr)];
         let found = breaks(judge(RULE.name, &events), "schedule");
         assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn a_rate_that_never_changes_is_told() {
+        let mut events = whole();
+        for step in 1..=6 {
+            update_at(&mut events, step).lr = vec![Number(0.5e-3)];
+        }
+        let found = breaks(judge(RULE.name, &events), "schedule");
+        assert!(found.contains("the rate is the same at every update"), "{found}");
     }
 
     #[test]

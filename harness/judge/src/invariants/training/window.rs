@@ -167,7 +167,11 @@ impl Window {
                             micro_batches(held - found)
                         )
                     } else {
-                        "the update counts micro-batches of another window".into()
+                        format!(
+                            "the update counts {} of other windows as well: where their gradients are still in the buffers, \
+                             zero_grad() is missing after a step",
+                            micro_batches(found - held)
+                        )
                     },
                 });
             }

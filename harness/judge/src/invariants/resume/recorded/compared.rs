@@ -95,7 +95,7 @@ pub(super) fn from_there(
             return;
         }
     }
-    length(resumed, &rest[offset..], whole.ended, segment, sheet);
+    length(resumed, &rest[offset..], whole, segment, sheet);
 }
 
 /// How many micro-batches of the whole run's open window the resumed run does not repeat: a script that saves inside
@@ -244,18 +244,33 @@ fn boundary(it: &Event, due: &Event) -> Difference {
 }
 
 /// The resumed run must end where the uninterrupted run ends.
-fn length(resumed: &History, rest: &[Line], whole_ended: bool, segment: usize, sheet: &mut Sheet) {
+fn length(resumed: &History, rest: &[Line], whole: &History, segment: usize, sheet: &mut Sheet) {
     let Some(last) = resumed.steps.last() else { return };
-    let updates = |lines: &[Line]| lines.iter().filter(|line| matches!(line.event, Event::Update(_))).count();
-    let (made, due) = (updates(&resumed.steps), updates(rest));
-    if !whole_ended || !resumed.ended {
+    let due = rest.iter().filter(|line| matches!(line.event, Event::Update(_))).count() as u64;
+    let made = resumed.updates();
+    if !whole.ended || !resumed.ended {
         return;
     }
     sheet.check_in(segment, made == due, last, || Difference {
         expected: format!("{due} more updates, as in the uninterrupted run"),
         actual: made.to_string(),
         component: Component::Step,
-        cause: "the resumed run ends at another update: the limit of updates or epochs is counted from the resume".into(),
+        cause: if made == whole.updates() {
+            "the resumed run makes as many updates as the whole one: the limit of updates or epochs is counted from the resume"
+                .into()
+        } else if made > due {
+            format!(
+                "the resumed run makes {} updates more than were left: it trains again what was trained before the cut. Check \
+                 the epoch that the checkpoint holds, and its place in the data",
+                made - due
+            )
+        } else {
+            format!(
+                "the resumed run ends {} updates early: check the epoch that the checkpoint holds, its place in the data, and \
+                 what the limit of updates counts",
+                due - made
+            )
+        },
     });
 }
 

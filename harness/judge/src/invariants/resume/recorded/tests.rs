@@ -292,7 +292,7 @@ fn of_update(event: &mut Event, edit: impl FnOnce(&mut Update)) {
 #[case::early_end(
     { let mut events = resumed(2); events.truncate(6); events.push(end()); events },
     Component::Step,
-    "counted from the resume"
+    "updates early"
 )]
 fn a_resume_that_goes_wrong_is_broken_by_its_cause(
     #[case] resumed: Vec<Event>,

@@ -17,9 +17,11 @@ pub(super) fn coupled(run: &RunEvidence) -> Result<Option<&'static str>, TraceEr
             }
             Event::State(it) if it.at == Moment::Update => {
                 let now = it.cursor.zip(it.rng.clone());
-                // A new epoch may draw its order, or what its loader begins with.
+                // A new epoch may draw its order, or what its loader begins with. Its end may be told as the next one's
+                // beginning.
                 if let Some(((was, rng), (is, next))) = before.take().zip(now.clone())
-                    && was.epoch == is.epoch
+                    && (was.epoch == is.epoch
+                        || (is.epoch == was.epoch.saturating_add(1) && is.micro_batches == 0))
                 {
                     return Ok((rng != next).then_some("micro-batches draw random numbers"));
                 }
