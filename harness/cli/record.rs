@@ -28,7 +28,7 @@ use crate::run::show;
 #[derive(Args, Debug)]
 pub struct RecordArgs {
     /// Keep the traces in this new folder [default: traintrue-record/1, or the next number that is free].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "report", value_name = "DIR")]
     out: Option<PathBuf>,
     /// Micro-batches per optimizer step.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MOST))]
@@ -99,7 +99,12 @@ fn judged(
 ) -> Result<Exit, Box<dyn std::error::Error>> {
     let traces = recording.traces.iter().map(|path| path.display().to_string());
     let again: Vec<String> = std::iter::once("check".to_owned()).chain(traces).collect();
-    let report = check(&recording.traces, None, &Catalogue::load(None)?, &again)?;
+    let mut report = check(&recording.traces, None, &Catalogue::load(None)?, &again)?;
+    if let Some(status) = recording.failure() {
+        report
+            .notes
+            .push(format!("the command ended with exit status {status}: what it did until then is judged"));
+    }
     let waiving = Waiving { config, catalogue: None, today: waivers::today(), arguments: &again };
     let report: RunReport = waiving.apply(report);
     keep::every_form(&recording.folder, &report)?;

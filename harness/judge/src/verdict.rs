@@ -175,6 +175,9 @@ impl fmt::Display for Part {
     }
 }
 
+/// What the scenario of a loop is called that follows no plan.
+const RECORDED: &str = "recorded";
+
 /// The document of `run` and `check`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
@@ -212,6 +215,12 @@ impl RunReport {
             summary: Summary::of(&outcomes),
             outcomes,
         }
+    }
+
+    /// The conventions as text; none where every trace is of a recorded loop, whose conventions nobody has said.
+    pub fn conventions(&self) -> Option<String> {
+        let of_plans = self.outcomes.iter().any(|it| it.scenario != RECORDED);
+        (of_plans || self.outcomes.is_empty()).then(|| self.contract.to_string())
     }
 
     /// The exit status of `run` and `check`.

@@ -40,8 +40,8 @@ pub fn run(report: &RunReport, pictures: &Pictures) -> String {
                             @if count > 0 { (chip(verdict, Some(count))) }
                         }
                     }
-                    @if !report.trainer.is_empty() {
-                        p { strong { "Contract: " } (report.contract) ". Every verdict is relative to it." }
+                    @if let Some(contract) = report.conventions().filter(|_| !report.trainer.is_empty()) {
+                        p { strong { "Contract: " } (contract) ". Every verdict is relative to it." }
                     }
                     @for note in &report.notes { p.note { (note) } }
                     @for error in &report.errors { p.note { strong { "Error: " } (error) } }

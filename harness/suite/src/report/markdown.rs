@@ -13,7 +13,8 @@ use super::text::{fields, mark, proof};
 pub fn run(report: &RunReport) -> String {
     let report = &printable(report);
     let mut page = format!("# traintrue: {}\n\n", report.summary);
-    put(&mut page, format_args!("{}. Contract: {}.\n\n", plain(&report.trainer), report.contract));
+    let contract = report.conventions().map(|contract| format!(" Contract: {contract}.")).unwrap_or_default();
+    put(&mut page, format_args!("{}.{contract}\n\n", plain(&report.trainer)));
     for note in &report.notes {
         put(&mut page, format_args!("{}\n\n", plain(note)));
     }

@@ -16,9 +16,10 @@ use crate::kill_matrix::{Fate, FaultOutcome, FaultReport};
 pub fn run(report: &RunReport) -> String {
     let report = &printable(report);
     // Files that a run left name no trainer and no contract.
-    let mut text = match report.trainer.as_str() {
-        "" => String::new(),
-        trainer => format!("{trainer}\ncontract: {}\n", report.contract),
+    let mut text = match (report.trainer.as_str(), report.conventions()) {
+        ("", _) => String::new(),
+        (trainer, None) => format!("{trainer}\n"),
+        (trainer, Some(contract)) => format!("{trainer}\ncontract: {contract}\n"),
     };
     report.notes.iter().for_each(|note| put(&mut text, format_args!("{note}\n")));
     if !text.is_empty() {

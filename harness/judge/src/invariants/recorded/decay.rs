@@ -18,8 +18,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "each tensor is in an optimizer group with the weight decay that it is meant to have",
     verifies: "With a declared decay, every tensor that trains is in a group with it, and those that are declared not to \
                decay are in a group with 0.",
-    does_not_verify: "Which tensors should decay, where nothing is declared: it then only remarks on vectors that decay \
-                      beside others that do not. That the optimizer applies its decay (update/replayed). Groups that are \
+    does_not_verify: "Which tensors should decay, where nothing is declared: it then only finds groups with each other's \
+                      decay (all vectors decay, and no matrix), and remarks on vectors that decay beside others that do not. That the optimizer applies its decay (update/replayed). Groups that are \
                       added, or changed, after training has begun.",
     kind: Kind::Trace(|opening| Box::new(Decays::new(opening))),
     compares: Compares::Facts,
@@ -47,6 +47,7 @@ impl Decays {
         let decays: Vec<(&TensorState, f64)> = trained.filter_map(|it| Some((it, it.decay?.0))).collect();
         match self.declared {
             Some(declared) => self.held(&decays, declared, line, sheet),
+            None if are_swapped(&decays) => swapped(&decays, line, sheet),
             None => remark(&decays, sheet),
         }
     }
@@ -84,6 +85,30 @@ impl Decays {
             },
         });
     }
+}
+
+/// Whether the vectors decay and the matrices do not.
+fn are_swapped(decays: &[(&TensorState, f64)]) -> bool {
+    let (matrices, vectors): (Vec<_>, Vec<_>) = decays.iter().partition(|(it, _)| it.shape.len() > 1);
+    let several = matrices.len() > 1 && vectors.len() > 1;
+    several
+        && matrices.iter().all(|(_, decay)| *decay == 0.0)
+        && vectors.iter().all(|(_, decay)| *decay != 0.0)
+}
+
+fn swapped(decays: &[(&TensorState, f64)], line: &Line, sheet: &mut Sheet) {
+    let vectors = || decays.iter().filter(|(it, _)| it.shape.len() < 2).map(|(it, _)| it.name.as_str());
+    sheet.check(false, line, || Difference {
+        expected: "matrices that decay, where norms and biases do".into(),
+        actual: format!(
+            "none of {}, and all {} vectors: {}",
+            decays.len() - vectors().count(),
+            vectors().count(),
+            listed(vectors())
+        ),
+        component: Component::OptimizerGroups,
+        cause: "the two groups have each other's decay".into(),
+    });
 }
 
 /// Vectors that decay beside others that do not were most likely missed by name.
@@ -141,6 +166,7 @@ mod tests {
     #[case::as_declared(decaying([0.1; 4], Some(0.1), &[]), 0)]
     #[case::vectors_exempt(decaying([0.1, 0.0, 0.0, 0.1], Some(0.1), &["*.bias", "norm.*"]), 0)]
     #[case::one_vector_missed(decaying([0.1, 0.0, 0.1, 0.1], None, &[]), 1)]
+    #[case::no_matrix_and_one_vector(decaying([0.0, 0.0, 0.1, 0.0], None, &[]), 1)]
     fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>, #[case] remarks: usize) {
         let sheet = judge(RULE.name, &events);
         assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
@@ -150,6 +176,7 @@ mod tests {
     #[rstest]
     #[case::left_out(decaying([0.0; 4], Some(0.1), &[]), "decay 0.100000 for in.weight, in.bias, norm.weight and 1 more", "a group's own decay")]
     #[case::missed(decaying([0.1, 0.0, 0.1, 0.1], Some(0.1), &["*.bias", "*norm*"]), "decay 0.000000 for norm.weight", "their names are not")]
+    #[case::swapped(decaying([0.0, 0.1, 0.1, 0.0], None, &[]), "matrices that decay", "each other's decay")]
     #[case::another(decaying([0.1, 0.1, 0.1, 0.2], Some(0.1), &[]), "for out.weight", "with another decay")]
     fn a_decay_that_is_not_the_declared_one_breaks(
         #[case] events: Vec<Event>,

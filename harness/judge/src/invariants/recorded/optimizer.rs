@@ -10,6 +10,7 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 
 use super::seen::{Optimizers, Sightings, is_done, number};
 use crate::finding::{Difference, Sheet};
+use crate::invariants::shared::names::listed;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
 /// Fewer updates do not show that gradients never come.
@@ -18,7 +19,8 @@ const LEAST: u64 = 3;
 pub(crate) static RULE: Rule = Rule {
     name: "loop/optimizer",
     says: "the optimizers hold the tensors that train, receive their gradients, and are made once",
-    verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all are. With a \
+    verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all are. No two vectors \
+               stand still in no optimizer beside matrices of their modules that are in one. With a \
                declared pattern, exactly the matching tensors train. No optimizer is made again and again over the same \
                parameters. The only optimizer receives gradients. Each optimizer whose parameters have gradients makes a step.",
     does_not_verify: "That held tensors change (state/optimized-moves). Models of which most is trainable and left out \
@@ -34,6 +36,8 @@ struct Held {
     optimizers: Optimizers,
     patterns: Vec<String>,
     state: Option<Line>,
+    /// The digest of each tensor at the start.
+    began: BTreeMap<String, String>,
     remade: Sightings,
     /// How many of these had another rate than the update before, and that update's.
     other_rate: u64,
@@ -59,6 +63,7 @@ impl Held {
             optimizers: Optimizers::of(opening),
             patterns: opening.recorded.map(|it| it.trainable.clone()).unwrap_or_default(),
             state: None,
+            began: BTreeMap::new(),
             remade: Sightings::default(),
             other_rate: 0,
             rate: None,
@@ -178,10 +183,32 @@ impl Held {
             });
             return;
         }
+        if let Some(vectors) = self.vectors_left_out(state) {
+            sheet.check(false, line, || Difference {
+                expected: "the vectors of a module in an optimizer, where its matrix is in one".into(),
+                actual: format!("{} are in none, and never move: {}", vectors.len(), listed(vectors.iter().copied())),
+                component: Component::OptimizerGroups,
+                cause: "the optimizer was made without these vectors: a group is missing, such as the one that does not decay".into(),
+            });
+            return;
+        }
         if left_out > 0 {
             sheet.remark(format!("{left_out} of {} trainable tensors are in no optimizer", left_out + held));
         }
         sheet.compared += held as u64;
+    }
+
+    /// Biases that train by what they say, are in no optimizer and never move, beside weights of the same modules that are in
+    /// one; none where fewer than two are.
+    fn vectors_left_out<'a>(&self, state: &'a State) -> Option<Vec<&'a str>> {
+        let module = |it: &TensorState| it.name.rsplit_once('.').map(|(module, _)| module.to_owned());
+        let matrices: BTreeSet<String> =
+            trainable(state).filter(|it| it.optimized && it.shape.len() > 1).filter_map(module).collect();
+        let left_out = trainable(state).filter(|it| !it.optimized && it.shape.len() == 1);
+        let beside = left_out.filter(|it| module(it).is_some_and(|module| matrices.contains(&module)));
+        let stands_still = |it: &&TensorState| self.began.get(&it.name) == Some(&it.digest);
+        let found: Vec<&str> = beside.filter(stands_still).map(|it| it.name.as_str()).collect();
+        (found.len() > 1).then_some(found)
     }
 
     fn declared(&self, sheet: &mut Sheet) {
@@ -199,9 +226,10 @@ impl Held {
                 },
                 component: Component::OptimizerGroups,
                 cause: format!(
-                    "{} the declared pattern {}: check requires_grad where the optimizer is made",
+                    "{} the declared pattern {}: check {} where the optimizer is made",
                     if asked { "the tensor matches" } else { "the tensor trains and does not match" },
-                    self.patterns.join(", ")
+                    self.patterns.join(", "),
+                    if asked && tensor.trainable { "which parameters it is given" } else { "requires_grad" }
                 ),
             });
         }
@@ -247,6 +275,9 @@ impl TraceRule for Held {
         match &line.event {
             Event::MicroBatch(it) => self.micro_batch(it),
             Event::Update(it) => self.update(it, line, sheet),
+            Event::State(it) if it.at == Moment::Start => {
+                self.began = it.tensors.iter().map(|it| (it.name.clone(), it.digest.clone())).collect();
+            }
             // At the start, the second optimizer may not be made yet.
             Event::State(it) if it.at != Moment::Start && !it.tensors.is_empty() => {
                 self.state = Some(line.clone());

@@ -111,3 +111,31 @@ fn stages_of_several_epochs_with_rates_of_their_own_are_remarked_upon() {
     assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
     assert!(sheet.remarks.iter().any(|it| it.contains("made 2 times")), "{:?}", sheet.remarks);
 }
+
+/// A loop whose weights are held, and whose biases are in no optimizer; they had this digest at the start.
+fn without_biases(began: &str) -> Vec<Event> {
+    let names = [
+        ("a.weight", true),
+        ("a.bias", false),
+        ("b.weight", true),
+        ("b.bias", false),
+        ("norm.weight", false),
+    ];
+    let mut events = with(&names.map(|(name, held)| (name, true, held)), |_| ());
+    let at = events.len() - 2;
+    let Event::State(last) = &mut events[at] else { panic!("a state") };
+    last.tensors.iter_mut().filter(|it| it.optimized).for_each(|it| it.shape = vec![2, 2]);
+    let mut start = State { at: Moment::Start, step: 0, ..State::clone(last) };
+    start.tensors.iter_mut().for_each(|it| it.digest = began.into());
+    events.insert(1, Event::State(Box::new(start)));
+    events
+}
+
+#[test]
+fn vectors_that_stand_still_beside_their_matrices_were_left_out() {
+    let found = breaks(judge(RULE.name, &without_biases("t:1")), "optimizer-groups");
+    assert!(found.contains("a group is missing"), "{found}");
+    // What moves is trained by something else than an optimizer of torch's.
+    let moved = judge(RULE.name, &without_biases("t:0"));
+    assert!(moved.broken.is_none() && !moved.remarks.is_empty(), "{moved:?}");
+}
