@@ -39,7 +39,7 @@ pub struct CutArgs {
     #[arg(long, value_enum, default_value_t = End::Exit)]
     how: End,
     /// Keep checkpoints, traces, output and report.html in this new folder; by default nothing remains.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "report", value_name = "DIR")]
     keep: Option<PathBuf>,
     /// The form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]

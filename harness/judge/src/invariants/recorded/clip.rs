@@ -182,8 +182,11 @@ impl Clip {
                 expected: "clip_grad_norm_ between the last backward and the step".into(),
                 actual: "clip_grad_norm_ on gradients that zero_grad() has set to 0".into(),
                 component: Component::Clipper,
-                cause:
+                cause: if cleared_unused(line) {
+                    "zero_grad() runs between backward() and the clip: nothing is left to clip, or to step with"
+                } else {
                     "the gradients are clipped after optimizer.step() and zero_grad(): the clip has no effect"
+                }
                         .into(),
             });
         }
@@ -296,6 +299,12 @@ impl Limit {
     fn varies(self) -> bool {
         matches!(self, Self::Several)
     }
+}
+
+/// Whether the gradients of the update's own window were cleared before it used them.
+fn cleared_unused(line: &Line) -> bool {
+    let Event::Update(it) = &line.event else { return false };
+    it.since.as_deref().is_some_and(|since| since.micro_batches > 0 && since.unused >= since.micro_batches)
 }
 
 fn within_window(line: &Line, of: &str) -> Difference {

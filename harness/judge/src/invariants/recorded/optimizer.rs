@@ -185,7 +185,7 @@ impl Held {
         }
         if let Some(vectors) = self.vectors_left_out(state) {
             sheet.check(false, line, || Difference {
-                expected: "the vectors of a module in an optimizer, where its matrix is in one".into(),
+                expected: "vectors in an optimizer, as the matrices beside them".into(),
                 actual: format!("{} are in none, and never move: {}", vectors.len(), listed(vectors.iter().copied())),
                 component: Component::OptimizerGroups,
                 cause: "the optimizer was made without these vectors: a group is missing, such as the one that does not decay".into(),
@@ -198,16 +198,20 @@ impl Held {
         sheet.compared += held as u64;
     }
 
-    /// Biases that train by what they say, are in no optimizer and never move, beside weights of the same modules that are in
-    /// one; none where fewer than two are.
+    /// Vectors that train by what they say, are in no optimizer and never move: all of them, where all matrices are in one; or
+    /// those beside a matrix of their module that is in one. None where fewer than two are.
     fn vectors_left_out<'a>(&self, state: &'a State) -> Option<Vec<&'a str>> {
         let module = |it: &TensorState| it.name.rsplit_once('.').map(|(module, _)| module.to_owned());
-        let matrices: BTreeSet<String> =
-            trainable(state).filter(|it| it.optimized && it.shape.len() > 1).filter_map(module).collect();
-        let left_out = trainable(state).filter(|it| !it.optimized && it.shape.len() == 1);
-        let beside = left_out.filter(|it| module(it).is_some_and(|module| matrices.contains(&module)));
+        let (matrices, vectors): (Vec<_>, Vec<_>) = trainable(state).partition(|it| it.shape.len() > 1);
+        let held: BTreeSet<String> =
+            matrices.iter().filter(|it| it.optimized).filter_map(|it| module(it)).collect();
+        let is_group = matrices.len() > 1
+            && matrices.iter().all(|it| it.optimized)
+            && vectors.iter().all(|it| !it.optimized);
+        let beside = |it: &&TensorState| is_group || module(it).is_some_and(|module| held.contains(&module));
         let stands_still = |it: &&TensorState| self.began.get(&it.name) == Some(&it.digest);
-        let found: Vec<&str> = beside.filter(stands_still).map(|it| it.name.as_str()).collect();
+        let left_out = vectors.into_iter().filter(|it| !it.optimized).filter(beside).filter(stands_still);
+        let found: Vec<&str> = left_out.map(|it| it.name.as_str()).collect();
         (found.len() > 1).then_some(found)
     }
 

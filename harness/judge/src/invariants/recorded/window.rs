@@ -126,7 +126,11 @@ impl Windows {
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
         let Some(since) = it.since.as_deref() else { return sheet.missing("since of an update") };
-        let Some(held) = it.micro_batches else { return sheet.missing("micro_batches of an update") };
+        // Where all were cleared, no gradient says how many micro-batches it holds.
+        let all_cleared = since.micro_batches > 0 && since.unused >= since.micro_batches;
+        let Some(held) = it.micro_batches.or(all_cleared.then_some(0)) else {
+            return sheet.missing("micro_batches of an update");
+        };
         let optimizer = number(it);
         self.leftover(it, held, since, line, sheet);
         match it.applied {

@@ -1,5 +1,7 @@
 //! Averages of the weights (EMA) through a resume: they move no parameter, so only their own values tell of a loss.
 
+use std::collections::BTreeSet;
+
 use traintrue_protocol::trace::Line;
 use traintrue_protocol::trace::event::State;
 use traintrue_protocol::vocabulary::{Component, Moment};
@@ -7,14 +9,20 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 use super::history::{History, state};
 use crate::finding::{Difference, Sheet};
 
-/// Compares the averages that the resumed run has at its last update with those of the uninterrupted run at that update. At
-/// its first, a copy that every update writes anew would still differ.
+/// Compares each average as it is after the last update of the resumed run that tells it with the uninterrupted run's after
+/// that update. After its first update, a copy that every update writes anew would still differ; after the very last one, it may
+/// be gone with the function that made it.
 pub(super) fn compare(whole: &History, from: u64, resumed: &History, segment: usize, sheet: &mut Sheet) {
     let states: Vec<&State> = after_updates(whole).map(|(_, it)| it).collect();
-    let Some((line, last)) = after_updates(resumed).last() else { return };
-    let Some(due) = states.iter().rfind(|it| it.step == from + last.step) else { return };
-    for (name, digest) in last.parts.iter().filter(|(name, _)| follows(&states, name)) {
-        let Some(expected) = due.parts.get(name) else { continue };
+    let names: BTreeSet<&String> = after_updates(resumed).flat_map(|(_, it)| it.parts.keys()).collect();
+    for name in names.into_iter().filter(|name| follows(&states, name)) {
+        let told = after_updates(resumed).filter_map(|(line, it)| {
+            let due =
+                states.iter().rfind(|due| due.step == from + it.step && due.parts.contains_key(name))?;
+            Some((line, it.parts.get(name)?, due))
+        });
+        let Some((line, digest, due)) = told.last() else { continue };
+        let expected = &due.parts[name];
         sheet.check_in(segment, digest == expected, line, || Difference {
             expected: format!("{name}: {expected}, as in the uninterrupted run after update {}", due.step),
             actual: digest.clone(),
