@@ -48,27 +48,32 @@ fn rows(run: (&Start, &Probe), against: (&Start, &Probe), line: &Line, sheet: &m
     let terms = bound::output_terms(run.1.width.unwrap_or(0), against.1.width.unwrap_or(0), dtype);
     let Some(bound) = sheet.comparable(bound::between(terms, dtype)) else { return };
     for (row, (one, other)) in texts(run.0, run.1).into_iter().zip(texts(against.0, against.1)).enumerate() {
-        let (Some((text, logits)), Some((other_text, other_logits))) = (one, other) else { continue };
-        let common = text.iter().zip(&other_text).take_while(|(one, other)| one == other).count();
-        if common < text.len().max(other_text.len()) {
+        let (Some(one), Some(other)) = (one, other) else { continue };
+        let common = one.tokens.iter().zip(&other.tokens).take_while(|(one, other)| one == other).count();
+        if common < one.tokens.len().max(other.tokens.len()) {
             let it = Beginning { name: &run.1.name, row, common };
-            beginning(&it, &logits, &other_logits, bound, line, sheet);
+            beginning(&it, &one.logits, &other.logits, bound, line, sheet);
         }
     }
 }
 
-/// The tokens of each row of a probe, and the sketches of its logits by position; none where the row does not have as many
-/// for each.
-fn texts<'a>(start: &Start, probe: &'a Probe) -> Vec<Option<(Vec<u32>, Vec<&'a [Number]>)>> {
+/// A row of a probe.
+struct Text<'a> {
+    tokens: Vec<u32>,
+    /// The sketches of the logits at each token.
+    logits: Vec<&'a [Number]>,
+}
+
+/// The rows of a probe; none where a row does not have as many sketches for each token.
+fn texts<'a>(start: &Start, probe: &'a Probe) -> Vec<Option<Text<'a>>> {
     let data = &start.plan.data;
     let asked = start.plan.probes.iter().find(|it| it.name == probe.name);
     let samples = asked.map(|it| it.samples.as_slice()).unwrap_or_default();
     let text = |id: &u64, row: &'a ProbeRow| {
-        let text = arithmetic::truncated(data.samples.get(usize::try_from(*id).ok()?)?, data.max_length);
-        let each =
-            row.logits.len().checked_div(text.len()).filter(|each| each * text.len() == row.logits.len());
-        let each = each.filter(|each| *each > 0)?;
-        Some((text, row.logits.chunks_exact(each).collect()))
+        let tokens = arithmetic::truncated(data.samples.get(usize::try_from(*id).ok()?)?, data.max_length);
+        let each = row.logits.len().checked_div(tokens.len())?;
+        let fits = each > 0 && each * tokens.len() == row.logits.len();
+        fits.then(|| Text { tokens, logits: row.logits.chunks_exact(each).collect() })
     };
     samples.iter().zip(&probe.rows).map(|(id, row)| text(id, row)).collect()
 }

@@ -19,8 +19,9 @@ pub(crate) static RULE: Rule = Rule {
     verifies: "With a declared decay, every tensor that trains is in a group with it, and those that are declared not to \
                decay are in a group with 0.",
     does_not_verify: "Which tensors should decay, where nothing is declared: it then only finds groups with each other's \
-                      decay (all vectors decay, and no matrix), and remarks on vectors that decay beside others that do not. That the optimizer applies its decay (update/replayed). Groups that are \
-                      added, or changed, after training has begun.",
+                      decay (all vectors decay, and no matrix), and remarks on vectors that decay beside others that do \
+                      not. That the optimizer applies its decay (update/replayed). Groups that are added, or changed, \
+                      after training has begun.",
     kind: Kind::Trace(|opening| Box::new(Decays::new(opening))),
     compares: Compares::Facts,
     judges_a_start: false,

@@ -135,8 +135,8 @@ impl TraceRule for Evaluations {
                 component: Component::Seeding,
                 cause: format!(
                     "the global random generator is set back to the seed {seed} again and again: dropout, noise and shuffles \
-                     repeat from there on. What wants a fixed seed, as an evaluation or a data set may, needs a generator of \
-                     its own"
+                     repeat from there on. What wants a fixed seed, as an evaluation or a data set may, needs a generator \
+                     of its own"
                 ),
             });
         }

@@ -198,8 +198,8 @@ impl Held {
         sheet.compared += held as u64;
     }
 
-    /// Vectors that train by what they say, are in no optimizer and never move: all of them, where all matrices are in one; or
-    /// those beside a matrix of their module that is in one. None where fewer than two are.
+    /// Vectors that train by what they say, are in no optimizer and never move: all of them, where all matrices are in
+    /// one; or those beside a matrix of their module that is in one. None where fewer than two are.
     fn vectors_left_out<'a>(&self, state: &'a State) -> Option<Vec<&'a str>> {
         let module = |it: &TensorState| it.name.rsplit_once('.').map(|(module, _)| module.to_owned());
         let (matrices, vectors): (Vec<_>, Vec<_>) = trainable(state).partition(|it| it.shape.len() > 1);

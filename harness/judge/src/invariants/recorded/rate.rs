@@ -53,8 +53,8 @@ struct Seen {
 struct Rates {
     declared: Vec<f64>,
     actual: Vec<f64>,
-    /// Steps of a schedule that counts micro-batches, by whether it steps after each, is set before each window, or steps before
-    /// the update too.
+    /// Steps of a schedule that counts micro-batches, by whether it steps after each, is set before each window, or
+    /// steps before the update too.
     steps: [u64; 3],
 }
 

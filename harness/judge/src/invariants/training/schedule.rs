@@ -98,7 +98,7 @@ impl Schedule {
             }
             let fits = |rate: f64| self.fits(lr.0, rate);
             let explaining = |(rates, counted, _): &(Rates, Counted, _)| fits(rates.at(counted.at(it.step)));
-            // A rate alone does not say where the schedule went wrong: a mistake is named if it gives each of the wrong rates.
+            // One rate does not say where the schedule went wrong: a mistake is named if it gives each of the wrong ones.
             self.suspects = self.suspects.iter().copied().filter(explaining).collect();
             self.wrong.get_or_insert_with(|| (line.clone(), expected, lr));
         }

@@ -9,9 +9,9 @@ use traintrue_protocol::vocabulary::{Component, Moment};
 use super::history::{History, state};
 use crate::finding::{Difference, Sheet};
 
-/// Compares each average as it is after the last update of the resumed run that tells it with the uninterrupted run's after
-/// that update. After its first update, a copy that every update writes anew would still differ; after the very last one, it may
-/// be gone with the function that made it.
+/// Compares each average as it is after the last update of the resumed run that tells it with the uninterrupted run's
+/// after that update. After its first update, a copy that every update writes anew would still differ; after the very
+/// last one, it may be gone with the function that made it.
 pub(super) fn compare(whole: &History, from: u64, resumed: &History, segment: usize, sheet: &mut Sheet) {
     let states: Vec<&State> = after_updates(whole).map(|(_, it)| it).collect();
     let names: BTreeSet<&String> = after_updates(resumed).flat_map(|(_, it)| it.parts.keys()).collect();
