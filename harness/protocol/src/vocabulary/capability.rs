@@ -11,6 +11,7 @@ words! {
         Adapters = "adapters": "Trains LoRA adapters over a frozen base model.",
         Heads = "heads": "Has an extra head beside the language model, such as an embedding projection.",
         Probes = "probes": "Runs the plan's probes: forward passes outside training whose outputs the trace shows.",
+        Causal = "causal": "Trains a model of which each position sees only the tokens up to there: no encoder that sees the whole text.",
         Checkpointing = "checkpointing": "Recomputes activations in the backward pass when the plan asks for it.",
         Cache = "cache": "Has a key-value cache that the plan can switch on and off.",
         World = "world": "Takes one rank's shard of the data, and schedules as that rank of `world` would.",

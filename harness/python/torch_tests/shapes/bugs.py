@@ -58,7 +58,7 @@ BUGS: Dict[str, List[Bug]] = {
         Bug([('        optimizer.load_state_dict(ckpt["optimizer"])\n', '')], 'seam/identical', 'optimizer', 'cut'),
         Bug([('        scheduler.load_state_dict(ckpt["scheduler"])\n', '')], 'seam/identical', 'schedule', 'cut'),
         Bug([('        torch.set_rng_state(ckpt["rng"])\n', '')], 'seam/identical', '', 'cut'),
-        Bug([('"epoch": epoch + 1', '"epoch": epoch')], 'seam/identical', '6 updates more than were left', 'cut'),
+        Bug([('"epoch": epoch + 1', '"epoch": epoch')], 'seam/identical', 'trains from the beginning again', 'cut'),
         Bug([('model.load_state_dict(ckpt["model"])', 'model.load_state_dict({k[7:]: v for k, v in ckpt["ema"].items() if k != "n_averaged"})')], 'seam/identical', 'averaged weights', 'cut'),
     ],
     "diffusion": [

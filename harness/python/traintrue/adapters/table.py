@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 from ..declared import CONTRACT
 from .versions import at_least, installed, named
 
-LOOP = ["resume", "weights", "evaluation", "adapters", "heads", "probes"]
+LOOP = ["resume", "weights", "evaluation", "adapters", "heads", "probes", "causal"]
 
 
 class Shipped(NamedTuple):
@@ -55,7 +55,7 @@ TABLE = {
         title="{}",
         packages=("transformers", "accelerate", "peft", "torch"),
         capabilities=(
-            *("resume", "weights", "evaluation", "heads", "probes", "checkpointing", "cache"),
+            *("resume", "weights", "evaluation", "heads", "probes", "causal", "checkpointing", "cache"),
             *(["adapters"] if installed("peft") else []),
         ),
         # The documentation says that accumulation equals a larger batch, which divides by tokens. Before 4.46 the Trainer

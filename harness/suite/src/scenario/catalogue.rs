@@ -131,7 +131,10 @@ impl Catalogue {
             let refused = self.refused.iter().map(|refused| refused.id.as_str());
             let mut ids = self.scenarios.iter().map(|scenario| scenario.id.as_str()).chain(refused);
             if !ids.any(|id| id.starts_with(filter)) {
-                let hint = hint(filter, self.scenarios.iter().map(|scenario| scenario.id.as_str()));
+                let hint = match is_scenario(Path::new(filter)) {
+                    true => "; --scenarios DIR reads your own from their folder".to_owned(),
+                    false => hint(filter, self.scenarios.iter().map(|scenario| scenario.id.as_str())),
+                };
                 return Err(CatalogueError::NoMatch { filter: filter.clone(), hint });
             }
         }

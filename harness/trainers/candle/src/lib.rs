@@ -96,6 +96,7 @@ impl Trainer for Candle {
             Capability::Contract,
             Capability::World,
             Capability::Probes,
+            Capability::Causal,
         ]
     }
 

@@ -21,7 +21,7 @@ pub(crate) static RULE: Rule = Rule {
                probe that both make then, the logits at all positions of the common beginning agree within the rounding \
                bound.",
     does_not_verify: "Heads that see the whole text by design. Recurrent state that is kept between two forwards (rows/independent). \
-                      Models that are not causal by design: such a trainer has no use for the scenario.",
+                      Models that are not causal by design: such a trainer does not list `causal`.",
     kind: Kind::Pair(judge),
     compares: Compares::Facts,
     judges_a_start: false,

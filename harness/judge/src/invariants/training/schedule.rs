@@ -35,8 +35,8 @@ struct Schedule {
     suspects: Vec<(Rates, Counted, &'static str)>,
     peak: f64,
     precision: Precision,
-    /// The first update with a wrong rate: its line, the right rate and its own.
-    wrong: Option<(Line, f64, Number)>,
+    /// The first update with a wrong rate.
+    wrong: Option<u64>,
     /// The first right rate, and whether another was due later.
     due: Option<(f64, bool)>,
     /// The first rate, while all others equal it.
@@ -100,10 +100,26 @@ impl Schedule {
             let explaining = |(rates, counted, _): &(Rates, Counted, _)| fits(rates.at(counted.at(it.step)));
             // One rate does not say where the schedule went wrong: a mistake is named if it gives each of the wrong ones.
             self.suspects = self.suspects.iter().copied().filter(explaining).collect();
-            self.wrong.get_or_insert_with(|| (line.clone(), expected, lr));
+            let first = *self.wrong.get_or_insert(it.step);
+            let cause = self.cause(first);
+            match &mut sheet.broken {
+                Some(broken) if broken.at.event == "update" => {
+                    sheet.compared += 1;
+                    broken.cause = cause;
+                }
+                _ => {
+                    sheet.check(false, line, || Difference {
+                        expected: format!("lr {} at update {}", Number(expected), it.step),
+                        actual: format!("{lr}"),
+                        component: Component::Schedule,
+                        cause,
+                    });
+                }
+            }
         }
     }
 
+    /// What explains all wrong rates so far, the first of them at update `step`.
     fn cause(&self, step: u64) -> String {
         let Rates { warmup, total, peak, .. } = self.rates;
         match self.suspects.first() {
@@ -122,17 +138,6 @@ impl Schedule {
                 Number(peak)
             ),
         }
-    }
-
-    fn judge(&self, sheet: &mut Sheet) {
-        let Some((line, expected, lr)) = &self.wrong else { return };
-        let Event::Update(it) = &line.event else { return };
-        sheet.check(false, line, || Difference {
-            expected: format!("lr {} at update {}", Number(*expected), it.step),
-            actual: format!("{lr}"),
-            component: Component::Schedule,
-            cause: self.cause(it.step),
-        });
     }
 }
 
@@ -204,10 +209,6 @@ impl TraceRule for Schedule {
             Event::State(it) if it.at != Moment::Start => state(it, line, sheet),
             _ => {}
         }
-    }
-
-    fn finish(&mut self, _last: &Line, sheet: &mut Sheet) {
-        self.judge(sheet);
     }
 }
 

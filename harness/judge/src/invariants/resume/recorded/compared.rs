@@ -256,7 +256,8 @@ fn length(resumed: &History, rest: &[Line], whole: &History, segment: usize, she
         actual: made.to_string(),
         component: Component::Step,
         cause: if made == whole.updates() {
-            "the resumed run makes as many updates as the whole one: the limit of updates or epochs is counted from the resume"
+            "the resumed run makes as many updates as the whole one: it trains from the beginning again, or its limit of updates \
+             or epochs is counted from the resume"
                 .into()
         } else if made > due {
             format!(
