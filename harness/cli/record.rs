@@ -1,7 +1,7 @@
 //! `traintrue record`: runs a training script unchanged, records it, and judges the recording.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use traintrue::check::check;
@@ -10,12 +10,20 @@ use traintrue::record::{Declared, Recording, Request, Schedule, record as run};
 use traintrue::scenario::Catalogue;
 use traintrue::waivers::{self, Waiving};
 use traintrue_judge::verdict::RunReport;
+use traintrue_logs::Layout;
+use traintrue_memory::bytes::Bytes;
+use traintrue_memory::gate::{Gate, Held, Judged};
+use traintrue_memory::series;
+use traintrue_memory::slope::SlopeVerdict;
 use traintrue_protocol::exit::Exit;
 use traintrue_protocol::plan::COUNT_MOST;
 
 use crate::keep;
 use crate::output::{self, Format};
 use crate::run::show;
+
+/// Growth that is noted.
+const NOTED: &str = "64KiB/step";
 
 /// Runs a PyTorch training script unchanged, records it, and judges the recording.
 ///
@@ -105,12 +113,30 @@ fn judged(
             .notes
             .push(format!("the command ended with exit status {status}: what it did until then is judged"));
     }
+    report.notes.extend(recording.traces.iter().flat_map(|path| growth(path)));
     let waiving = Waiving { config, catalogue: None, today: waivers::today(), arguments: &again };
     let report: RunReport = waiving.apply(report);
     keep::every_form(&recording.folder, &report)?;
     output::write("\n")?;
     show(&report, format)?;
     Ok(report.exit())
+}
+
+/// Lanes of memory that grow by more than anyone would allow. A note and no verdict: what a loop may take is its user's to say,
+/// by `gate`.
+fn growth(trace: &Path) -> Vec<String> {
+    let limit = Held { max_slope: NOTED.parse().ok(), ..Held::default() };
+    let Ok(recording) = series::record(trace, &Layout::default(), None, &[]) else { return Vec::new() };
+    let grows = |judged: &Judged| judged.verdict == SlopeVerdict::Exceeds;
+    let gate = Gate::of(&[recording], limit);
+    gate.series
+        .iter()
+        .filter(|judged| grows(judged))
+        .map(|it| {
+            let each = Bytes(it.slope_per_step as u64);
+            format!("{} grows by {each} an update: traintrue gate {} --max-slope {NOTED}", it.lane, it.file)
+        })
+        .collect()
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {

@@ -156,7 +156,7 @@ class ALoad(unittest.TestCase):
     def test_brings_back_more_than_parameters(self) -> None:
         folder_free = [it for it in cut(Small) if it["event"] == "state"]
         start, loaded = folder_free[0], folder_free[1]
-        self.assertEqual((loaded["at"], set(loaded["parts"])), ("loaded", {"buffers", "scheduler"}))
+        self.assertEqual((loaded["at"], set(loaded["parts"])), ("loaded", {"buffers", "scheduler", "batch-statistics"}))
         self.assertNotEqual(start["parts"], loaded["parts"])
 
         def load(self: Small, root: Path, what: str) -> Path:

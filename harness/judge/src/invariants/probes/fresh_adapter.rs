@@ -80,10 +80,10 @@ mod tests {
     use rstest::rstest;
     use traintrue_protocol::number::Number;
     use traintrue_protocol::trace::Event;
-    use traintrue_protocol::trace::event::Probe;
     use traintrue_protocol::vocabulary::Moment;
 
     use super::*;
+    use crate::invariants::probes::start::start_probe;
     use crate::testing::*;
 
     /// A run whose last tensor is of an adapter with these sketches.
@@ -104,15 +104,6 @@ mod tests {
         events
     }
 
-    fn probe(events: &mut [Event]) -> &mut Probe {
-        let at =
-            position(events, |event| matches!(event, Event::Probe(it) if it.at.as_deref() == Some("start")));
-        match &mut events[at] {
-            Event::Probe(it) => it,
-            other => panic!("a probe, not {other:?}"),
-        }
-    }
-
     #[test]
     fn an_adapter_that_adds_nothing_holds_whichever_run_has_it() {
         holds(&judge_runs(RULE.name, &[adapted(0.0)], &[plain()]));
@@ -123,7 +114,7 @@ mod tests {
     fn outputs_that_an_adapter_changes_break() {
         let mut events = adapted(0.1);
         state_at(&mut events, Moment::Start).tensors.iter_mut().for_each(|it| it.sketch = vec![Number(0.1)]);
-        probe(&mut events).rows[1].logits[1] = Number(1.6);
+        start_probe(&mut events).rows[1].logits[1] = Number(1.6);
         let found = breaks(judge_runs(RULE.name, &[events], &[plain()]), "adapters");
         assert!(found.contains("0 of the adapter's"), "{found}");
     }

@@ -139,6 +139,7 @@ mod tests {
     use traintrue_protocol::vocabulary::Moment;
 
     use super::*;
+    use crate::invariants::probes::start::start_probe;
     use crate::testing::*;
 
     /// Samples 0 to 2 have 3, 4 and 5 tokens; those of this run go on with these.
@@ -149,15 +150,6 @@ mod tests {
         }
         plan.data.max_length = 9;
         segment(&plan, None, None)
-    }
-
-    fn probe(events: &mut [Event]) -> &mut Probe {
-        let at =
-            position(events, |event| matches!(event, Event::Probe(it) if it.at.as_deref() == Some("start")));
-        match &mut events[at] {
-            Event::Probe(it) => it,
-            other => panic!("a probe, not {other:?}"),
-        }
     }
 
     #[rstest]
@@ -172,7 +164,7 @@ mod tests {
     #[case::all(0, "positions see what comes after them")]
     fn a_position_that_sees_later_tokens_is_named(#[case] from: usize, #[case] cause: &str) {
         let mut events = going_on(&[7, 8]);
-        for value in &mut probe(&mut events).rows[0].logits[from..] {
+        for value in &mut start_probe(&mut events).rows[0].logits[from..] {
             *value = Number(1.6);
         }
         let found = breaks(judge_runs(RULE.name, &[events], &[going_on(&[6])]), "attention-mask");
@@ -182,7 +174,7 @@ mod tests {
     #[test]
     fn positions_after_the_common_beginning_may_differ() {
         let mut events = going_on(&[7, 8]);
-        probe(&mut events).rows[0].logits[3] = Number(9.0);
+        start_probe(&mut events).rows[0].logits[3] = Number(9.0);
         holds(&judge_runs(RULE.name, &[events], &[going_on(&[6])]));
     }
 

@@ -67,3 +67,13 @@ impl Start {
         Ok(Some((run, against)))
     }
 }
+
+/// The first probe at the start of a trace, to be changed.
+#[cfg(test)]
+pub(crate) fn start_probe(events: &mut [Event]) -> &mut Probe {
+    let found = events.iter_mut().find_map(|event| match event {
+        Event::Probe(it) if it.at.as_deref() == Some("start") => Some(it),
+        _ => None,
+    });
+    found.expect("a probe at the start")
+}

@@ -260,8 +260,8 @@ impl Judge {
             format!("{times}: that is the factor if the {rows} rows per sample are counted twice, or never")
         } else {
             format!(
-                "{times}: micro-batches may have equal weights regardless of their tokens, or gradients of another \
-                 window are in the buffers"
+                "{times}: micro-batches may have equal weights regardless of their tokens, or be clipped one by one; or \
+                 gradients of another window are in the buffers"
             )
         }
     }
