@@ -129,7 +129,12 @@ def recorded(script: Path, *arguments: str, options: Sequence[str] = ()) -> Dict
 
 
 def recorded_command(command: Sequence[str], options: Sequence[str] = ()) -> List[Dict[str, Any]]:
-    """The outcomes of a recorded command, one a process that trains. It is run from a folder of its own."""
+    """The outcomes of a recorded command, one a process that trains."""
+    return report_of(command, options)["outcomes"]
+
+
+def report_of(command: Sequence[str], options: Sequence[str] = ()) -> Dict[str, Any]:
+    """The report of a recorded command. It is run from a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         words = [COMMAND, "record", "--out", f"{folder}/traces", "--format", "json", *options, "--", *command]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -138,7 +143,7 @@ def recorded_command(command: Sequence[str], options: Sequence[str] = ()) -> Lis
     at = done.stdout.find('{\n  "schema"')
     if at < 0:
         raise AssertionError(f"{words}: no report\n{done.stdout}\n{done.stderr}")
-    return json.loads(done.stdout[at:])["outcomes"]
+    return json.loads(done.stdout[at:])
 
 
 class AScript(unittest.TestCase):
