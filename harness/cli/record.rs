@@ -122,8 +122,8 @@ fn judged(
     Ok(report.exit())
 }
 
-/// Lanes of memory that grow by more than anyone would allow. A note and no verdict: what a loop may take is its user's to say,
-/// by `gate`.
+/// Lanes of memory that grow by more than anyone would allow. A note and no verdict: what a loop may take is its user's
+/// to say, by `gate`.
 fn growth(trace: &Path) -> Vec<String> {
     let limit = Held { max_slope: NOTED.parse().ok(), ..Held::default() };
     let Ok(recording) = series::record(trace, &Layout::default(), None, &[]) else { return Vec::new() };
