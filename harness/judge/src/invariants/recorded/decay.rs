@@ -32,6 +32,8 @@ pub(crate) static RULE: Rule = Rule {
 struct Decays {
     declared: Option<f64>,
     exempt: Vec<String>,
+    /// Whether one optimizer has all groups. Of two, each may have a decay of its own.
+    is_one: bool,
 }
 
 impl Decays {
@@ -40,6 +42,7 @@ impl Decays {
         Self {
             declared: recorded.and_then(|it| it.decay),
             exempt: recorded.map(|it| it.no_decay.clone()).unwrap_or_default(),
+            is_one: recorded.is_some_and(|it| it.optimizers.len() == 1),
         }
     }
 
@@ -48,7 +51,7 @@ impl Decays {
         let decays: Vec<(&TensorState, f64)> = trained.filter_map(|it| Some((it, it.decay?.0))).collect();
         match self.declared {
             Some(declared) => self.held(&decays, declared, line, sheet),
-            None if are_swapped(&decays) => swapped(&decays, line, sheet),
+            None if self.is_one && are_swapped(&decays) => swapped(&decays, line, sheet),
             None => remark(&decays, sheet),
         }
     }
@@ -172,6 +175,13 @@ mod tests {
         let sheet = judge(RULE.name, &events);
         assert!(sheet.broken.is_none(), "{:?}", sheet.broken);
         assert_eq!(sheet.remarks.len(), remarks, "{:?}", sheet.remarks);
+    }
+
+    #[test]
+    fn two_optimizers_may_have_two_decays() {
+        let mut events = decaying([0.0, 0.1, 0.1, 0.0], None, &[]);
+        recorded(&mut events).optimizers = vec!["SGD".into(), "AdamW".into()];
+        assert!(judge(RULE.name, &events).broken.is_none());
     }
 
     #[rstest]
