@@ -62,4 +62,7 @@ class Parameters:
             "digest": checksum,
             "sketch": [number(value) for value in self._tensors.sketch(it)],
         }
+        if norm is None and entry["trainable"] and not held and it.grad is not None:
+            # Nothing that holds it will use the gradient. What no forward uses has none.
+            norm = self._tensors.norm(it.grad)
         return entry if norm is None else {**entry, "grad_norm": number(norm)}

@@ -19,10 +19,11 @@ const LEAST: u64 = 3;
 pub(crate) static RULE: Rule = Rule {
     name: "loop/optimizer",
     says: "the optimizers hold the tensors that train, receive their gradients, and are made once",
-    verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all are. No two vectors \
-               stand still in no optimizer beside matrices of their modules that are in one. With a \
-               declared pattern, exactly the matching tensors train. No optimizer is made again and again over the same \
-               parameters. The only optimizer receives gradients. Each optimizer whose parameters have gradients makes a step.",
+    verifies: "In the last state of the trace, most trainable tensors being held by an optimizer, all that have had a \
+               gradient are. No two vectors stand still in no optimizer beside matrices of their modules that are in \
+               one. With a declared pattern, exactly the matching tensors train. No optimizer is made again and again \
+               over the same parameters. The only optimizer receives gradients. Each optimizer whose parameters have \
+               gradients makes a step.",
     does_not_verify: "That held tensors change (state/optimized-moves). Models of which most is trainable and left out \
                       of the optimizer on purpose.",
     kind: Kind::Trace(|opening| Box::new(Held::new(opening))),
@@ -38,6 +39,8 @@ struct Held {
     state: Option<Line>,
     /// The digest of each tensor at the start.
     began: BTreeMap<String, String>,
+    /// Tensors that no optimizer held and that had a gradient.
+    reached: BTreeSet<String>,
     remade: Sightings,
     /// How many of these had another rate than the update before, and that update's.
     other_rate: u64,
@@ -64,6 +67,7 @@ impl Held {
             patterns: opening.recorded.map(|it| it.trainable.clone()).unwrap_or_default(),
             state: None,
             began: BTreeMap::new(),
+            reached: BTreeSet::new(),
             remade: Sightings::default(),
             other_rate: 0,
             rate: None,
@@ -171,8 +175,10 @@ impl Held {
         let [left_out, held] =
             [false, true].map(|held| trainable(state).filter(|it| it.optimized == held).count());
         // A head that was added later is a few tensors. An optimizer that holds only a few of many is meant to.
-        if left_out > 0 && left_out < held {
-            let name = trainable(state).find(|it| !it.optimized).map_or("", |it| &it.name);
+        let reached = |it: &&TensorState| !it.optimized && self.reached.contains(&it.name);
+        // What no forward uses has no gradient, and needs no optimizer.
+        if let Some(first) = trainable(state).find(reached).filter(|_| left_out < held) {
+            let (name, left_out) = (&first.name, trainable(state).filter(reached).count());
             sheet.check(false, line, || Difference {
                 expected: format!("all {} trainable tensors in an optimizer", left_out + held),
                 actual: format!("{left_out} in none, the first of them {name}"),
@@ -210,7 +216,8 @@ impl Held {
             && vectors.iter().all(|it| !it.optimized);
         let beside = |it: &&TensorState| is_group || module(it).is_some_and(|module| held.contains(&module));
         let stands_still = |it: &&TensorState| self.began.get(&it.name) == Some(&it.digest);
-        let left_out = vectors.into_iter().filter(|it| !it.optimized).filter(beside).filter(stands_still);
+        let reached = |it: &&TensorState| !it.optimized && self.reached.contains(&it.name);
+        let left_out = vectors.into_iter().filter(reached).filter(beside).filter(stands_still);
         let found: Vec<&str> = left_out.map(|it| it.name.as_str()).collect();
         (found.len() > 1).then_some(found)
     }
@@ -284,6 +291,8 @@ impl TraceRule for Held {
             }
             // At the start, the second optimizer may not be made yet.
             Event::State(it) if it.at != Moment::Start && !it.tensors.is_empty() => {
+                let reached = |it: &&TensorState| !it.optimized && it.grad_norm.is_some();
+                self.reached.extend(it.tensors.iter().filter(reached).map(|it| it.name.clone()));
                 self.state = Some(line.clone());
             }
             _ => {}

@@ -29,6 +29,8 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 struct Moves {
+    /// Whether no plan says what trains: what no optimizer holds is then for loop/optimizer to judge.
+    recorded: bool,
     eps: f64,
     /// The smallest step that changes a value in the plan's number format for certain.
     visible: f64,
@@ -43,6 +45,7 @@ impl Moves {
     fn new(opening: &Opening) -> Self {
         let train = &opening.plan.train;
         Self {
+            recorded: opening.recorded.is_some(),
             eps: train.optimizer.eps,
             visible: VISIBLE_ROUNDOFFS * unit_roundoff(train.dtype),
             digests: HashMap::new(),
@@ -71,7 +74,8 @@ impl Moves {
     }
 
     fn state(&mut self, it: &State, line: &Line, sheet: &mut Sheet) {
-        for tensor in it.tensors.iter().filter(|tensor| tensor.trainable) {
+        let judged = |tensor: &&TensorState| tensor.trainable && (tensor.optimized || !self.recorded);
+        for tensor in it.tensors.iter().filter(judged) {
             if let Some(before) = self.digests.get(&tensor.name)
                 && self.step(tensor) > self.visible
             {

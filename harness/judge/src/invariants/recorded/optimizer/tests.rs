@@ -8,11 +8,15 @@ use super::*;
 use crate::invariants::recorded::testing::*;
 use crate::testing::{breaks, judge};
 
-/// A loop whose last state has these tensors: name, trainable, held.
+/// A loop whose last state has these tensors: name, trainable, held. Those that are not held have a gradient.
 fn with(tensors: &[(&str, bool, bool)], change: fn(&mut Update)) -> Vec<Event> {
     let mut events = clean(Shape::default());
     updates(&mut events).for_each(change);
-    let tensors = tensors.iter().map(|&(name, trains, held)| tensor(name, trains, held)).collect();
+    let tensors = tensors.iter().map(|&(name, trains, held)| TensorState {
+        grad_norm: (!held).then_some(Number(1.0)),
+        ..tensor(name, trains, held)
+    });
+    let tensors = tensors.collect();
     let state = State {
         at: Moment::End,
         step: 9,
@@ -45,6 +49,16 @@ const HELD: [(&str, bool, bool); 3] =
 #[case::sharded(with(&HELD, |it| since(it).micro_batches = 0))]
 fn what_right_loops_do_is_no_accusation(#[case] events: Vec<Event>) {
     crate::testing::holds(&judge(RULE.name, &events));
+}
+
+#[test]
+fn what_no_forward_uses_may_be_left_out() {
+    let mut events = with(&[("a.weight", true, true), ("a.bias", true, true), ("gain", true, false)], |_| ());
+    let at = events.len() - 2;
+    let Event::State(last) = &mut events[at] else { panic!("a state") };
+    last.tensors[2].grad_norm = None;
+    let sheet = judge(RULE.name, &events);
+    assert!(sheet.broken.is_none() && !sheet.remarks.is_empty(), "{sheet:?}");
 }
 
 #[test]
