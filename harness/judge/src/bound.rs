@@ -82,6 +82,12 @@ pub fn output_terms(width: u64, other: u64, dtype: Dtype) -> u64 {
     }
 }
 
+/// How much two sums of losses over this weight may differ, by a `relative` bound. A sum near 0 is a difference of larger
+/// numbers, about one a target.
+pub fn of_losses(relative: f64, sum: f64, other: f64, weight: f64) -> f64 {
+    relative * sum.abs().max(other.abs()).max(weight.abs())
+}
+
 /// How much a sketch of a vector may change if the vector's error has the norm `error`.
 pub fn sketch(error: f64) -> f64 {
     SKETCH * error

@@ -125,10 +125,9 @@ fn operation(line: &Line, found: &Operation, expected: &Operation, sheet: &mut S
 fn losses(step: &Step, other: &Step, relative: f64, sheet: &mut Sheet) {
     for (found, expected) in step.losses.iter().zip(&other.losses) {
         let Loss { name, sum, weight } = found;
-        // A loss near 0 is a difference of larger numbers, about one a target.
-        let size = sum.0.abs().max(expected.sum.0.abs()).max(weight.0.abs());
+        let allowed = bound::of_losses(relative, sum.0, expected.sum.0, weight.0);
         let what = format!("sum of the {name} losses of a micro-batch of update {}", step.update.step);
-        compare(&step.line, &what, (*sum, expected.sum), relative * size, sheet, || {
+        compare(&step.line, &what, (*sum, expected.sum), allowed, sheet, || {
             later("the forward pass", "a loss")
         });
     }

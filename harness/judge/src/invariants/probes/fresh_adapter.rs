@@ -7,7 +7,6 @@ use traintrue_protocol::vocabulary::Component;
 
 use super::rows::{self, Tolerance};
 use super::start::Start;
-use crate::bound;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
 
@@ -35,13 +34,8 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
     }
     let adapted = if adapters(&run) > 0 { &run } else { &against };
     let before = sheet.compared;
-    for (line, probe) in &run.probes {
-        let Some((_, other)) = against.probes.iter().find(|(_, other)| other.name == probe.name) else {
-            continue;
-        };
-        let dtype = run.plan.train.dtype;
-        let terms = bound::output_terms(probe.width.unwrap_or(0), other.width.unwrap_or(0), dtype);
-        let Some(bound) = sheet.comparable(bound::between(terms, dtype)) else { return Ok(()) };
+    for (line, probe, other) in run.shared(&against) {
+        let Some(bound) = sheet.comparable(run.bound(probe, other)) else { return Ok(()) };
         if let Some(differs) = rows::differ(other, probe, Tolerance::Relative(bound), sheet) {
             sheet.check(false, line, || Difference {
                 expected: format!("{}, as without the adapter", differs.expected),

@@ -8,7 +8,6 @@ use traintrue_protocol::vocabulary::Component;
 
 use super::start::Start;
 use crate::arithmetic;
-use crate::bound;
 use crate::finding::{Difference, Sheet};
 use crate::near::near;
 use crate::rule::{Compares, Kind, Rank, Rule, RunEvidence};
@@ -32,10 +31,8 @@ pub(crate) static RULE: Rule = Rule {
 fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
     let Some((run, against)) = Start::of_both(run, against, sheet)? else { return Ok(()) };
     let before = sheet.compared;
-    for (line, probe) in &run.probes {
-        if let Some((_, other)) = against.probes.iter().find(|(_, other)| other.name == probe.name) {
-            rows((&run, probe), (&against, other), line, sheet);
-        }
+    for (line, probe, other) in run.shared(&against) {
+        rows((&run, probe), (&against, other), line, sheet);
     }
     if sheet.compared == before {
         sheet.missing("probe at start of samples that begin alike, with logits at each real position");
@@ -44,9 +41,7 @@ fn judge(run: &RunEvidence, against: &RunEvidence, sheet: &mut Sheet) -> Result<
 }
 
 fn rows(run: (&Start, &Probe), against: (&Start, &Probe), line: &Line, sheet: &mut Sheet) {
-    let dtype = run.0.plan.train.dtype;
-    let terms = bound::output_terms(run.1.width.unwrap_or(0), against.1.width.unwrap_or(0), dtype);
-    let Some(bound) = sheet.comparable(bound::between(terms, dtype)) else { return };
+    let Some(bound) = sheet.comparable(run.0.bound(run.1, against.1)) else { return };
     for (row, (one, other)) in texts(run.0, run.1).into_iter().zip(texts(against.0, against.1)).enumerate() {
         let (Some(one), Some(other)) = (one, other) else { continue };
         let common = one.tokens.iter().zip(&other.tokens).take_while(|(one, other)| one == other).count();

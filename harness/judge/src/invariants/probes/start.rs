@@ -5,6 +5,7 @@ use traintrue_protocol::trace::event::{Probe, TensorState};
 use traintrue_protocol::trace::{Event, Line, TraceError, TraceReader};
 use traintrue_protocol::vocabulary::Moment;
 
+use crate::bound::{self, Unbounded};
 use crate::finding::Sheet;
 use crate::rule::RunEvidence;
 
@@ -65,6 +66,24 @@ impl Start {
             return Ok(None);
         }
         Ok(Some((run, against)))
+    }
+
+    /// The probes that both runs made, by name.
+    pub(crate) fn shared<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a Line, &'a Probe, &'a Probe)> {
+        self.probes.iter().filter_map(|(line, probe)| {
+            let (_, twin) = other.probes.iter().find(|(_, other)| other.name == probe.name)?;
+            Some((line, probe, twin))
+        })
+    }
+
+    /// How much two right outputs of one probe may differ, relative to their size.
+    pub(crate) fn bound(&self, probe: &Probe, other: &Probe) -> Result<f64, Unbounded> {
+        let dtype = self.plan.train.dtype;
+        let terms = bound::output_terms(probe.width.unwrap_or(0), other.width.unwrap_or(0), dtype);
+        bound::between(terms, dtype)
     }
 }
 

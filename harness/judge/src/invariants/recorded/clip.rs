@@ -9,7 +9,7 @@ use traintrue_protocol::trace::since::{ClipCall, Since};
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
-use super::seen::{Optimizers, Sightings, most, number};
+use super::seen::{Optimizers, Sightings, all_cleared, most, number};
 use crate::bound;
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::micro_batches;
@@ -182,7 +182,7 @@ impl Clip {
                 expected: "clip_grad_norm_ between the last backward and the step".into(),
                 actual: "clip_grad_norm_ on gradients that zero_grad() has set to 0".into(),
                 component: Component::Clipper,
-                cause: if cleared_unused(line) {
+                cause: if matches!(&line.event, Event::Update(it) if it.since.as_deref().is_some_and(all_cleared)) {
                     "zero_grad() runs between backward() and the clip: nothing is left to clip, or to step with"
                 } else {
                     "the gradients are clipped after optimizer.step() and zero_grad(): the clip has no effect"
@@ -299,12 +299,6 @@ impl Limit {
     fn varies(self) -> bool {
         matches!(self, Self::Several)
     }
-}
-
-/// Whether the gradients of the update's own window were cleared before it used them.
-fn cleared_unused(line: &Line) -> bool {
-    let Event::Update(it) = &line.event else { return false };
-    it.since.as_deref().is_some_and(|since| since.micro_batches > 0 && since.unused >= since.micro_batches)
 }
 
 fn within_window(line: &Line, of: &str) -> Difference {

@@ -169,13 +169,18 @@ impl Held {
         }
     }
 
+    /// Whether no optimizer holds a tensor that has had a gradient.
+    fn is_left_out(&self, it: &TensorState) -> bool {
+        !it.optimized && self.reached.contains(&it.name)
+    }
+
     fn tensors(&self, sheet: &mut Sheet) {
         let Some(line) = &self.state else { return sheet.missing("state after the first update") };
         let Event::State(state) = &line.event else { return };
         let [left_out, held] =
             [false, true].map(|held| trainable(state).filter(|it| it.optimized == held).count());
         // A head that was added later is a few tensors. An optimizer that holds only a few of many is meant to.
-        let reached = |it: &&TensorState| !it.optimized && self.reached.contains(&it.name);
+        let reached = |it: &&TensorState| self.is_left_out(it);
         // What no forward uses has no gradient, and needs no optimizer.
         if let Some(first) = trainable(state).find(reached).filter(|_| left_out < held) {
             let (name, left_out) = (&first.name, trainable(state).filter(reached).count());
@@ -216,8 +221,8 @@ impl Held {
             && vectors.iter().all(|it| !it.optimized);
         let beside = |it: &&TensorState| is_group || module(it).is_some_and(|module| held.contains(&module));
         let stands_still = |it: &&TensorState| self.began.get(&it.name) == Some(&it.digest);
-        let reached = |it: &&TensorState| !it.optimized && self.reached.contains(&it.name);
-        let left_out = vectors.into_iter().filter(reached).filter(beside).filter(stands_still);
+        let left_out =
+            vectors.into_iter().filter(|it| self.is_left_out(it)).filter(beside).filter(stands_still);
         let found: Vec<&str> = left_out.map(|it| it.name.as_str()).collect();
         (found.len() > 1).then_some(found)
     }

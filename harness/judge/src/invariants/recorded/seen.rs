@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use traintrue_protocol::trace::event::{EndReason, Update};
+use traintrue_protocol::trace::since::Since;
 use traintrue_protocol::trace::{Event, Line};
 
 use crate::rule::Opening;
@@ -55,6 +56,11 @@ impl Optimizers {
 /// The number of the optimizer that made an update.
 pub(super) fn number(it: &Update) -> u64 {
     it.optimizer.unwrap_or(0)
+}
+
+/// Whether all gradients of an update's window were cleared before it used them.
+pub(super) fn all_cleared(since: &Since) -> bool {
+    since.micro_batches > 0 && since.unused >= since.micro_batches
 }
 
 /// Whether the script came to its end by itself.

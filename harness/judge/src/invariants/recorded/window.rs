@@ -13,7 +13,7 @@ use traintrue_protocol::vocabulary::Component;
 
 use self::cleared::Cleared;
 use self::lengths::{Closed, Lengths, never_full};
-use super::seen::{Optimizers, number};
+use super::seen::{Optimizers, all_cleared, number};
 use crate::finding::{Difference, Sheet};
 use crate::invariants::shared::place::micro_batches;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
@@ -127,8 +127,7 @@ impl Windows {
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
         let Some(since) = it.since.as_deref() else { return sheet.missing("since of an update") };
         // Where all were cleared, no gradient says how many micro-batches it holds.
-        let all_cleared = since.micro_batches > 0 && since.unused >= since.micro_batches;
-        let Some(held) = it.micro_batches.or(all_cleared.then_some(0)) else {
+        let Some(held) = it.micro_batches.or(all_cleared(since).then_some(0)) else {
             return sheet.missing("micro_batches of an update");
         };
         let optimizer = number(it);

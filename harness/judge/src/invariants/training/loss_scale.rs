@@ -125,8 +125,7 @@ impl LossScale {
     fn is_another_loss(&self, probe: &Probe, bound: f64) -> bool {
         let (sum, weight) = self.loss;
         let own = probe.rows.iter().map(|row| row.loss.0).sum::<f64>();
-        // A loss near 0 is a difference of larger numbers, about one a target.
-        weight > 0.0 && (sum - own).abs() > bound * sum.abs().max(own.abs()).max(weight)
+        weight > 0.0 && (sum - own).abs() > bound::of_losses(bound, sum, own, weight)
     }
 
     fn is_of_the_window(&self, probe: &Probe) -> bool {

@@ -44,8 +44,7 @@ fn of_losses(step: &Step, other: &Step, relative: f64) -> Option<String> {
         lm.fold((0.0, 0.0), |(sum, weight), loss| (sum + loss.sum.0, weight + loss.weight.0))
     };
     let ((sum, weight), (other, other_weight)) = (total(step), total(other));
-    // A loss near 0 is a difference of larger numbers, about one a target.
-    let differs = (sum - other).abs() > relative * sum.abs().max(other.abs()).max(weight);
+    let differs = (sum - other).abs() > bound::of_losses(relative, sum, other, weight);
     (weight == other_weight && differs).then(|| {
         format!(
             "the loss of the same samples differs as well, {} in place of {}: what a sample gives depends on what it is batched \
