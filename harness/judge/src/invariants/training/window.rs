@@ -42,6 +42,8 @@ struct Window {
 struct Open {
     /// Micro-batches in it.
     held: u64,
+    /// Those of them that an earlier trace has.
+    earlier: u64,
     /// Supervised positions in it. None if some of its micro-batches are in another trace or do not give their targets.
     targets: Option<u64>,
     /// Updates done.
@@ -68,7 +70,7 @@ impl Window {
             let held = self.counts.open_window(next);
             // The targets of micro-batches in an earlier trace are unknown, so this window's sum is not compared.
             let targets = (held == 0).then_some(0);
-            self.open = Some(Open { held, targets, step: self.counts.updates_at(next), next });
+            self.open = Some(Open { held, earlier: held, targets, step: self.counts.updates_at(next), next });
         }
         self.open.as_mut()
     }
@@ -112,9 +114,10 @@ impl Window {
         let Some(open) = self.open() else {
             return sheet.missing("loaded cursor");
         };
-        // Reported at the micro-batch and not at the update: a window that never closes has no update.
+        // Reported at the micro-batch and not at the update: a window that never closes has no update. One that began
+        // before a resume waits for its update, which tells whether the earlier micro-batches were lost.
         let (held, step) = (open.held, open.step);
-        sheet.check(held < full, line, || Difference {
+        sheet.check(held < full.saturating_add(open.earlier), line, || Difference {
             expected: format!(
                 "update {} after {}, before this one",
                 step.saturating_add(1),
@@ -122,8 +125,7 @@ impl Window {
             ),
             actual: format!("micro-batch {} of the same window", held + 1),
             component: Component::Boundary,
-            cause: "the window closes late: check the condition for optimizer.step(), it must count micro-batches \
-                    since the last update".into(),
+            cause: LATE.into(),
         });
         open.held += 1;
         open.targets = open.targets.zip(it.targets).map(|(sum, more)| sum.saturating_add(more));
@@ -143,7 +145,11 @@ impl Window {
             expected: format!("an update after {}", micro_batches(counts.accumulation)),
             actual: format!("after {held}, before {}", Place::from(open.next)),
             component: Component::Boundary,
-            cause: early(edge, counts.tail).into(),
+            cause: if held < counts.accumulation {
+                early(edge, counts.tail).into()
+            } else {
+                late(open, it.micro_batches, counts)
+            },
         });
         // A trainer may give a skipped step's number to the next update: GradScaler skips without counting.
         sheet.check(it.step == step || (!it.applied && it.step.saturating_add(1) == step), line, || {
@@ -185,7 +191,7 @@ impl Window {
             });
         }
         // Continues from the trainer's own number, so that one wrong step gives one finding and not one per update.
-        *open = Open { held: 0, targets: Some(0), step: it.step, next: open.next };
+        *open = Open { held: 0, earlier: 0, targets: Some(0), step: it.step, next: open.next };
         self.updates += 1;
         self.skipped |= !it.applied;
     }
@@ -194,7 +200,7 @@ impl Window {
         let counts = self.counts;
         let Some(open) = self.open() else { return };
         let held = open.held;
-        let due = held == counts.accumulation || (counts.tail == Tail::Flush && held > 0);
+        let due = held >= counts.accumulation || (counts.tail == Tail::Flush && held > 0);
         sheet.check(!due, line, || Difference {
             expected: format!("an update after the last {} of the epoch", micro_batches(held)),
             actual: "the epoch ends without an update".into(),
@@ -207,7 +213,7 @@ impl Window {
         });
         // Under flush and drop the next epoch starts with an empty window.
         if counts.tail != Tail::Carry {
-            (open.held, open.targets) = (0, Some(0));
+            (open.held, open.earlier, open.targets) = (0, 0, Some(0));
         }
     }
 }
@@ -261,6 +267,23 @@ fn lost(cursor: Cursor, count: u64) -> String {
     format!("the partial window was lost: {which} an update")
 }
 
+const LATE: &str = "the window closes late: check the condition for optimizer.step(), it must count micro-batches since \
+                    the last update";
+
+/// Why the update of a window comes after too many micro-batches. `counted` is the update's own number of them.
+fn late(window: &Open, counted: Option<u64>, counts: Counts) -> String {
+    let since = window.held - window.earlier;
+    if window.earlier == 0 || since != counts.accumulation {
+        return LATE.into();
+    }
+    match (counted, window.next.micro_batches.checked_sub(since)) {
+        (Some(counted), Some(resumed)) if counted == since => {
+            lost(Cursor { epoch: window.next.epoch, micro_batches: resumed }, window.earlier)
+        }
+        _ => "the window closes late: after the resume its micro-batches are counted from zero".into(),
+    }
+}
+
 fn early(edge: bool, tail: Tail) -> &'static str {
     match (edge, tail) {
         (true, Tail::Drop) => {
@@ -306,6 +329,19 @@ mod tests {
             cause,
             "the partial window was lost: 2 micro-batches, 3 to 4 of epoch 0, never reach an update"
         );
+    }
+
+    /// A resumed trace whose state says nothing of its window, and whose first window has its own three micro-batches.
+    #[rstest]
+    #[case::lost(3, "the partial window was lost: micro-batch 3 of epoch 0 never reaches an update")]
+    #[case::counted(4, "the window closes late: after the resume its micro-batches are counted from zero")]
+    fn a_window_counted_from_the_resume_breaks(#[case] counted: u64, #[case] cause: &str) {
+        let mut events = cut_at(at(0, 4)).remove(1);
+        state_at(&mut events, Moment::Loaded).window = None;
+        let update = position(&events, |event| matches!(event, Event::Update(it) if it.step == 2));
+        events.swap(update, update + 1);
+        update_at(&mut events, 2).micro_batches = Some(counted);
+        assert_eq!(breaks(judge(RULE.name, &events), "boundary"), cause);
     }
 
     #[rstest]
