@@ -24,6 +24,8 @@ mod properties;
 mod round_trips;
 // The published schemas against the code that reads the same documents.
 mod schema;
+// A checkpoint whose bytes changed on the disk.
+mod damage;
 // A run in parts.
 mod partition;
 // No false alarm on random plans.

@@ -44,7 +44,7 @@ fn cut_in_two(bench: &Bench, plan: &Plan, cut: Cursor) -> [PathBuf; 2] {
 }
 
 /// A state without its own place in the trace, and without the last gradients, which no checkpoint holds.
-fn essence(state: State) -> State {
+pub fn essence(state: State) -> State {
     let mut state = State { at: Moment::Start, ..state };
     state.tensors.iter_mut().for_each(|tensor| tensor.grad_norm = None);
     state

@@ -54,7 +54,7 @@ impl Cause {
             Self::PerEpoch => {
                 "something is kept at every epoch's edge: the lane rises there and is flat in between"
             }
-            Self::Held => "the program's own code still references what it allocated",
+            Self::Held => "something in the process still references what was allocated",
             Self::Native => {
                 "native: the process grows and its counted memory does not, so the growth is in a buffer outside the \
                  framework"

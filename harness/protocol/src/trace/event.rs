@@ -339,6 +339,10 @@ pub struct End {
     /// What activation checkpointing repeated, if it did. Set by a recorder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recomputed: Option<Recomputed>,
+    /// After how many updates a copy of the model was evaluated that had the same values each time, if the model that trains
+    /// was never evaluated. Set by a recorder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmoved: Option<u64>,
 }
 
 impl End {
@@ -352,6 +356,7 @@ impl End {
             stuck: Vec::new(),
             silent: None,
             recomputed: None,
+            unmoved: None,
         }
     }
 }

@@ -12,12 +12,14 @@ from .protocol import Plan
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
-def arguments(plan: Plan) -> TrainingArguments:
-    """The plan as `TrainingArguments`. An argument that this version of transformers does not have is left out."""
+def arguments(plan: Plan, unsaved: str) -> TrainingArguments:
+    """The plan as `TrainingArguments`. An argument that this version of transformers does not have is left out.
+
+    The Trainer makes its folder even if it saves nothing: `unsaved` is that folder then."""
     train, data, optimizer = plan["train"], plan["data"], plan["train"]["optimizer"]
     stop = plan.get("stop") or {}
     wanted = {
-        "output_dir": stop.get("save") or plan.get("save_to") or "unused-output",
+        "output_dir": stop.get("save") or plan.get("save_to") or unsaved,
         "num_train_epochs": data["epochs"],
         "per_device_train_batch_size": data["batch"],
         "per_device_eval_batch_size": data["batch"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
@@ -196,23 +197,24 @@ def train(plan: Plan, writer: Writer, description: Dict[str, Any]) -> None:
     model = hf_model.build(plan, weights)
     trace = RunTrace(plan, writer, description, description["contract"])
     follower = Follower(plan, trace)
-    trainer = TracedTrainer(
-        trace,
-        follower,
-        model=model,
-        args=arguments(plan),
-        data_collator=Collator(plan),
-        train_dataset=Samples(plan),
-        eval_dataset=Samples(plan, "evaluation") if plan.get("evaluate_every") else None,
-    )
-    model.register_forward_hook(follower.watch_forward)
-    if weights is None and place is not None:
-        follower.loaded = str(place)
-        trainer.train(resume_from_checkpoint=str(place))
-    else:
-        follower.fresh = str(weights) if weights is not None else None
-        trainer.train()
-    follower.end()
+    with TemporaryDirectory() as unsaved:
+        trainer = TracedTrainer(
+            trace,
+            follower,
+            model=model,
+            args=arguments(plan, unsaved),
+            data_collator=Collator(plan),
+            train_dataset=Samples(plan),
+            eval_dataset=Samples(plan, "evaluation") if plan.get("evaluate_every") else None,
+        )
+        model.register_forward_hook(follower.watch_forward)
+        if weights is None and place is not None:
+            follower.loaded = str(place)
+            trainer.train(resume_from_checkpoint=str(place))
+        else:
+            follower.fresh = str(weights) if weights is not None else None
+            trainer.train()
+        follower.end()
 
 
 def _newest(folder: Path) -> Path:

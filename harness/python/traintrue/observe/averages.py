@@ -34,6 +34,9 @@ class Averages:
         self._last: Dict[int, Tuple[List[float], List[int]]] = {}
         # Moves since the last update that no update came before; and whether the copies moved at that update.
         self._moves, self._at_update = 0, True
+        # Of each copy, the updates after which it was evaluated, and its values then while they are the same.
+        self._evaluated: Dict[int, Tuple[List[int], Optional[List[float]]]] = {}
+        self.model_evaluated = False
 
     def look_up(self, trained: Dict[str, Any]) -> None:
         """Looks for averages of these parameters. They are made before training begins, or not at all."""
@@ -69,11 +72,27 @@ class Averages:
                 kinds.setdefault(copy.kind, []).append(self._tensors.digest_of(whole))
         return {f"{kind} ({len(found)})" if len(found) > 1 else kind: "+".join(sorted(found)) for kind, found in kinds.items()}
 
+    def evaluated(self, module: Any, step: int) -> None:
+        """A module outside of the model runs without gradients, after so many updates."""
+        copy = next((it for it in self._found if it.is_of(module)), None)
+        if copy is None:
+            return
+        steps, before = self._evaluated.get(id(copy), ([], None))
+        if steps[-1:] != [step]:
+            now = [value for tensor in self._few(list((copy.tensors() or {}).values())) for value in self._sample(tensor)]
+            self._evaluated[id(copy)] = ([*steps, step], now if not steps or now == before else None)
+
+    def unmoved(self, updates: int) -> Optional[int]:
+        """After how many updates a copy was evaluated that had one set of values at all of them, and the model never was. A
+        teacher is no such copy: it runs at every micro-batch."""
+        most = max((len(steps) for steps, values in self._evaluated.values() if values), default=0)
+        return most if most > 1 and 2 * most <= updates and not self.model_evaluated else None
+
     def _moved(self, copy: "Copy", held: Dict[str, Any], within: bool) -> Optional[bool]:
         """Whether a copy has moved since the last micro-batch; None where it had the values of the weights and could not show it.
         `within` a window the weights stand still: each place of an average then moves by one share of its distance to them."""
         pairs = [(it, self._trained[name]) for name, it in held.items() if name in self._trained]
-        pairs = [pair for pair in pairs if _is_held(pair[0])][:: max(1, len(pairs) // TENSORS)][:TENSORS]
+        pairs = self._few([pair for pair in pairs if _is_held(pair[0])])
         now, weights = ([value for pair in pairs for value in self._sample(pair[at])] for at in (0, 1))
         before, self._last[id(copy)] = self._last.get(id(copy)), (now, _far(now, weights))
         if before is None or len(before[0]) != len(now) or not before[1]:
@@ -83,6 +102,9 @@ class Averages:
         kept = sorted((now[at] - weights[at]) / (before[0][at] - weights[at]) for at in _far(before[0], weights))
         middle = kept[len(kept) // 2] if kept else 1.0
         return 0.0 < middle < 1.0 and 4 * sum(abs(it - middle) <= ALIKE for it in kept) >= 3 * len(kept)
+
+    def _few(self, them: List[Any]) -> List[Any]:
+        return them[:: max(1, len(them) // TENSORS)][:TENSORS]
 
     def _sample(self, tensor: Any) -> List[float]:
         count = min(PLACES, int(tensor.numel()))
@@ -130,10 +152,16 @@ class _Wanted:
 class Copy:
     """One copy of a model: a module, or tensors that a script keeps in a dictionary or a list."""
 
-    def __init__(self, kind: str, get: Callable[[], Any], keys: List[Any], names: List[str]) -> None:
-        """`get` gives what is held, or None once it is gone; each of `keys` in it is the tensor of one of `names`."""
-        self.kind = kind
+    def __init__(self, kind: str, get: Callable[[], Any], keys: List[Any], names: List[str], module: Optional[Any] = None) -> None:
+        """`get` gives what is held, or None once it is gone; each of `keys` in it is the tensor of one of `names`. `module` refers
+        to the module, if it is one."""
+        self.kind, self._module = kind, module
         self._get, self._keys, self._names = get, keys, names
+
+    def is_of(self, module: Any) -> bool:
+        """Whether it is this module, or one of the two only wraps the other."""
+        mine = None if self._module is None else self._module()
+        return mine is not None and (module in (mine, *mine.children()) or mine in module.children())
 
     def whole(self) -> Dict[str, Any]:
         """All that it holds, its count of updates too, where that is a buffer."""
@@ -157,7 +185,8 @@ def _models(wanted: _Wanted, tensors: Any) -> Iterator[Copy]:
     inner = {id(child) for module, _ in found for child in module.modules() if child is not module}
     for module, keys in found:
         if id(module) not in inner:
-            yield Copy(type(module).__name__, _of_module(weakref.ref(module)), keys, wanted.names)
+            reference = weakref.ref(module)
+            yield Copy(type(module).__name__, _of_module(reference), keys, wanted.names, reference)
 
 
 def _of_module(reference: Any) -> Callable[[], Any]:

@@ -44,8 +44,11 @@ def _trains(module: Any) -> bool:
 class Models:
     """Tells a listener about forwards. Everything here runs for each module call of the script: it must be cheap."""
 
-    def __init__(self, tensors: Any, guard: Callable[..., Any], begins: Callable[..., None], ends: Callable[..., None]) -> None:
-        self._tensors, self._guard, self._begins, self._ends = tensors, guard, begins, ends
+    def __init__(
+        self, tensors: Any, guard: Callable[..., Any], begins: Callable[..., None], ends: Callable[..., None], others: Callable[..., None]
+    ) -> None:
+        """`others` hears of forwards of modules that hold nothing that trains."""
+        self._tensors, self._guard, self._begins, self._ends, self._others = tensors, guard, begins, ends, others
         self._depth = 0
         # While a backward pass runs: checkpointing of activations repeats forwards in it.
         self.paused = False
@@ -115,6 +118,8 @@ class Models:
             owner = self._guard(self._owner, module)
             if owner is not None:
                 self._guard(self._begins, owner)
+            else:
+                self._guard(self._others, module)
 
     def _leave(self, module: Any, args: Any, *rest: Any) -> None:
         if self._tensors.is_transformed():

@@ -99,6 +99,12 @@ def _optimizer(scheduler: Any) -> Any:
 
 
 def _length(scheduler: Any) -> Tuple[Optional[int], Optional[str], Optional[int]]:
+    """The steps of a scheduler, the argument that says so, and those of its warm-up; None where it does not say."""
+    # One after the other: the last is as long as it says, from its milestone on.
+    parts, milestones = getattr(scheduler, "_schedulers", None), getattr(scheduler, "_milestones", None)
+    if parts and milestones:
+        last = _length(parts[-1])[0]
+        return (None if last is None else int(milestones[-1]) + last), None, None
     argument = LENGTHS.get(type(scheduler).__name__)
     if argument is not None:
         return _whole(getattr(scheduler, argument, None)), argument, None

@@ -57,9 +57,9 @@ class Session:
         self._windows: List[Window] = []
         self.states = States(self._windows, self._tensors, whole=cut is not None)
         self.draws = Draws(self._tensors, self.guard, contents=cut is not None)
-        self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends)
         self.losses = Losses(self._tensors, self.guard)
         self.averages = Averages(self._tensors)
+        self.models = Models(self._tensors, self.guard, self._forward_begins, self._forward_ends, self._other_forward)
         self.compared = None if cut is None else Compared(cut, self.states, self.averages, self._tensors, self.guard, self._fields)
         self.recomputed = Recomputed(self._tensors, self.guard)
         self.schedules = Schedules(self.guard)
@@ -127,6 +127,7 @@ class Session:
         elif self.states.known and self._evaluation is None:
             before = self.states.fingerprint()
             self._around.evaluates(before)
+            self.averages.model_evaluated = True
             self._evaluation = {"digest_before": before, "modes": owner.modes(())}
         elif self._evaluation is not None:
             # Some of its forwards may be in training mode on purpose, such as those that measure batch norms anew.
@@ -134,6 +135,10 @@ class Session:
         if self._evaluation is not None:
             for it in self.states.alive():
                 it.evaluates()
+
+    def _other_forward(self, module: Any) -> None:
+        if self.here() and not self._tensors.grad_enabled():
+            self.averages.evaluated(module, self.step)
 
     def _before_micro_batch(self) -> None:
         """Everything that belongs to the micro-batch before is done when the next one begins."""
@@ -546,6 +551,7 @@ class Session:
             stuck=stuck or None,
             silent=None if self.models.ran is None else self.states.silent(self.models.ran),
             recomputed=self.recomputed.told(),
+            unmoved=self.guard(self.averages.unmoved, self.step),
         )
         self._writer.close()
 

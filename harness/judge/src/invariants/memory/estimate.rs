@@ -50,7 +50,8 @@ fn compare(memory: &Memory, line: &Line, sheet: &mut Sheet) {
         cause: if predicted < measured {
             "the estimate is too low: check the rows per sample, the key-value cache and the activations"
         } else {
-            "the estimate is too high: it counts memory that is not allocated, or that is freed before the peak"
+            "the estimate is too high: it counts memory that is not allocated, or that is freed before the peak; or training keeps \
+             less of its graph than its gradients need (detach)"
         }
         .into(),
     });

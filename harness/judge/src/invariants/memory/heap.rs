@@ -118,7 +118,7 @@ fn describe(lane: Lane, seen: &[&Seen], earlier: Sample, later: Sample) -> Diffe
         component,
         cause: if more {
             format!(
-                "{} more than one epoch earlier, kept {when}: {holder} holds it, so the program's own code still \
+                "{} more than one epoch earlier, kept {when}: {holder} holds it, so something in the process still \
                  references it",
                 Bytes(grown)
             )

@@ -98,7 +98,7 @@ fn cause(lane: Lane, baseline: u64, left: &[u64]) -> (Component, String) {
     } else {
         let cause = format!(
             "{lane} follows the size of the model that was unloaded last, by up to {}: the cache was cleared while \
-             that model was still in use, and keeps its memory until the next clear",
+             that model was still in use, or something of it is referenced until the next one takes its place",
             Bytes(most)
         );
         (Component::CacheOrder, cause)

@@ -186,7 +186,20 @@ impl Probes {
                 if !near(found, first, bound) {
                     let bound = Number(bound);
                     let expected = format!("gradient {what} {first} of {} within {bound}", gradient.name);
-                    self.breaks(expected, found.to_string(), pair, line, sheet);
+                    if found.is_finite() == first.is_finite() {
+                        self.breaks(expected, found.to_string(), pair, line, sheet);
+                        continue;
+                    }
+                    sheet.check(false, line, || Difference {
+                        expected: format!("{expected}, as in {}", pair.first.name),
+                        actual: format!("{found} in {}", pair.it.name),
+                        component: Component::Numerics,
+                        cause: format!(
+                            "the gradient of {} is finite in one of the two and not in the other: a row, or padding, makes a value \
+                             that has none (the root or the quotient of 0), and a mask behind it does not undo that",
+                            gradient.name
+                        ),
+                    });
                 }
             }
         }

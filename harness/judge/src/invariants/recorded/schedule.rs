@@ -10,7 +10,7 @@ use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 
 use self::followed::Followed;
-use super::seen::{Counted, Optimizers, is_done, number};
+use super::seen::{Counted, Optimizers, Sightings, is_done, number};
 use crate::finding::Sheet;
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
 
@@ -19,7 +19,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "a learning-rate schedule is stepped as its length counts, and ends with the run",
     verifies: "A scheduler whose length is known is stepped as often as it counts: per update, per micro-batch or per \
                epoch. It does not end long before the last update, or long after it. A scheduler that is made is \
-               stepped. It is not stepped before the first update.",
+               stepped. It is not stepped before the first update. Whoever sets the rate, it is not 0 for the last \
+               updates of the run.",
     does_not_verify: "The form of the curve (schedule/closed-form, for a declared schedule). The length of schedules \
                       that have none, and of runs that were interrupted. Rates that the loop sets by itself.",
     kind: Kind::Trace(|opening| Box::new(Schedules::new(opening))),
@@ -61,6 +62,8 @@ struct Seen {
     highest: f64,
     changes: bool,
     loaded: bool,
+    /// The last updates, if their rate is 0.
+    dead: Sightings,
 }
 
 fn rate(it: &Update) -> Option<f64> {
@@ -103,11 +106,22 @@ impl Schedules {
             }
         }
         (seen.rate, seen.highest) = (rate, seen.highest.max(rate));
+        match rate == 0.0 {
+            true => seen.dead.add(line),
+            false => seen.dead = Sightings::default(),
+        }
     }
 
     fn finish_one(&self, optimizer: u64, seen: &Seen, done: bool, sheet: &mut Sheet) {
         let of = self.optimizers.suffix(optimizer);
+        let run = faults::Run { seen, epochs: &self.epochs.whole, peak: self.peak, done };
+        // Where another optimizer goes on, a rate of 0 may be how this one is left as it is.
+        let dead = || run.dead().filter(|_| self.open.values().all(|it| it.dead.times > 0));
         if seen.schedulers.is_empty() {
+            if let Some((line, difference)) = dead() {
+                sheet.check(false, line, || difference);
+                return;
+            }
             return match seen.changes {
                 true => {
                     sheet.cannot(&format!("the learning rate{of}: it changes without a scheduler of torch"))
@@ -115,10 +129,9 @@ impl Schedules {
                 false => sheet.compared += seen.updates,
             };
         }
-        let run = faults::Run { seen, epochs: &self.epochs.whole, peak: self.peak, done };
         for it in &seen.schedulers {
             sheet.observe(format!("{}{of}", it.words()));
-            if let Some((line, difference)) = run.fault(it) {
+            if let Some((line, difference)) = run.fault(it).or_else(dead) {
                 sheet.check(false, line, || difference);
             } else if it.length.is_some() || it.is_warm_up() {
                 sheet.compared += seen.updates;
@@ -229,6 +242,7 @@ mod tests {
     #[case::per_epoch(scheduled(Given { length: Some(3), steps: |_, epochs| epochs, ..COSINE }))]
     #[case::per_micro_batch_and_as_long(of(Shape { batches: 12, ..Shape::default() },
         Given { length: Some(36), steps: |update, _| 4 * (update - 1), ..COSINE }))]
+    #[case::to_zero_without_a_length(scheduled(Given { name: "LambdaLR", length: None, rate: |steps, _| linear(steps, 8), ..COSINE }))]
     #[case::many_cycles(scheduled(Given { length: Some(2), ..COSINE }))]
     #[case::no_length(scheduled(Given { name: "StepLR", length: None, rate: constant, ..COSINE }))]
     #[case::by_metrics(scheduled(Given { name: "ReduceLROnPlateau", length: None, steps: |_, _| 0, rate: constant }))]
@@ -255,6 +269,10 @@ mod tests {
     #[case::counts_micro_batches(scheduled(Given { length: Some(30), ..COSINE }), "counts micro-batches")]
     #[case::updates_for_epochs(scheduled(Given { length: Some(9), steps: |_, epochs| epochs, ..COSINE }),
         "scheduler.step() runs once per epoch")]
+    #[case::at_zero_without_a_length(scheduled(Given { name: "LambdaLR", length: None, rate: |steps, _| linear(steps, 6), ..COSINE }),
+        "the rate is 0 from update 7 on: the last 3 of 9 updates change nothing")]
+    #[case::at_zero_for_each_micro_batch(of(Shape { batches: 12, ..Shape::default() }, Given { name: "LambdaLR", length: None,
+        steps: |update, _| 4 * (update - 1), rate: |steps, _| linear(steps, 9) }), "scheduler.step() runs at every micro-batch")]
     #[case::never_stepped(scheduled(Given { steps: |_, _| 0, rate: constant, ..COSINE }), "never runs")]
     #[case::before_the_first_update(scheduled(Given { length: Some(10), steps: |update, _| update, ..COSINE }),
         "before the first optimizer.step()")]

@@ -1,10 +1,12 @@
 //! `reload/same-outputs`: a reloaded model gives the same outputs as before it was saved.
 
+use std::path::PathBuf;
+
 use traintrue_protocol::plan::Plan;
-use traintrue_protocol::trace::event::Probe;
+use traintrue_protocol::trace::event::{Probe, State, TensorState};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line, TraceError};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::bound::{self, Unbounded};
 use crate::finding::{Difference, Sheet};
@@ -32,6 +34,7 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         let mut before = Stream::of(&pair[..1]);
         let Some(opening) = before.run()? else { continue };
         let saved = probes(&mut before, "end")?;
+        let came_back = otherwise(pair)?;
         for (line, loaded) in probes(&mut Stream::of(&pair[1..]), "start")? {
             let Some((_, saved)) = saved.iter().find(|(_, saved)| saved.name == loaded.name) else {
                 continue;
@@ -44,10 +47,9 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
                     expected: differs.expected,
                     actual: differs.actual,
                     component: Component::AdapterLoader,
-                    cause:
-                        "the loaded model computes other outputs: a part of it was lost, initialised anew, or applied \
-                         twice"
-                            .into(),
+                    cause: came_back.clone().unwrap_or_else(|| {
+                        "the loaded model computes other outputs: a part of it was lost, initialised anew, or applied twice".into()
+                    }),
                 });
             }
         }
@@ -56,6 +58,36 @@ fn judge(run: &RunEvidence, sheet: &mut Sheet) -> Result<(), TraceError> {
         sheet.missing("probe at the end of a segment and at the start of the next");
     }
     Ok(())
+}
+
+/// What came back otherwise than it was saved, by the states on both sides of a load.
+fn otherwise(pair: &[PathBuf]) -> Result<Option<String>, TraceError> {
+    let at = |path: &PathBuf, moment: Moment| -> Result<Option<State>, TraceError> {
+        let here = |event: &Event| matches!(event, Event::State(it) if it.at == moment);
+        let line = Stream::of(std::slice::from_ref(path)).next_where(here)?;
+        Ok(line.and_then(|line| if let Event::State(it) = line.event { Some(*it) } else { None }))
+    };
+    let (Some(saved), Some(loaded)) = (at(&pair[0], Moment::End)?, at(&pair[1], Moment::Loaded)?) else {
+        return Ok(None);
+    };
+    let scale = |state: &State| state.parts.get(State::ADAPTER_SCALE).cloned();
+    if let (Some(saved), Some(loaded)) = (scale(&saved), scale(&loaded))
+        && saved != loaded
+    {
+        return Ok(Some(format!(
+            "the loaded model scales its adapters by {loaded}, and the saved one by {saved}"
+        )));
+    }
+    let differs = |it: &&TensorState| {
+        let other = saved.tensors.iter().find(|other| other.name == it.name);
+        other.is_some_and(|other| other.digest != it.digest)
+    };
+    let names: Vec<&str> = loaded.tensors.iter().filter(differs).map(|it| it.name.as_str()).collect();
+    let (count, all) = (names.len(), loaded.tensors.len());
+    let some = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    Ok((count > 0).then(|| {
+        format!("the loaded model computes other outputs: {count} of {all} tensors have other values than the saved ones ({some})")
+    }))
 }
 
 fn tolerance(
@@ -107,6 +139,22 @@ mod tests {
         let mut segments = cut_at(at(0, 4));
         reload(&mut segments[1]).rows[0].head[1] = Number(0.5000001);
         breaks(judge_runs(RULE.name, &segments, &[]), "adapter-loader");
+    }
+
+    #[test]
+    fn what_came_back_otherwise_is_named() {
+        let mut segments = cut_at(at(0, 4));
+        reload(&mut segments[1]).rows[0].head[1] = Number(0.6);
+        let mut scaled = segments.clone();
+        for (segment, moment, scale) in [(0, Moment::End, "16"), (1, Moment::Loaded, "4")] {
+            let parts = &mut state_at(&mut scaled[segment], moment).parts;
+            parts.insert(State::ADAPTER_SCALE.to_owned(), scale.to_owned());
+        }
+        let cause = breaks(judge_runs(RULE.name, &scaled, &[]), "adapter-loader");
+        assert_eq!(cause, "the loaded model scales its adapters by 4, and the saved one by 16");
+        state_at(&mut segments[1], Moment::Loaded).tensors[0].digest = "new".into();
+        let cause = breaks(judge_runs(RULE.name, &segments, &[]), "adapter-loader");
+        assert!(cause.contains("have other values than the saved ones ("), "{cause}");
     }
 
     #[test]

@@ -341,7 +341,8 @@ impl Fields<'_> {
         let names =
             |state: &State| state.tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>();
         self.same("tensors", &names(run), &names(against));
-        for (run, against) in run.tensors.iter().zip(&against.tensors) {
+        let saved = &against.tensors;
+        for (run, against) in run.tensors.iter().zip(saved) {
             let named = self.differs.is_none();
             // The plan fixes the model, and with it shape, group and format. Norms are compared with their update.
             let TensorState {
@@ -359,10 +360,15 @@ impl Fields<'_> {
             } = run;
             self.same("trainable", trainable, &against.trainable);
             self.same("optimized", optimized, &against.optimized);
-            self.value("values", digest, &against.digest);
+            let is_of = |other: &TensorState| other.name != against.name;
+            let others = || saved.iter().filter(|it| is_of(it));
+            let field = if others().any(|it| it.digest == *digest) { "values of another" } else { "values" };
+            self.value(field, digest, &against.digest);
             self.sketch(sketch, &against.sketch);
             if with_moments {
-                self.value("moments", moments, &against.moments);
+                let has = moments.is_some() && others().any(|it| it.moments == *moments);
+                let field = if has { "moments of another" } else { "moments" };
+                self.value(field, moments, &against.moments);
             }
             // The field alone does not say which tensor differs.
             if named && let Some(differs) = &mut self.differs {

@@ -69,8 +69,8 @@ fn other_tokens(real: &[u32], expected: &[u32], sample: &[u32], told: &Row, made
         "truncation keeps the first tokens and loses the last one, the end of the text".into()
     } else if is_cut && real == &sample[sample.len() - most..] {
         "truncation keeps the end of the text and loses its beginning: check the truncation side".into()
-    } else if is_cut && real.len() < expected.len() && is_cut_short(real, sample) {
-        format!("truncation leaves {} tokens of {most}", real.len())
+    } else if real.len() < expected.len() && is_cut_short(real, sample) {
+        format!("truncation leaves {} tokens of {}", real.len(), expected.len())
     } else if let Some(id) = other_sample(real, told, made) {
         format!("the row is sample {id}: check how ids and rows are kept together")
     } else if real.len() > expected.len() && is_within(expected, real) {
@@ -244,6 +244,7 @@ mod tests {
     #[case::no_end(of(&[1, 10, 11, 12, 13]), "loses the last one")]
     #[case::no_beginning(of(&[11, 12, 13, 14, 2]), "loses its beginning")]
     #[case::short(of(&[1, 10, 11, 2]), "leaves 4 tokens of 5")]
+    #[case::cut_without_need(Row { sample: 1, ..of(&[1, 30, 2]) }, "leaves 3 tokens of 4")]
     #[case::attended(Row { real: vec![true; 6], ..healthy() }, "attend to padding")]
     #[case::hidden(Row { real: vec![true, true, true, true, false, false], ..healthy() }, "hides tokens")]
     #[case::replaced(of(&[1, 10, 9, 12, 2]), "as many tokens, but others")]

@@ -22,7 +22,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "an evaluation covers every sample once and reports the mean over all their targets",
     verifies: "The evaluated sample ids are the plan's, each exactly once; rows that are told are those samples; and \
                the weights of the losses add up to all their targets. The metric is the sum of the language-model \
-               losses divided by the sum of their weights, within 1e-5.",
+               losses divided by the sum of their weights, within 1e-5. Evaluations after different updates do not have the \
+               same losses, bit for bit, where the parameters are others and no head is trained.",
     does_not_verify: "The losses of the batches. Metrics other than a mean loss.",
     kind: Kind::Trace(|opening| Box::new(Mean::new(opening))),
     compares: Compares::Facts,
@@ -38,6 +39,10 @@ struct Mean {
     weight: u64,
     /// Whether other ranks evaluate the rest of the set (ranks/evaluate-once).
     shares: bool,
+    /// Whether everything that trains is in the loss of the language model.
+    is_one_loss: bool,
+    /// The evaluation before.
+    before: Option<Evaluation>,
 }
 
 impl Mean {
@@ -45,7 +50,14 @@ impl Mean {
         let (data, targets) = (&opening.plan.data, opening.contract.targets);
         let length = |sample: &Vec<u32>| arithmetic::truncated(sample, data.max_length).len() as u64;
         let weight = data.evaluation.iter().map(|sample| arithmetic::targets(length(sample), targets)).sum();
-        Self { data: data.clone(), targets, weight, shares: opening.plan.train.together }
+        Self {
+            data: data.clone(),
+            targets,
+            weight,
+            shares: opening.plan.train.together,
+            is_one_loss: opening.plan.train.heads.is_empty(),
+            before: None,
+        }
     }
 
     fn covers(&self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
@@ -86,6 +98,25 @@ impl Mean {
             component: Component::Evaluation,
             cause: "the losses of the evaluation are not over the targets of its set: check what masks its labels, which set its \
                     loader has, and its last batch".into(),
+        });
+    }
+
+    /// The model that trains is the one that is evaluated.
+    fn moves(&mut self, it: &Evaluation, line: &Line, sheet: &mut Sheet) {
+        let Some(before) = self.before.replace(it.clone()) else { return };
+        let parted = before.digest_before.is_some()
+            && it.digest_before.is_some()
+            && before.digest_before != it.digest_before;
+        if !self.is_one_loss || !parted || it.losses.is_empty() || before.losses.len() != it.losses.len() {
+            return;
+        }
+        sheet.check(before.losses != it.losses, line, || Difference {
+            expected: format!("other losses than after update {}: the parameters are others", before.step),
+            actual: "the same ones, bit for bit".into(),
+            component: Component::Evaluation,
+            cause:
+                "what is evaluated is not the model that trains: a copy, or the weights of an earlier time"
+                    .into(),
         });
     }
 
@@ -134,6 +165,7 @@ impl TraceRule for Mean {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::Evaluation(it) = &line.event {
             self.rows(it, line, sheet);
+            self.moves(it, line, sheet);
             if self.shares {
                 return;
             }
@@ -178,5 +210,24 @@ mod tests {
         }
         let found = breaks(judge(RULE.name, &events), "evaluation");
         assert!(found.contains(cause), "{found}");
+    }
+
+    /// A second evaluation with the losses of the first, after other updates or not.
+    #[rstest]
+    #[case::of_a_copy("t:9", false)]
+    #[case::of_one_state("t:1", true)]
+    fn losses_of_other_parameters_are_others(#[case] digest: &str, #[case] fits: bool) {
+        let mut events = whole();
+        if let Event::Run(run) = &mut events[0] {
+            run.plan.train.heads.clear();
+        }
+        let at = position(&events, |event| matches!(event, Event::Evaluation(_)));
+        let mut again = events[at].clone();
+        if let Event::Evaluation(it) = &mut again {
+            it.digest_before = Some(digest.into());
+        }
+        events.insert(at + 1, again);
+        let sheet = judge(RULE.name, &events);
+        assert_eq!(sheet.broken.is_none(), fits, "{:?}", sheet.broken);
     }
 }

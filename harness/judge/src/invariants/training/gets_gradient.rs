@@ -19,7 +19,7 @@ pub(crate) static RULE: Rule = Rule {
     name: "state/gets-gradient",
     says: "every trainable tensor has had a gradient by the end of a run",
     verifies: "Over the states of a trace from update 3 on in which some tensor has a gradient, of two updates or more: each \
-               trainable tensor has one in one of them.",
+               trainable tensor has one in one of them. An adapter's tensor whose values are all 0 has one that is not 0.",
     does_not_verify: "That the gradient is right (partition/same-update, probes). Traces without such a state. Tensors that the \
                       optimizer does not hold (state/trains-what-was-asked).",
     kind: Kind::Trace(|_| Box::<Gradients>::default()),
@@ -29,11 +29,19 @@ pub(crate) static RULE: Rule = Rule {
     needs: &[Fact::Plan],
 };
 
-/// By tensor, its group and whether a gradient was seen; and the updates whose gradients were.
+/// The tensors, and the updates whose gradients were seen.
 #[derive(Default)]
 struct Gradients {
-    seen: BTreeMap<String, (String, bool)>,
+    seen: BTreeMap<String, Seen>,
     updates: BTreeSet<u64>,
+}
+
+/// What was seen of one tensor.
+struct Seen {
+    group: String,
+    has_gradient: bool,
+    /// Whether its values and its gradient were 0 each time.
+    is_dead: bool,
 }
 
 impl Gradients {
@@ -46,11 +54,27 @@ impl Gradients {
         self.updates.insert(it.step);
         for tensor in it.tensors.iter().filter(|tensor| tensor.trainable && tensor.optimized) {
             // One that is 0 is a gradient, too: samples may be so alike that a loss has nothing to learn from them.
-            let has = tensor.grad_norm.is_some();
-            let (_, seen) =
-                self.seen.entry(tensor.name.clone()).or_insert_with(|| (tensor.group.clone(), false));
-            *seen |= has;
+            let fresh = || Seen { group: tensor.group.clone(), has_gradient: false, is_dead: true };
+            let seen = self.seen.entry(tensor.name.clone()).or_insert_with(fresh);
+            seen.has_gradient |= tensor.grad_norm.is_some();
+            let is_zero = !tensor.sketch.is_empty() && tensor.sketch.iter().all(|it| it.0 == 0.0);
+            seen.is_dead &= is_zero && tensor.grad_norm.is_some_and(|norm| norm.0 == 0.0);
         }
+    }
+}
+
+impl Gradients {
+    /// One half of a fresh adapter is 0 until the other half gives it a gradient; where both are 0, neither ever gets one.
+    fn dead(&self, last: &Line, sheet: &mut Sheet) {
+        let dead: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| seen.is_dead && seen.group == "adapter").collect();
+        let Some((name, _)) = dead.first() else { return };
+        sheet.check(false, last, || Difference {
+            expected: format!("a gradient of {name}, whose values are 0, in one of {} updates", self.updates.len()),
+            actual: format!("0 in each, and of {} of {} trainable tensors", dead.len(), self.seen.len()),
+            component: Component::Adapters,
+            cause: format!("{name} is 0 and its gradient, too: both matrices of its adapter begin at 0, and it never learns"),
+        });
     }
 }
 
@@ -65,9 +89,9 @@ impl TraceRule for Gradients {
         if self.updates.len() < UPDATES {
             return;
         }
-        let silent: Vec<_> = self.seen.iter().filter(|(_, (_, seen))| !seen).collect();
+        let silent: Vec<_> = self.seen.iter().filter(|(_, seen)| !seen.has_gradient).collect();
         sheet.compared += (self.seen.len() - silent.len()) as u64;
-        let Some((name, (group, _))) = silent.first() else { return };
+        let Some((name, Seen { group, .. })) = silent.first() else { return self.dead(last, sheet) };
         sheet.check(false, last, || Difference {
             expected: format!("a gradient of {name} in one of {} updates", self.updates.len()),
             actual: format!("none, and none of {} of {} trainable tensors", silent.len(), self.seen.len()),
@@ -117,6 +141,19 @@ mod tests {
     #[test]
     fn a_gradient_of_0_is_one() {
         holds(&judge(RULE.name, &with(2, Some(0.0))));
+    }
+
+    #[test]
+    fn an_adapter_that_is_0_and_stays_0_breaks() {
+        let mut events = with(1, Some(0.0));
+        for event in &mut events {
+            if let Event::State(it) = event {
+                it.tensors[1].sketch.iter_mut().for_each(|it| it.0 = 0.0);
+            }
+        }
+        let found = breaks(judge(RULE.name, &events), "adapters");
+        assert!(found.contains("both matrices of its adapter begin at 0"), "{found}");
+        holds(&judge(RULE.name, &with(1, Some(0.0))));
     }
 
     #[test]

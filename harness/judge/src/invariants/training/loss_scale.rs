@@ -6,7 +6,7 @@
 use traintrue_protocol::contract::{Gradients, Normaliser};
 use traintrue_protocol::number::Number;
 use traintrue_protocol::plan::{Dtype, Probe as Asked};
-use traintrue_protocol::trace::event::{MicroBatch, Probe, State, Update};
+use traintrue_protocol::trace::event::{MicroBatch, Probe, ProbeGradient, State, Update};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::{Component, Moment};
@@ -102,23 +102,25 @@ impl LossScale {
             );
         }
         let allowed = bound * whole;
+        let norm_of =
+            |name: &str| state.tensors.iter().find(|it| it.name == name).and_then(|it| it.grad_norm);
+        let (mut right, mut wrong) = (0, Vec::new());
         for expected in &probe.gradients {
-            let found = state.tensors.iter().find(|tensor| tensor.name == expected.name);
-            let Some(actual) = found.and_then(|tensor| tensor.grad_norm) else {
-                sheet.missing("grad_norm of a tensor");
-                continue;
-            };
-            sheet.check(near(actual, expected.norm, allowed), line, || Difference {
-                expected: format!(
-                    "gradient norm {} within {allowed:.1e} of {}",
-                    expected.norm, expected.name
-                ),
-                actual: actual.to_string(),
-                // Before the first update no earlier window exists, so only the scale can be wrong.
-                component: if state.step == 1 { Component::Normaliser } else { Component::Window },
-                cause: cause(state.step, actual, expected.norm),
-            });
+            match norm_of(&expected.name) {
+                None => sheet.missing("grad_norm of a tensor"),
+                Some(actual) if near(actual, expected.norm, allowed) => right += 1,
+                Some(actual) => wrong.push((expected, actual)),
+            }
         }
+        sheet.compared += right;
+        let Some(&(first, actual)) = wrong.first() else { return };
+        sheet.check(false, line, || Difference {
+            expected: format!("gradient norm {} within {allowed:.1e} of {}", first.norm, first.name),
+            actual: actual.to_string(),
+            // Before the first update no earlier window exists, so only the scale can be wrong.
+            component: if state.step == 1 { Component::Normaliser } else { Component::Window },
+            cause: cause(state.step, &wrong, right, allowed),
+        });
     }
 
     /// Whether training computed another loss of the window's samples than the probe.
@@ -145,20 +147,39 @@ fn sorted(ids: &[u64]) -> Vec<u64> {
     ids
 }
 
-fn cause(step: u64, actual: Number, expected: Number) -> String {
-    if !actual.is_finite() || !expected.is_finite() {
+/// What the tensors whose gradients are not as due, each with its norm in training, have in common.
+fn cause(step: u64, wrong: &[(&ProbeGradient, Number)], right: u64, allowed: f64) -> String {
+    if wrong.iter().any(|(due, actual)| !actual.is_finite() || !due.norm.is_finite()) {
         return "the window's gradient is finite outside training and not in it, or the reverse".to_owned();
     }
-    let factor = actual.0 / expected.0;
-    if step == 1 {
-        return format!(
-            "the gradient is {factor:.4} of what the contract gives: check what the loss is divided by"
-        );
+    let factor = |(due, actual): &(&ProbeGradient, Number)| actual.0 / due.norm.0;
+    let factors = || wrong.iter().filter(|(due, _)| due.norm.0 > 0.0).map(factor);
+    let (least, most) =
+        factors().fold((f64::INFINITY, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
+    let one = wrong.first().map_or(1.0, factor);
+    // Within rounding, or within 1 %, each tensor's gradient is the same multiple of the one that is due.
+    let is_one =
+        wrong.iter().all(|(due, actual)| (actual.0 - one * due.norm.0).abs() <= allowed + 0.01 * actual.0);
+    let names: Vec<&str> = wrong.iter().take(3).map(|(due, _)| due.name.as_str()).collect();
+    match (is_one && right == 0, step) {
+        (true, 1) => {
+            format!("the gradient is {one:.4} of what the contract gives: check what the loss is divided by")
+        }
+        (true, _) => format!(
+            "the gradient is {one:.4} of the window's own: gradients of an earlier window are still in the buffers \
+             (check zero_grad), or the loss is scaled wrongly"
+        ),
+        (false, _) if right > 0 => format!(
+            "the gradients of {} tensors ({}) are {least:.4} to {most:.4} of the window's own, and those of {right} are right: no \
+             divisor does this, but one of several losses may, or what writes these gradients",
+            wrong.len(),
+            names.join(", ")
+        ),
+        (false, _) => format!(
+            "the gradients are {least:.4} to {most:.4} of the window's own, by tensor: one of several losses is weighed otherwise, \
+             other rows make it, or gradients of an earlier window are left"
+        ),
     }
-    format!(
-        "the gradient is {factor:.4} of the window's own: gradients of an earlier window are still in the buffers \
-         (check zero_grad), or the loss is scaled wrongly"
-    )
 }
 
 impl TraceRule for LossScale {
@@ -188,7 +209,7 @@ impl TraceRule for LossScale {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use traintrue_protocol::trace::event::{ProbeGradient, ProbeRow};
+    use traintrue_protocol::trace::event::ProbeRow;
 
     /// A whole run whose first window was probed, its first update's gradient norms `factor` times the probe's.
     fn probed(factor: f64) -> Vec<Event> {
@@ -249,6 +270,17 @@ mod tests {
 
     #[test]
     fn a_gradient_that_is_divided_once_more_breaks() {
-        breaks(judge(RULE.name, &probed(1.0 / 3.0)), "normaliser");
+        let found = breaks(judge(RULE.name, &probed(1.0 / 3.0)), "normaliser");
+        assert!(found.contains("0.3333 of what the contract gives"), "{found}");
+    }
+
+    #[test]
+    fn one_tensor_of_several_is_no_matter_of_the_divisor() {
+        let mut events = probed(1.0);
+        if let Event::Probe(probe) = &mut events[1] {
+            probe.gradients[0].norm.0 *= 4.0;
+        }
+        let found = breaks(judge(RULE.name, &events), "normaliser");
+        assert!(found.contains("0.2500 to 0.2500 of the window's own, and those of"), "{found}");
     }
 }

@@ -19,9 +19,10 @@ const SAMPLES_MOST: usize = 100_000;
 pub(crate) static RULE: Rule = Rule {
     name: "order/as-planned",
     says: "without shuffle samples come in the order of their ids; with it each epoch has an order of its own",
-    verifies: "Without `shuffle`, the sample ids of an epoch rise from micro-batch to micro-batch. With it, an epoch of 16 samples or more, seen from its \
-               beginning to its end, is not in the order of the ids, not that order begun elsewhere, and not whole batches \
-               of neighbours in another order; and no two epochs have one order, nor one order begun elsewhere.",
+    verifies: "Without `shuffle`, the sample ids of an epoch rise from micro-batch to micro-batch. With it, an epoch of 16 \
+               samples or more, seen from its beginning to its end, is not in the order of the ids, not that order begun \
+               elsewhere, and not whole batches of neighbours in another order; of 48 samples or more, not each is within a \
+               quarter of the set of its own place; and no two epochs have one order, nor one order begun elsewhere.",
     does_not_verify: "That the order is random otherwise. That the seed decides it (seed/decides). That every sample comes \
                       once (ledger/every-sample-once).",
     kind: Kind::Trace(|opening| Box::new(Order::new(opening))),
@@ -124,6 +125,11 @@ impl Order {
                     .into(),
             );
         }
+        if let Some(most) = near_its_place(&self.ids) {
+            return Some(format!(
+                "no sample of epoch {epoch} is further than {most} places from its own: a buffer shuffles it, and not the whole set"
+            ));
+        }
         self.before.iter().find_map(|(before, ids)| {
             if *ids == self.ids {
                 return Some(format!(
@@ -136,6 +142,13 @@ impl Order {
             })
         })
     }
+}
+
+/// How far a sample is from its place at most, if all of so many are so near to it that no shuffle of the whole is likely.
+fn near_its_place(ids: &[u64]) -> Option<u64> {
+    let most = ids.iter().enumerate().map(|(at, id)| id.abs_diff(at as u64)).max()?;
+    // Each of 48 samples within a quarter of the set of its place: once in 1e12 shuffles.
+    (ids.len() >= 48 && most.saturating_mul(4) <= ids.len() as u64).then_some(most)
 }
 
 /// Whether one list is the other, begun elsewhere.
@@ -199,6 +212,15 @@ mod tests {
     fn another_order_says_which(#[case] shuffle: bool, #[case] id: fn(u64, u64) -> u64, #[case] cause: &str) {
         let found = breaks(judge(RULE.name, &ordered(shuffle, id)), "order");
         assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn a_shuffle_within_blocks_is_no_shuffle_of_the_whole() {
+        let in_blocks: Vec<u64> = (0..64).map(|place| place / 8 * 8 + place * 5 % 8).collect();
+        assert!(near_its_place(&in_blocks).is_some_and(|most| most < 8));
+        let whole: Vec<u64> = (0..64).map(|place| place * 29 % 64).collect();
+        assert_eq!(near_its_place(&whole), None);
+        assert_eq!(near_its_place(&in_blocks[..40]), None);
     }
 
     #[test]

@@ -112,6 +112,15 @@ mod tests {
         }
     }
 
+    /// Six micro-batches of two samples, in a window of four and one of two.
+    #[test]
+    fn a_short_window_that_is_divided_as_a_full_one_is_named() {
+        let mut events = grouped(2, 4);
+        update_at(&mut events, 2).grad_norm.iter_mut().for_each(|norm| norm.0 *= 0.5);
+        let found = breaks(judge_runs(RULE.name, &[events], &[grouped(8, 1)]), "normaliser");
+        assert!(found.contains("a window of 2 micro-batches is divided as a full one of 4"), "{found}");
+    }
+
     #[rstest]
     #[case::samples(|events: &mut Vec<Event>| batch_at(events, 0, 1).samples = Some(vec![2, 7]), "order")]
     #[case::boundary(|events: &mut Vec<Event>| {

@@ -31,7 +31,7 @@ pub(crate) static RULE: Rule = Rule {
     does_not_verify: "Places that the trainer does not tell. The gradient itself (partition/same-update, probes). That the \
                       rate is the schedule's (schedule/closed-form). Tensors that get no gradient. Moments in a layout of \
                       their own (Adafactor).",
-    kind: Kind::Trace(|opening| Box::new(Replayed::of(&opening.plan.train))),
+    kind: Kind::Trace(|opening| Box::new(Replayed::of(&opening.plan.train, opening.plan.start.is_none()))),
     compares: Compares::Facts,
     judges_a_start: false,
     rank: Rank::Arithmetic,
@@ -47,6 +47,8 @@ struct Replayed {
     carried: BTreeMap<String, (u64, Vec<[f64; 2]>)>,
     /// The values of each tensor after the last update that was told, and its step.
     left: BTreeMap<String, (u64, Vec<Number>)>,
+    /// Applied updates, in a trace that begins with the first one.
+    applied: Option<u64>,
 }
 
 /// What is wrong in the updates so far: the first place, and the causes that explain all of them.
@@ -104,14 +106,16 @@ struct Miss<'a> {
 }
 
 impl Replayed {
-    fn of(train: &Train) -> Self {
+    fn of(train: &Train, whole: bool) -> Self {
         let unit = bound::unit_roundoff(train.dtype);
         let (moments, values) = (Wrong::default(), Wrong::default());
-        Self { train: train.clone(), unit, moments, values, carried: BTreeMap::new(), left: BTreeMap::new() }
+        let (carried, left) = (BTreeMap::new(), BTreeMap::new());
+        Self { train: train.clone(), unit, moments, values, carried, left, applied: whole.then_some(0) }
     }
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
-        if !it.applied || it.tensors.is_empty() {
+        self.applied = self.applied.map(|applied| applied + u64::from(it.applied));
+        if !it.applied || it.tensors.is_empty() || !self.counts(it, line, sheet) {
             return;
         }
         let tensors: Vec<Tensor> =
@@ -123,6 +127,22 @@ impl Replayed {
             return;
         }
         self.values(&tensors, line, sheet);
+    }
+
+    /// The optimizer has counted every update of some tensor. One that has no gradient in a window may count fewer.
+    fn counts(&self, update: &Update, line: &Line, sheet: &mut Sheet) -> bool {
+        let Some((applied, most)) = self.applied.zip(update.tensors.iter().map(|it| it.updates).max()) else {
+            return true;
+        };
+        sheet.check(most >= applied, line, || Difference {
+            expected: format!("{applied} updates of some tensor in the optimizer's state"),
+            actual: most.to_string(),
+            component: Component::Moments,
+            cause: format!(
+                "the optimizer's state begins anew after update {}: its moments and its count of updates are lost there",
+                applied.saturating_sub(most)
+            ),
+        })
     }
 
     /// An update begins with the values that the one before it left.
@@ -295,11 +315,13 @@ impl Replayed {
         if places().all(|(it, _)| it.after == it.before) {
             return "the values do not move: the optimizer does not hold these tensors, or its step is undone".into();
         }
-        let times: Vec<f64> = places().filter_map(|(it, with)| adam::times(it, with, self.unit)).collect();
-        if let Some(first) = times.first()
-            && (first - 1.0).abs() > ONE_FACTOR
-            && times.iter().all(|it| (it - first).abs() <= ONE_FACTOR * first.abs())
-        {
+        let one = |times: fn(&Place, &Settings, f64) -> Option<f64>| {
+            let times: Vec<f64> = places().filter_map(|(it, with)| times(it, with, self.unit)).collect();
+            let first = *times.first()?;
+            let alike = times.iter().all(|it| (it - first).abs() <= ONE_FACTOR * first.abs());
+            (alike && (first - 1.0).abs() > ONE_FACTOR).then_some(first)
+        };
+        if let Some(first) = one(adam::times).or_else(|| one(adam::times_with_decay)) {
             let rate = wrong.first().map_or(0.0, |it| it.settings.lr * first);
             return format!(
                 "the step is {:.3} times that of the rate that is told: these tensors are trained at a rate of {}",

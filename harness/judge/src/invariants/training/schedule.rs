@@ -3,7 +3,7 @@
 use traintrue_logs::Precision;
 use traintrue_protocol::contract::FirstLr;
 use traintrue_protocol::number::Number;
-use traintrue_protocol::trace::event::{State, Update};
+use traintrue_protocol::trace::event::{Cursor, State, Update};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::{Component, Moment};
@@ -37,10 +37,26 @@ struct Schedule {
     precision: Precision,
     /// The first update with a wrong rate.
     wrong: Option<u64>,
-    /// The first right rate, and whether another was due later.
-    due: Option<(f64, bool)>,
-    /// The first rate, while all others equal it.
-    unchanged: Option<f64>,
+    /// The rates that were due, those that were there, and of those the wrong ones.
+    due: Alike,
+    found: Alike,
+    wrongs: Alike,
+    updates_of_an_epoch: u64,
+}
+
+/// Rates: the first one, and whether some are others.
+#[derive(Default)]
+struct Alike {
+    first: Option<f64>,
+    differ: bool,
+    count: u64,
+}
+
+impl Alike {
+    fn add(&mut self, rate: f64, tolerance: f64) {
+        self.count += 1;
+        self.differ |= (rate - *self.first.get_or_insert(rate)).abs() > tolerance;
+    }
 }
 
 /// What a wrong schedule counts as a step.
@@ -48,13 +64,17 @@ struct Schedule {
 struct Counted {
     times: u64,
     more: i64,
+    /// Steps more for each epoch that is over.
+    per_epoch: u64,
 }
 
 impl Counted {
-    const RIGHT: Self = Self { times: 1, more: 0 };
+    const RIGHT: Self = Self { times: 1, more: 0, per_epoch: 0 };
 
-    fn at(self, step: u64) -> u64 {
-        step.saturating_mul(self.times).saturating_add_signed(self.more)
+    fn at(self, step: u64, updates_of_an_epoch: u64) -> u64 {
+        let epochs = step.saturating_sub(1) / updates_of_an_epoch.max(1);
+        let right = step.saturating_mul(self.times).saturating_add_signed(self.more);
+        right.saturating_add(self.per_epoch.saturating_mul(epochs))
     }
 }
 
@@ -69,8 +89,10 @@ impl Schedule {
             peak: rates.peak.abs(),
             precision: opening.precision,
             wrong: None,
-            due: None,
-            unchanged: None,
+            due: Alike::default(),
+            found: Alike::default(),
+            wrongs: Alike::default(),
+            updates_of_an_epoch: counts.updates_at(Cursor { epoch: 1, micro_batches: 0 }),
         }
     }
 
@@ -84,33 +106,32 @@ impl Schedule {
             sheet.blind("lr");
         }
         let expected = self.rates.at(it.step);
-        let due = self.due.get_or_insert((expected, false));
-        due.1 |= due.0 != expected;
-        if let Some(lr) = it.lr.first() {
-            let first = self.unchanged.get_or_insert(lr.0);
-            let is_first = (lr.0 - *first).abs() <= TOLERANCE * self.peak;
-            self.unchanged = self.unchanged.filter(|_| is_first);
-        }
+        let tolerance = TOLERANCE * self.peak;
+        self.due.add(expected, 0.0);
+        it.lr.first().into_iter().for_each(|lr| self.found.add(lr.0, tolerance));
         for &lr in &it.lr {
             if self.fits(lr.0, expected) {
                 sheet.compared += 1;
                 continue;
             }
-            let fits = |rate: f64| self.fits(lr.0, rate);
-            let explaining = |(rates, counted, _): &(Rates, Counted, _)| fits(rates.at(counted.at(it.step)));
+            self.wrongs.add(lr.0, tolerance);
+            let at = |counted: &Counted| counted.at(it.step, self.updates_of_an_epoch);
+            let explaining =
+                |(rates, counted, _): &(Rates, Counted, _)| self.fits(lr.0, rates.at(at(counted)));
             // One rate does not say where the schedule went wrong: a mistake is named if it gives each of the wrong ones.
             self.suspects = self.suspects.iter().copied().filter(explaining).collect();
             let first = *self.wrong.get_or_insert(it.step);
-            let cause = self.cause(first);
+            let cause = self.cause(first, it.step);
             match &mut sheet.broken {
                 Some(broken) if broken.at.event == "update" => {
                     sheet.compared += 1;
                     broken.cause = cause;
                 }
                 _ => {
+                    let (expected, actual) = apart(Number(expected), lr);
                     sheet.check(false, line, || Difference {
-                        expected: format!("lr {} at update {}", Number(expected), it.step),
-                        actual: format!("{lr}"),
+                        expected: format!("lr {expected} at update {}", it.step),
+                        actual,
                         component: Component::Schedule,
                         cause,
                     });
@@ -119,21 +140,27 @@ impl Schedule {
         }
     }
 
-    /// What explains all wrong rates so far, the first of them at update `step`.
-    fn cause(&self, step: u64) -> String {
+    /// What explains all wrong rates so far, from the update `first` to `last`.
+    fn cause(&self, first: u64, last: u64) -> String {
         let Rates { warmup, total, peak, .. } = self.rates;
-        match self.suspects.first() {
-            _ if self.unchanged.is_some() && self.due.is_some_and(|(_, changes)| changes) => {
+        let of_one_rate = self.wrongs.first.filter(|_| self.wrongs.count > 1 && !self.wrongs.differ);
+        match (self.suspects.first(), of_one_rate) {
+            _ if !self.found.differ && self.due.differ => {
                 "the rate is the same at every update: scheduler.step() is missing, or what it computes does not reach the optimizer"
                     .into()
             }
-            Some((rates, _, what)) if rates.total != total => format!(
+            (Some((rates, _, what)), _) if rates.total != total => format!(
                 "the rate is that of a schedule that ends at update {}, and not at {total}: {what}",
                 rates.total
             ),
-            Some((.., what)) => format!("this is the rate that follows if {what}"),
-            None => format!(
-                "the rates from update {step} on fit neither the plan's schedule ({warmup} warm-up updates, the end at update \
+            (Some((.., what)), _) => format!("this is the rate that follows if {what}"),
+            (None, Some(rate)) => format!(
+                "the rate stays at {} from update {first} on, and the plan's schedule goes on: check for a least rate, and for \
+                 an end that comes too early",
+                Number(rate)
+            ),
+            (None, None) => format!(
+                "the rates of updates {first} to {last} fit neither the plan's schedule ({warmup} warm-up updates, the end at update \
                  {total}, the highest rate {}) nor a known mistake",
                 Number(peak)
             ),
@@ -179,11 +206,32 @@ fn suspects(right: Rates, counts: &Counts, world: u64) -> Vec<(Rates, Counted, &
             Counted::RIGHT,
             "the total leaves out the update of each epoch's partial last window",
         ),
-        (right, Counted { times: window, more: 0 }, "scheduler.step() runs at every micro-batch"),
-        (right, Counted { times: world, more: 0 }, "scheduler.step() runs once per rank at every update"),
-        (right, Counted { times: 1, more: 1 }, "the scheduler is one step ahead of the updates"),
-        (right, Counted { times: 1, more: -1 }, "the scheduler is one step behind the updates"),
+        (
+            total(right.total.saturating_mul(world)),
+            Counted::RIGHT,
+            "the total is multiplied by the number of processes",
+        ),
+        (total(right.total / world), Counted::RIGHT, "the total is divided by the number of processes"),
+        (right, Counted { times: window, ..Counted::RIGHT }, "scheduler.step() runs at every micro-batch"),
+        (
+            right,
+            Counted { times: world, ..Counted::RIGHT },
+            "scheduler.step() runs once per rank at every update",
+        ),
+        (
+            right,
+            Counted { per_epoch: 1, ..Counted::RIGHT },
+            "scheduler.step() runs once more at the end of each epoch",
+        ),
+        (right, Counted { more: 1, ..Counted::RIGHT }, "the scheduler is one step ahead of the updates"),
+        (right, Counted { more: -1, ..Counted::RIGHT }, "the scheduler is one step behind the updates"),
     ]
+}
+
+/// Two rates with as many digits as tell them apart.
+fn apart(expected: Number, found: Number) -> (String, String) {
+    let short = (expected.to_string(), found.to_string());
+    if short.0 == short.1 { (format!("{expected:?}"), format!("{found:?}")) } else { short }
 }
 
 fn state(it: &State, line: &Line, sheet: &mut Sheet) {
@@ -250,6 +298,29 @@ mod tests {
         update_at(&mut events, step).lr = vec![Number(lr)];
         let found = breaks(judge(RULE.name, &events), "schedule");
         assert!(found.contains(cause), "{found}");
+    }
+
+    /// Peak 1e-3, 6 updates, 3 in each of two epochs.
+    #[rstest]
+    #[case::a_least_rate(|step, right: f64| if step > 4 { right.max(4e-4) } else { right }, "stays at 0.000400 from update 5 on")]
+    #[case::a_jump_after_the_warm_up(|step, right| if step < 3 { 0.9 * right } else { right }, "of updates 1 to 2 fit neither")]
+    #[case::once_more_per_epoch(|step, right: f64| (right - 0.25e-3 * f64::from(step > 3)).max(0.0), "once more at the end of each epoch")]
+    fn wrong_rates_are_explained_together(#[case] wrong: fn(u64, f64) -> f64, #[case] cause: &str) {
+        let mut events = whole();
+        for step in 1..=6 {
+            let lr = &mut update_at(&mut events, step).lr[0];
+            lr.0 = wrong(step, lr.0);
+        }
+        let found = breaks(judge(RULE.name, &events), "schedule");
+        assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn rates_that_differ_in_their_last_digits_are_shown_whole() {
+        let mut events = whole();
+        update_at(&mut events, 3).lr[0].0 *= 1.0 + 4e-7;
+        let broken = judge(RULE.name, &events).broken.expect("a finding");
+        assert!(!broken.expected.contains(&format!("lr {} at", broken.actual)), "{broken:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `state/trains-what-was-asked`: what trains is what the plan says, and the optimizer holds exactly that.
 
+use traintrue_protocol::number::Number;
+use traintrue_protocol::plan::Adapters;
 use traintrue_protocol::trace::event::{State, TensorState};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
@@ -13,7 +15,8 @@ pub(crate) static RULE: Rule = Rule {
     says: "adapters and heads train, the base does not, and the optimizer holds exactly the trainable tensors",
     verifies: "At every state the optimizer holds exactly the trainable tensors. With adapters, the base is frozen, \
                and the adapters and every head of the plan are present and trainable. Without adapters, everything is \
-               trainable except the group `frozen`. The set of tensors stays the same.",
+               trainable except the group `frozen`. The set of tensors stays the same. Where a state tells what scales its \
+               adapters, that is the plan's alpha / r, or alpha over the root of r for rsLoRA.",
     does_not_verify: "That the tensors in the optimizer change (state/optimized-moves). That loaded values equal the \
                       saved ones (reload/same-sets).",
     kind: Kind::Trace(|opening| Box::new(Trainable::new(opening))),
@@ -25,6 +28,7 @@ pub(crate) static RULE: Rule = Rule {
 
 struct Trainable {
     adapted: bool,
+    adapters: Option<Adapters>,
     /// Groups that must be there.
     groups: Vec<String>,
     /// The names of the first state, in order.
@@ -37,6 +41,7 @@ impl Trainable {
         let adapter = train.adapters.iter().map(|_| "adapter".to_owned());
         Self {
             adapted: train.adapters.is_some(),
+            adapters: train.adapters.clone(),
             groups: train.heads.iter().cloned().chain(adapter).collect(),
             names: None,
         }
@@ -64,6 +69,9 @@ impl Trainable {
             self.tensor(tensor, line, sheet);
         }
         self.same_names(it, line, sheet);
+        if let Some(adapters) = &self.adapters {
+            scale(it, adapters, line, sheet);
+        }
     }
 
     fn tensor(&self, tensor: &TensorState, line: &Line, sheet: &mut Sheet) {
@@ -116,6 +124,29 @@ impl Trainable {
     }
 }
 
+/// The adapters' scale, where the trainer tells one.
+fn scale(it: &State, adapters: &Adapters, line: &Line, sheet: &mut Sheet) {
+    let told = it.parts.get(State::ADAPTER_SCALE).and_then(|told| told.parse::<f64>().ok());
+    let Some(found) = told else { return };
+    let Adapters { r, alpha, rs, .. } = *adapters;
+    let of = |rs: bool| alpha / if rs { (r as f64).sqrt() } else { r as f64 };
+    let near = |expected: f64| (found - expected).abs() <= 1e-5 * expected.abs();
+    sheet.check(near(of(rs)), line, || Difference {
+        expected: format!("adapters scaled by {}", Number(of(rs))),
+        actual: Number(found).to_string(),
+        component: Component::Adapters,
+        cause: match (rs, near(of(!rs))) {
+            (true, true) => {
+                "rsLoRA is ignored: the scale is alpha / r, and not alpha over the root of r".into()
+            }
+            (false, true) => {
+                "the scale is that of rsLoRA, alpha over the root of r, and the plan's is alpha / r".into()
+            }
+            _ => format!("the scale does not follow from alpha {} and r {r}", Number(alpha)),
+        },
+    });
+}
+
 impl TraceRule for Trainable {
     fn see(&mut self, line: &Line, sheet: &mut Sheet) {
         if let Event::State(it) = &line.event {
@@ -127,6 +158,7 @@ impl TraceRule for Trainable {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use traintrue_protocol::trace::event::Epoch;
     use traintrue_protocol::vocabulary::Moment;
 
     use super::*;
@@ -135,6 +167,25 @@ mod tests {
     #[test]
     fn a_healthy_trace_holds() {
         holds(&judge(RULE.name, &whole()));
+    }
+
+    #[rstest]
+    // The plan has alpha 8 and r 4.
+    #[case::as_planned(false, "2", None)]
+    #[case::of_rslora(true, "4", None)]
+    #[case::rslora_ignored(true, "2", Some("rsLoRA is ignored"))]
+    #[case::rslora_unasked(false, "4", Some("is that of rsLoRA"))]
+    #[case::another(false, "16", Some("does not follow from alpha 8.00000 and r 4"))]
+    #[case::no_number(false, "none", None)]
+    fn the_adapters_scale_is_the_plans(#[case] rs: bool, #[case] told: &str, #[case] cause: Option<&str>) {
+        let adapters = Adapters { r: 4, alpha: 8.0, rs, targets: vec!["q".into()] };
+        let parts = [(State::ADAPTER_SCALE.to_owned(), told.to_owned())].into();
+        let line = Line { number: 2, event: Event::Epoch(Epoch::begin(0)) };
+        let mut sheet = Sheet::default();
+        scale(&State { parts, ..State::new(Moment::Start, 0) }, &adapters, &line, &mut sheet);
+        let found = sheet.broken.map(|it| it.cause);
+        assert_eq!(found.is_some(), cause.is_some(), "{found:?}");
+        assert!(found.unwrap_or_default().contains(cause.unwrap_or_default()));
     }
 
     #[rstest]

@@ -50,6 +50,8 @@ struct Open {
     step: u64,
     /// The place of the next micro-batch.
     next: Cursor,
+    /// Micro-batches that the last epoch's end dropped.
+    dropped: u64,
 }
 
 impl Window {
@@ -70,7 +72,14 @@ impl Window {
             let held = self.counts.open_window(next);
             // The targets of micro-batches in an earlier trace are unknown, so this window's sum is not compared.
             let targets = (held == 0).then_some(0);
-            self.open = Some(Open { held, earlier: held, targets, step: self.counts.updates_at(next), next });
+            self.open = Some(Open {
+                held,
+                earlier: held,
+                targets,
+                step: self.counts.updates_at(next),
+                next,
+                dropped: 0,
+            });
         }
         self.open.as_mut()
     }
@@ -140,13 +149,13 @@ impl Window {
         let (held, targets, step) = (open.held, open.targets, open.step.saturating_add(1));
         let edge = open.next.micro_batches >= counts.micro_batches;
         // Under flush the last window of an epoch may be partial.
-        let tail = counts.tail == Tail::Flush && edge && held > 0;
+        let tail = counts.tail == Tail::Flush && edge && (1..counts.accumulation).contains(&held);
         sheet.check(held == counts.accumulation || tail, line, || Difference {
             expected: format!("an update after {}", micro_batches(counts.accumulation)),
             actual: format!("after {held}, before {}", Place::from(open.next)),
             component: Component::Boundary,
             cause: if held < counts.accumulation {
-                early(edge, counts.tail).into()
+                early(open, counts)
             } else {
                 late(open, it.micro_batches, counts)
             },
@@ -191,7 +200,7 @@ impl Window {
             });
         }
         // Continues from the trainer's own number, so that one wrong step gives one finding and not one per update.
-        *open = Open { held: 0, earlier: 0, targets: Some(0), step: it.step, next: open.next };
+        *open = Open { held: 0, earlier: 0, targets: Some(0), step: it.step, next: open.next, dropped: 0 };
         self.updates += 1;
         self.skipped |= !it.applied;
     }
@@ -213,7 +222,7 @@ impl Window {
         });
         // Under flush and drop the next epoch starts with an empty window.
         if counts.tail != Tail::Carry {
-            (open.held, open.earlier, open.targets) = (0, 0, Some(0));
+            (open.dropped, open.held, open.earlier, open.targets) = (held, 0, 0, Some(0));
         }
     }
 }
@@ -284,18 +293,22 @@ fn late(window: &Open, counted: Option<u64>, counts: Counts) -> String {
     }
 }
 
-fn early(edge: bool, tail: Tail) -> &'static str {
-    match (edge, tail) {
-        (true, Tail::Drop) => {
-            "the trainer applies the partial last window of the epoch, but its contract drops it"
+fn early(window: &Open, counts: Counts) -> String {
+    let edge = window.next.micro_batches >= counts.micro_batches;
+    match counts.tail {
+        Tail::Drop if edge => {
+            "the trainer applies the partial last window of the epoch, but its contract drops it".into()
         }
-        (true, Tail::Carry) => {
-            "the trainer applies the partial last window of the epoch, but its contract carries it into the next epoch"
+        Tail::Carry if edge => {
+            "the trainer applies the partial last window of the epoch, but its contract carries it into the next epoch".into()
         }
-        _ => {
-            "the window closes early: check the condition for optimizer.step(), it must count micro-batches since the \
-             last update"
-        }
+        _ if window.dropped > 0 && window.held + window.dropped == counts.accumulation => format!(
+            "the window closes early: it counts the {} that the end of the epoch dropped",
+            micro_batches(window.dropped)
+        ),
+        _ => "the window closes early: check the condition for optimizer.step(), it must count micro-batches since the last \
+              update"
+            .into(),
     }
 }
 
@@ -339,7 +352,8 @@ mod tests {
         let mut events = cut_at(at(0, 4)).remove(1);
         state_at(&mut events, Moment::Loaded).window = None;
         let update = position(&events, |event| matches!(event, Event::Update(it) if it.step == 2));
-        events.swap(update, update + 1);
+        let next = update + position(&events[update..], |event| matches!(event, Event::MicroBatch(_)));
+        events[update..=next].rotate_left(1);
         update_at(&mut events, 2).micro_batches = Some(counted);
         assert_eq!(breaks(judge(RULE.name, &events), "boundary"), cause);
     }

@@ -8,6 +8,8 @@ use super::{Added, Part, differs, tensors_in_turn};
 
 /// How far a weight may be from the one that a mistake gives, relative to it.
 const NEAR: f64 = 0.02;
+/// Relative: the distance between two numbers of bf16.
+const COARSE: f64 = 1.0 / 128.0;
 
 /// What the ranks added in one window.
 pub(super) struct Window<'a> {
@@ -18,11 +20,17 @@ pub(super) struct Window<'a> {
     pub(super) tolerance: f64,
 }
 
+/// A tensor as it was applied, with what was added to it.
+type Pair<'a> = (&'a TensorStep, &'a Added<'a>);
+
 impl Window<'_> {
     /// The cause of what `rank` applied; `applied` has the update of every rank.
     pub(super) fn cause(&self, applied: &[&[TensorStep]], rank: usize) -> (Component, String) {
+        if let Some(cause) = self.rounded(applied[rank]) {
+            return (Component::Reduction, cause);
+        }
         let Some(shares) = self.shares(applied[rank]) else {
-            return self.of_no_combination(applied[rank]);
+            return self.of_no_combination(applied[rank], rank);
         };
         if let Some(only) = self.alone(&shares) {
             let others = (0..self.world).filter(|&other| other != rank);
@@ -96,12 +104,17 @@ impl Window<'_> {
             ));
         }
         if all(&|_| factor) {
+            let all_targets: f64 = (0..self.world).map(|rank| self.targets(rank)).sum();
+            let counted =
+                (0..self.world).find(|&rank| near(factor, all_targets / (world * self.targets(rank))));
             let what = if near(factor, world) {
-                ": the ranks are summed, not averaged"
+                ": the ranks are summed, not averaged".into()
             } else if near(factor, 1.0 / world) {
-                ": the mean over the ranks is divided by their number once more"
+                ": the mean over the ranks is divided by their number once more".into()
+            } else if let Some(rank) = counted {
+                format!(": the divisor takes rank {rank}'s number of targets for every rank's")
             } else {
-                ""
+                String::new()
             };
             return reduction(format!(
                 "the applied gradient is {} times the mean over the ranks{what}",
@@ -128,8 +141,7 @@ impl Window<'_> {
                 "the micro-batches of the ranks have other weights than they should: {shown} on average"
             ));
         }
-        let targets =
-            |rank: usize| parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum::<f64>();
+        let targets = |rank: usize| self.targets(rank);
         let mean = (0..self.world).map(targets).sum::<f64>() / world;
         if mean > 0.0 && (0..self.world).all(|rank| near(by_rank[rank], mean / targets(rank))) {
             let counts: Vec<String> = (0..self.world).map(|rank| targets(rank).to_string()).collect();
@@ -164,6 +176,11 @@ impl Window<'_> {
         if whole { lost } else { Vec::new() }
     }
 
+    /// The targets of a rank's window.
+    fn targets(&self, rank: usize) -> f64 {
+        self.parts.iter().filter(|part| part.rank == rank).map(|part| part.targets).sum()
+    }
+
     fn of_rank(&self, shares: &[f64], rank: usize) -> f64 {
         let own: Vec<f64> = self
             .parts
@@ -175,48 +192,82 @@ impl Window<'_> {
         own.iter().sum::<f64>() / own.len().max(1) as f64
     }
 
-    /// Another tensor of the same extents whose gradients a rank gave in this one's place.
-    fn of_no_combination(&self, applied: &[TensorStep]) -> (Component, String) {
-        let pairs: Vec<_> = tensors_in_turn(applied, self.added).collect();
-        let wrong: Vec<usize> = (0..pairs.len())
-            .filter(|&at| differs(pairs[at].0, pairs[at].1, self.parts, self.tolerance).is_some())
-            .collect();
-        for &at in &wrong {
-            for rank in 0..self.world {
-                for others in self.added.iter().filter(|others| others.name != pairs[at].1.name) {
-                    if others.shape != pairs[at].1.shape {
-                        continue;
-                    }
-                    let mixed = |part: usize| {
-                        let from = if self.parts[part].rank == rank { others } else { pairs[at].1 };
-                        from.by_part[part]
-                    };
-                    let by_part = (0..self.parts.len()).map(mixed).collect();
-                    let exchanged = Added { by_part, name: others.name, shape: others.shape };
-                    if differs(pairs[at].0, &exchanged, self.parts, self.tolerance).is_none() {
-                        return (
-                            Component::Reduction,
-                            format!(
-                                "the gradient of {} has rank {rank}'s gradient of {} in it: the ranks walk their parameters in \
-                                 different orders",
-                                pairs[at].0.name, others.name
-                            ),
-                        );
-                    }
-                }
-            }
+    /// Gradients that are not one combination of the micro-batches': another tensor's, or a part of the tensors that is
+    /// combined otherwise than the rest.
+    fn of_no_combination(&self, applied: &[TensorStep], rank: usize) -> (Component, String) {
+        let (pairs, wrong) = self.wrong(applied);
+        if let Some(cause) = wrong.iter().find_map(|&at| self.exchanged(pairs[at].0, pairs[at].1)) {
+            return (Component::Reduction, cause);
         }
-        let names: Vec<&str> = wrong.iter().take(3).map(|&at| pairs[at].0.name.as_str()).collect();
-        (
-            Component::Reduction,
-            format!(
-                "what is applied is no weighted sum of the micro-batches' gradients of the ranks, in {} of {} tensors ({})",
-                wrong.len(),
-                pairs.len(),
-                names.join(", ")
-            ),
-        )
+        let of = in_words(&pairs, &wrong);
+        let given: Vec<TensorStep> = wrong.iter().map(|&at| pairs[at].0.clone()).collect();
+        if wrong.len() < pairs.len()
+            && let Some(shares) = self.shares(&given)
+        {
+            if self.alone(&shares) == Some(rank) {
+                let cause = format!(
+                    "in {of}, rank {rank} applies its own gradients alone: these are left out of the mean"
+                );
+                return (Component::Reduction, cause);
+            }
+            let (component, cause) = self.of_shares(&shares, rank);
+            return (component, format!("in {of} alone: {cause}"));
+        }
+        let cause = format!(
+            "what is applied is no weighted sum of the micro-batches' gradients of the ranks, in {of}"
+        );
+        (Component::Reduction, cause)
     }
+
+    /// The tensors that are applied, and which of them are not the weighted sum.
+    fn wrong<'t>(&'t self, applied: &'t [TensorStep]) -> (Vec<Pair<'t>>, Vec<usize>) {
+        let pairs: Vec<_> = tensors_in_turn(applied, self.added).collect();
+        let is_wrong = |at: &usize| differs(pairs[*at].0, pairs[*at].1, self.parts, self.tolerance).is_some();
+        let wrong = (0..pairs.len()).filter(is_wrong).collect();
+        (pairs, wrong)
+    }
+
+    /// Gradients that are the weighted sum, in fewer digits than f32 has.
+    fn rounded(&self, applied: &[TensorStep]) -> Option<String> {
+        let (pairs, wrong) = self.wrong(applied);
+        let is_rounded = |at: &usize| {
+            let (tensor, added) = pairs[*at];
+            let coarse = |value: f64| (value as f32).to_bits().trailing_zeros() >= 16;
+            differs(tensor, added, self.parts, COARSE).is_none()
+                && tensor.unclipped.iter().all(|it| coarse(it.0))
+        };
+        (!wrong.is_empty() && wrong.iter().all(is_rounded)).then(|| {
+            format!(
+                "the applied gradients have no more digits than bf16 keeps, in {}: they are summed or averaged in it",
+                in_words(&pairs, &wrong)
+            )
+        })
+    }
+
+    /// Another tensor of the same extents whose gradients a rank gave in this one's place.
+    fn exchanged(&self, tensor: &TensorStep, own: &Added) -> Option<String> {
+        let others =
+            || self.added.iter().filter(|others| others.name != own.name && others.shape == own.shape);
+        (0..self.world).find_map(|rank| {
+            others().find_map(|others| {
+                let mixed = |part: usize| if self.parts[part].rank == rank { others } else { own }.by_part[part];
+                let by_part = (0..self.parts.len()).map(mixed).collect();
+                let exchanged = Added { by_part, name: others.name, shape: others.shape };
+                differs(tensor, &exchanged, self.parts, self.tolerance).is_none().then(|| {
+                    format!(
+                        "the gradient of {} has rank {rank}'s gradient of {} in it: the ranks walk their parameters in different \
+                         orders",
+                        tensor.name, others.name
+                    )
+                })
+            })
+        })
+    }
+}
+
+fn in_words(pairs: &[Pair], some: &[usize]) -> String {
+    let names: Vec<&str> = some.iter().take(3).map(|&at| pairs[at].0.name.as_str()).collect();
+    format!("{} of {} tensors ({})", some.len(), pairs.len(), names.join(", "))
 }
 
 fn of_one_rank(only: usize, rank: usize, everywhere: bool) -> String {

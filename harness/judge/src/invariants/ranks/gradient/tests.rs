@@ -99,6 +99,7 @@ fn the_mean_over_all_targets_of_all_ranks_holds() {
 #[case::middle_lost(|_, _, index| if index == 1 { 0.0 } else { 1.0 }, "reduction", "micro-batch 2 of the window is not in")]
 #[case::means_of_means(|_, rank, _| if rank == 0 { 15.0 / 12.0 } else { 15.0 / 18.0 }, "normaliser", "12 and 18 targets")]
 #[case::clipped(|_, rank, _| if rank == 0 { 0.5 } else { 0.7 }, "clipper", "scaled before they were averaged (rank 0 0.50, rank 1 0.70)")]
+#[case::divided_by_one_ranks_targets(|_, _, _| 1.25, "reduction", "1.25 times the mean over the ranks: the divisor takes rank 0's number")]
 #[case::weighted(|_, rank, _| if rank == 0 { 1.3 } else { 0.7 }, "reduction", "other weights in the mean")]
 #[case::by_micro_batch(|_, _, index| [1.5, 1.0, 0.5][index], "reduction", "the micro-batches of the ranks have other weights")]
 fn another_combination_breaks_and_is_named(
@@ -108,6 +109,32 @@ fn another_combination_breaks_and_is_named(
 ) {
     let found = breaks(judge_ranks(RULE.name, &ranks(weight, in_place), None), component);
     assert!(found.contains(cause), "{found}");
+}
+
+/// What every rank applies to one tensor, in the place of the mean.
+fn applied(tensor: usize, change: impl Fn(usize, Vec<Number>) -> Vec<Number>) -> Vec<Vec<Vec<Event>>> {
+    let mut ranks = ranks(|_, _, _| 1.0, in_place);
+    for (rank, events) in ranks.iter_mut().map(|segments| &mut segments[0]).enumerate() {
+        let told = &mut update_at(events, 1).tensors[tensor];
+        told.unclipped = change(rank, std::mem::take(&mut told.unclipped));
+    }
+    ranks
+}
+
+#[test]
+fn a_tensor_that_is_left_out_of_the_mean_is_named() {
+    let own: Weight = |own, rank, _| if own == rank { 2.0 } else { 0.0 };
+    let left_out = applied(1, |rank, _| combined(rank, 1, own, in_place));
+    let found = breaks(judge_ranks(RULE.name, &left_out, None), "reduction");
+    assert!(found.contains("in 1 of 3 tensors (b), rank 0 applies its own gradients alone"), "{found}");
+}
+
+#[test]
+fn gradients_that_are_rounded_to_bf16_are_named() {
+    let round = |it: Number| Number(f64::from(f32::from_bits((it.0 as f32).to_bits() & 0xFFFF_0000)));
+    let rounded = applied(2, |_, mean| mean.into_iter().map(round).collect());
+    let found = breaks(judge_ranks(RULE.name, &rounded, None), "reduction");
+    assert!(found.contains("no more digits than bf16 keeps, in 1 of 3 tensors (c)"), "{found}");
 }
 
 #[test]

@@ -48,6 +48,26 @@ impl<'a> Run<'a> {
             .or_else(|| at_first(self.too_early(it)))
     }
 
+    /// The rate is 0 to the end, whatever sets it.
+    pub(super) fn dead(&self) -> Fault<'a> {
+        let Seen { updates, ref dead, .. } = *self.seen;
+        // A few updates at the end may be what rounding leaves of an epoch.
+        let line = dead.at_least(LEAST).filter(|_| dead.times as f64 > SAME * updates as f64)?;
+        let alive = updates.checked_sub(dead.times).filter(|&alive| alive > 0)?;
+        let window = self.seen.windows.usual().filter(|&window| window > 1);
+        let at_each =
+            self.seen.schedulers.iter().any(|it| window.is_some() && it.per_update.usual() == window);
+        let why =
+            if at_each { "; scheduler.step() runs at every micro-batch, and not per update" } else { "" };
+        let cause = format!(
+            "the rate is 0 from update {} on: the last {} of {updates} updates change nothing{why}",
+            alive + 1,
+            dead.times
+        );
+        let expected = format!("a schedule as long as the run: {updates} updates");
+        Some((line, difference(expected, format!("a rate of 0 after {alive}"), cause)))
+    }
+
     fn per_micro_batch(&self, it: &Followed) -> Option<Difference> {
         let (updates, length) = (self.seen.updates, it.length?);
         let window = self.seen.windows.usual().filter(|&window| window > 1)?;

@@ -14,7 +14,9 @@ pub(crate) fn of_state(field: &str) -> (Component, &'static str) {
         }
         "step" => (Component::Step, "the number of updates was not restored"),
         "schedule_step" => (Component::Schedule, "the scheduler's step was not restored"),
-        "window_digest" => (Component::Window, "the gradients of the partial window were not restored"),
+        "window_digest" => {
+            (Component::Window, "the gradients of the partial window did not come back as they were saved")
+        }
         "tensors" => (Component::AdapterLoader, "the loaded model does not have the tensors that were saved"),
         "trainable" => {
             (Component::AdapterLoader, "a tensor that was trainable is frozen after the load, or the reverse")
@@ -25,9 +27,22 @@ pub(crate) fn of_state(field: &str) -> (Component, &'static str) {
             "the adapters' scale is no tensor, and came back another: save r, alpha and rsLoRA with the tensors, and read them",
         ),
         "values" => (Component::AdapterLoader, "a tensor has other values than were saved"),
-        "moments" => (Component::Moments, "the optimizer's moments were not restored"),
-        "rng" => (Component::Rng, "the random stream was not restored: dropout will draw other units"),
-        "best" => (Component::CheckpointSections, "the best evaluation so far was not restored"),
+        "values of another" => (
+            Component::AdapterLoader,
+            "a tensor came back with the values of another: check how names or places are matched",
+        ),
+        "moments" => (Component::Moments, "the optimizer's moments did not come back as they were saved"),
+        "moments of another" => (
+            Component::Moments,
+            "a tensor came back with the moments of another: the optimizer's state is matched by place, and the order changed",
+        ),
+        "rng" => (
+            Component::Rng,
+            "the random stream did not come back as it was saved: dropout will draw other units",
+        ),
+        "best" => {
+            (Component::CheckpointSections, "the best evaluation so far did not come back as it was saved")
+        }
         _ => (Component::CheckpointSections, "a part of the training state was not restored"),
     }
 }

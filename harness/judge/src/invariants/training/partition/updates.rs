@@ -28,6 +28,7 @@ pub(in crate::invariants) struct Judge {
     peak: f64,
     eps: f64,
     clips: bool,
+    accumulation: u64,
     rows_per_sample: u64,
     /// Whether the gradients of the two runs can be compared: the contract allows it, and the bound is below 1.
     gradients: bool,
@@ -100,6 +101,7 @@ impl Judge {
             peak: train.optimizer.lr.abs(),
             eps: train.optimizer.eps,
             clips: train.clip.is_some(),
+            accumulation: train.accumulation.max(1),
             rows_per_sample: run.contract.rows_per_sample,
             gradients: reason.is_none(),
             tensor_terms: 0,
@@ -212,9 +214,9 @@ impl Judge {
                 expected: format!("lr {other} at update {}", update.step),
                 actual: lr.to_string(),
                 component: Component::Schedule,
-                cause:
-                    "the learning rate depends on the grouping: scheduler.step() does not run once per update"
-                        .into(),
+                cause: "the learning rate depends on how the samples are grouped: check that scheduler.step() runs once per \
+                        update, and what the schedule's length is computed from"
+                    .into(),
             });
         }
     }
@@ -249,7 +251,12 @@ impl Judge {
         let windows = step.micro_batches as f64 / other.micro_batches as f64;
         let rows = self.rows_per_sample as f64;
         let times = format!("the gradient norm is {} times the other run's", Number(ratio));
-        if near(windows) {
+        let (held, full) = (step.micro_batches, self.accumulation);
+        if held < full && near(held as f64 / full as f64) {
+            format!(
+                "{times}: that is the factor if a window of {held} micro-batches is divided as a full one of {full} is"
+            )
+        } else if near(windows) {
             format!("{times}: that is the factor if the window's micro-batches are summed, not averaged")
         } else if near(1.0 / windows) {
             format!(

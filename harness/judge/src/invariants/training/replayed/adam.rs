@@ -70,22 +70,31 @@ pub(super) fn moments(place: &Place, settings: &Settings, unit: f64) -> [Expecte
 #[derive(Clone, Copy)]
 struct Form {
     corrects: [bool; 2],
-    eps_in_root: bool,
+    eps: Eps,
+    /// Updates that the corrections count more than there were.
+    ahead: f64,
 }
 
-const RIGHT: Form = Form { corrects: [true, true], eps_in_root: false };
+/// Where eps is added.
+#[derive(Clone, Copy)]
+enum Eps {
+    ToTheRoot,
+    InTheRoot,
+    BeforeTheCorrection,
+}
+
+const RIGHT: Form = Form { corrects: [true, true], eps: Eps::ToTheRoot, ahead: 0.0 };
 
 fn direction(moments: [f64; 2], settings: &Settings, form: Form) -> f64 {
-    let corrected = |at: usize| {
-        let by = 1.0 - settings.betas[at].powf(settings.updates as f64);
-        if form.corrects[at] { moments[at] / by } else { moments[at] }
+    // At least 1: before it a count of 0 corrects by 0.
+    let updates = (settings.updates as f64 + form.ahead).max(1.0);
+    let by = |at: usize| if form.corrects[at] { 1.0 - settings.betas[at].powf(updates) } else { 1.0 };
+    let root = match form.eps {
+        Eps::ToTheRoot => (moments[1] / by(1)).sqrt() + settings.eps,
+        Eps::InTheRoot => (moments[1] / by(1) + settings.eps).sqrt(),
+        Eps::BeforeTheCorrection => (moments[1].sqrt() + settings.eps) / by(1).sqrt(),
     };
-    let root = if form.eps_in_root {
-        (corrected(1) + settings.eps).sqrt()
-    } else {
-        corrected(1).sqrt() + settings.eps
-    };
-    corrected(0) / root
+    moments[0] / by(0) / root
 }
 
 fn decay(settings: &Settings) -> f64 {
@@ -117,7 +126,14 @@ fn known(place: &Place, settings: &Settings) -> [f64; 2] {
 pub(super) type Wrong<T> = (&'static str, fn(&Place, &Settings, f64) -> T);
 
 /// How the moments go wrong. The first that explains every place is the cause.
-pub(super) const MOMENTS: [Wrong<[Expected; 2]>; 6] = [
+pub(super) const MOMENTS: [Wrong<[Expected; 2]>; 8] = [
+    (
+        "the step did not run: values and moments are what they were, and the update is told as applied",
+        |it, _, _| {
+            let within = if it.after == it.before { 0.0 } else { f64::NAN };
+            it.moments_before.map(|value| Expected { value, within })
+        },
+    ),
     ("the optimizer gets the gradients from before the clip", |it, with, unit| {
         moments_of(it, with.betas, it.unclipped.unwrap_or(f64::NAN), unit)
     }),
@@ -140,6 +156,10 @@ pub(super) const MOMENTS: [Wrong<[Expected; 2]>; 6] = [
         };
         [sum(one * first, it.gradient), sum(two * second, it.gradient * it.gradient)]
     }),
+    ("the second moment never falls (AMSGrad), and the plan's optimizer is AdamW", |it, with, unit| {
+        let [first, second] = moments_of(it, with.betas, it.gradient, unit);
+        [first, Expected { value: second.value.max(it.moments_before[1]), ..second }]
+    }),
     ("a moment is kept in a coarser format than f32, and loses small gradients", |it, with, unit| {
         moments_of(it, with.betas, it.gradient, unit)
             .map(|right| Expected { within: right.value.abs() * COARSE, ..right })
@@ -150,7 +170,7 @@ pub(super) const MOMENTS: [Wrong<[Expected; 2]>; 6] = [
 const COARSE: f64 = 1.0 / 128.0;
 
 /// How the value goes wrong though the moments are right.
-pub(super) const VALUES: [Wrong<Expected>; 12] = [
+pub(super) const VALUES: [Wrong<Expected>; 15] = [
     ("the decay is applied twice", |it, with, unit| {
         let kept = it.before * (1.0 - with.lr * decay(with)).powi(2);
         towards(it, with, unit, kept)
@@ -178,7 +198,16 @@ pub(super) const VALUES: [Wrong<Expected>; 12] = [
         formed(it, with, unit, Form { corrects: [false, true], ..RIGHT })
     }),
     ("eps is added inside of the root, and not to it", |it, with, unit| {
-        formed(it, with, unit, Form { eps_in_root: true, ..RIGHT })
+        formed(it, with, unit, Form { eps: Eps::InTheRoot, ..RIGHT })
+    }),
+    ("eps is added before the second moment is corrected for its start at 0", |it, with, unit| {
+        formed(it, with, unit, Form { eps: Eps::BeforeTheCorrection, ..RIGHT })
+    }),
+    ("the corrections for the start at 0 count one update too few", |it, with, unit| {
+        formed(it, with, unit, Form { ahead: -1.0, ..RIGHT })
+    }),
+    ("the corrections for the start at 0 count one update too many", |it, with, unit| {
+        formed(it, with, unit, Form { ahead: 1.0, ..RIGHT })
     }),
     ("the step has the wrong sign: it climbs", |it, with, unit| {
         let kept = it.before * (1.0 - with.lr * decay(with));
@@ -204,7 +233,15 @@ fn formed(it: &Place, with: &Settings, unit: f64, form: Form) -> Expected {
     stepped(it, with, unit, kept, with.lr * direction(known(it, with), with, form))
 }
 
-/// How many times the right step was made, where it is large enough to tell.
+/// How many times the right step was made, decay included, where it is large enough to tell.
+pub(super) fn times_with_decay(place: &Place, settings: &Settings, unit: f64) -> Option<f64> {
+    let step =
+        settings.lr * (decay(settings) * place.before + direction(known(place, settings), settings, RIGHT));
+    let rounding = ROUNDINGS * unit * (place.before.abs() + place.after.abs());
+    (step.abs() > 100.0 * rounding).then(|| (place.before - place.after) / step)
+}
+
+/// How many times the right step was made after the right decay, where it is large enough to tell.
 pub(super) fn times(place: &Place, settings: &Settings, unit: f64) -> Option<f64> {
     let kept = place.before * (1.0 - settings.lr * decay(settings));
     let step = settings.lr * direction(known(place, settings), settings, RIGHT);

@@ -157,6 +157,12 @@ fn moments_that_are_not_told_are_carried_from_the_first_update_on() {
     let after = moments(g + it.decay * p, m, it);
     (p - it.lr * direction(after, it), after)
 }, "L2, as in Adam")]
+#[case::half_the_rate_and_decay(|p: f32, g: f32, m: [f32; 2], it: &With| right(p, g, m, &With { lr: 0.5 * it.lr, ..*it }), "0.500 times that of the rate")]
+#[case::skipped(|p: f32, g: f32, m: [f32; 2], it: &With| if it.updates == 3 { (p, m) } else { right(p, g, m, it) }, "the step did not run")]
+#[case::one_update_too_few(|p: f32, g: f32, m: [f32; 2], it: &With| {
+    let after = moments(g, m, it);
+    (decayed(p, it) - it.lr * direction(after, &With { updates: (it.updates - 1).max(1), ..*it }), after)
+}, "one update too few")]
 #[case::half_the_rate(|p: f32, g: f32, m: [f32; 2], it: &With| {
     let after = moments(g, m, it);
     (decayed(p, it) - 0.5 * it.lr * direction(after, it), after)
@@ -209,6 +215,56 @@ fn a_wrong_step_is_named(#[case] step: Step, #[case] cause: &str) {
 }
 
 #[test]
+fn a_second_moment_that_does_not_fall_is_that_of_amsgrad() {
+    let moments = Some([1e-3, 1e-2]);
+    let place = Place {
+        unclipped: None,
+        gradient: 1e-3,
+        before: 0.5,
+        after: 0.4,
+        moments_before: [1e-3, 1e-2],
+        moments,
+    };
+    let optimizer = plan().train.optimizer;
+    let settings = Settings {
+        lr: 1e-3,
+        peak: 1e-3,
+        betas: optimizer.betas,
+        eps: optimizer.eps,
+        decay: 0.0,
+        is_matrix: true,
+        updates: 9,
+    };
+    let explains = |expected: fn(&Place, &Settings, f64) -> [Expected; 2]| {
+        expected(&place, &settings, 6e-8)
+            .iter()
+            .zip(moments.unwrap_or_default())
+            .all(|(it, found)| it.holds(found))
+    };
+    let first = adam::MOMENTS.iter().find(|(_, expected)| explains(*expected)).expect("a cause");
+    assert!(first.0.contains("AMSGrad"), "{}", first.0);
+    assert!(!explains(adam::moments));
+}
+
+#[test]
+fn eps_before_the_correction_is_named_where_eps_is_large() {
+    let mut events = trained(
+        |p: f32, g: f32, m: [f32; 2], it: &With| {
+            let after = moments(g, m, it);
+            let by = |beta: f32| 1.0 - beta.powi(it.updates);
+            let root = (after[1].sqrt() + 1e-3) / by(it.beta2).sqrt();
+            (decayed(p, it) - it.lr * after[0] / by(it.beta1) / root, after)
+        },
+        true,
+    );
+    if let Event::Run(run) = &mut events[0] {
+        run.plan.train.optimizer.eps = 1e-3;
+    }
+    let broken = judge(RULE.name, &events).broken.expect("a finding");
+    assert!(broken.cause.contains("before the second moment is corrected"), "{}", broken.cause);
+}
+
+#[test]
 fn eps_inside_of_the_root_is_named_where_gradients_are_small() {
     let mut events = trained(
         |p: f32, g: f32, m: [f32; 2], it: &With| {
@@ -234,6 +290,14 @@ fn gradients_that_were_scaled_before_the_step_are_the_clippers() {
     }
     let found = breaks(judge(RULE.name, &events), "clipper");
     assert!(found.contains("scaled by 0.5"), "{found}");
+}
+
+#[test]
+fn a_state_that_begins_anew_is_told_by_its_count() {
+    let mut events = trained(right, true);
+    update_at(&mut events, 6).tensors.iter_mut().for_each(|it| it.updates = 2);
+    let found = breaks(judge(RULE.name, &events), "moments");
+    assert!(found.contains("begins anew after update 4"), "{found}");
 }
 
 #[test]
