@@ -216,6 +216,7 @@ class Session:
         if self._open is None:
             return
         reached = [it for it, before in marks if it.reached(before)]
+        self._open.empty = bool(reached) and all(it.is_clear() for it in reached)
         self.guard(self.ranks.backward_ends, reached, self._scale)
         for it in reached:
             # The micro-batch belongs to its epoch before it belongs to the window.

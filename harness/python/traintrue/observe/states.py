@@ -52,8 +52,10 @@ class States:
         return self._parameters.named
 
     def fingerprint(self) -> str:
-        """A digest that is quick and is not to be compared with another process's."""
-        return self._tensors.fingerprint(self.held())
+        """A digest that is quick and is not to be compared with another process's. Once optimizers step, it is of what those
+        hold: a target network has an optimizer that never does, and follows by hand."""
+        stepping = [parameter for it in self.alive() if it.called for parameter in it.parameters()]
+        return self._tensors.fingerprint(stepping or self.held())
 
     def moved(self, buffers: bool) -> bool:
         """Whether parameters or moments are others than at the last call; with `buffers`, or buffers are."""

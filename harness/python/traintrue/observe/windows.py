@@ -34,6 +34,8 @@ class MicroBatch:
         self.finite = True
         # Whether a clip has seen that gradients are not finite with it.
         self.lost = False
+        # Whether its backward pass left gradients of 0: nobody has cleared them.
+        self.empty = False
         # What it added to each parameter's gradient at a few places, by identity, where ranks are compared.
         self.added: Dict[int, List[float]] = {}
         # Whether an optimizer has stepped with its gradients, and how many windows hold them.
@@ -110,17 +112,21 @@ class Window:
         """Whether a backward pass has added to a gradient since `marks`."""
         return any(mark != before for mark, before in zip(self.marks(), marks))
 
+    def is_clear(self) -> bool:
+        """Whether no gradient has a value."""
+        # The smallest first: one value settles the question, and a large embedding takes long to look through.
+        return all(self._tensors.is_clear(it) for it in sorted(self.gradients(), key=lambda it: it.numel()))
+
     def settle(self) -> None:
         """Notices that the loop has cleared the gradients."""
-        if not self.members:
-            return
-        # The smallest first: one value settles the question, and a large embedding takes long to look through.
-        if not all(self._tensors.is_clear(it) for it in sorted(self.gradients(), key=lambda it: it.numel())):
+        # Gradients of 0 do not show whether they were cleared: the first step that uses them ends their window.
+        unseen = all(it.empty and not it.used for it in self.members)
+        if not self.members or unseen or not self.is_clear():
             return
         for it in self.members:
             it.holders -= 1
             # Another optimizer may have used these gradients: a generator's backward pass leaves some in its discriminator.
-            self._unused += not it.used and it.holders == 0 and it.finite
+            self._unused += not it.used and it.holders == 0 and it.finite and not it.empty
         if not any(it.used for it in self.members):
             # What clipped gradients that no step has used is not of the next step's.
             self.clips = [call for call in self.clips if call["used"]]

@@ -8,6 +8,7 @@ use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
 use traintrue_protocol::vocabulary::Component;
 
+use super::seen::Sightings;
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Rank, Rule, TraceRule};
 
@@ -27,7 +28,7 @@ pub(crate) static RULE: Rule = Rule {
     says: "when the parameters move, the loss of the same samples does",
     verifies: "Where batches come again with the same samples, or each epoch has the same mean loss over as many \
                samples: not all of them have the loss that they had before, although updates lie between whose \
-               gradients should change it.",
+               gradients should change it. Not every gradient of the run is 0.",
     does_not_verify: "That the loss falls. Loops with dropout or augmentation, whose losses differ in any case.",
     kind: Kind::Trace(|_| Box::new(Learns::default())),
     compares: Compares::Facts,
@@ -48,6 +49,8 @@ struct Learns {
     epochs: Vec<(u64, f64, u64)>,
     /// What the updates should have changed the loss by, to first order.
     expected: f64,
+    /// Updates with gradients of 0 that nobody cleared.
+    without_gradient: Sightings,
 }
 
 impl Learns {
@@ -80,10 +83,14 @@ impl Learns {
         }
     }
 
-    fn update(&mut self, it: &Update) {
+    fn update(&mut self, it: &Update, line: &Line) {
         let norm = it.clipped_norm.or(it.grad_norm).map_or(0.0, |norm| norm.0);
         let rate = it.lr.iter().map(|lr| lr.0).fold(0.0, f64::max);
         self.updates += u64::from(it.applied);
+        let cleared = it.since.as_ref().is_none_or(|since| since.unused > 0);
+        if it.applied && !cleared && it.grad_norm.is_some_and(|norm| norm.0 == 0.0) {
+            self.without_gradient.add(line);
+        }
         if it.applied && norm.is_finite() {
             self.expected += rate * norm.min(norm * norm);
         }
@@ -104,12 +111,23 @@ impl TraceRule for Learns {
     fn see(&mut self, line: &Line, _sheet: &mut Sheet) {
         match &line.event {
             Event::MicroBatch(it) => self.micro_batch(it, line),
-            Event::Update(it) => self.update(it),
+            Event::Update(it) => self.update(it, line),
             _ => {}
         }
     }
 
     fn finish(&mut self, last: &Line, sheet: &mut Sheet) {
+        if let Some(line) = self.without_gradient.at_least(LEAST.max(self.updates)) {
+            sheet.check(false, line, || Difference {
+                expected: "a gradient that is not 0 in one of the updates".into(),
+                actual: format!("0 in each of {}", self.updates),
+                component: Component::Window,
+                cause: "every gradient is exactly 0: the loss does not depend on the parameters (a softmax over one class, a \
+                        constant, a part that is detached), or its gradients are too small for their format"
+                    .into(),
+            });
+            return;
+        }
         sheet.compared += self.other;
         let again = self.first.as_ref().filter(|_| self.other == 0 && self.same >= LEAST);
         let (line, loss, what) = match (again, self.constant()) {
@@ -141,6 +159,16 @@ mod tests {
     use super::*;
     use crate::invariants::recorded::testing::{micro_batches, *};
     use crate::testing::{breaks, judge};
+
+    #[rstest]
+    #[case::all(|_| 0.0, true)]
+    #[case::all_but_one(|step| f64::from(step == 5), false)]
+    fn gradients_that_are_0_in_every_update_break(#[case] norm: fn(u64) -> f64, #[case] breaks: bool) {
+        let mut events = clean(Shape::default());
+        updates(&mut events).for_each(|it| it.grad_norm = Some(Number(norm(it.step))));
+        let broken = judge(RULE.name, &events).broken;
+        assert_eq!(broken.is_some_and(|it| it.cause.contains("every gradient is exactly 0")), breaks);
+    }
 
     /// Three epochs of the same batches, with these losses.
     fn trained(loss: fn(&MicroBatch) -> f64, samples: fn(&MicroBatch) -> u64) -> Vec<Event> {
