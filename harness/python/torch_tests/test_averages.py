@@ -219,6 +219,68 @@ RIGHT: Dict[Script, List[Optional[int]]] = {
 }
 
 
+def evaluated(average: Callable[[nn.Module], Any], move: Callable[[Any, nn.Module], Any], whole: bool = False) -> Script:
+    """Evaluates what `average` makes after every second update; with `whole`, the model too."""
+
+    def script(model: nn.Module, optimizer: Any) -> Any:
+        held, updates = average(model), iter(range(1, 100))
+
+        def after() -> None:
+            move(held, model)
+            if next(updates) % 2 == 0:
+                with torch.no_grad():
+                    for it in (held, model) if whole else (held,):
+                        it(torch.randn(4, 5))
+
+        train(model, optimizer, after=after)
+        return held
+
+    return script
+
+
+def nothing(_average: Any, _model: nn.Module) -> None:
+    pass
+
+
+def unmoved(script: Script) -> Optional[int]:
+    """After how many updates a copy was evaluated that never moved."""
+
+    def run() -> Any:
+        torch.manual_seed(0)
+        model = Net()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        return model, optimizer, script(model, optimizer)
+
+    return recorded(run)[-1].get("unmoved")
+
+
+class ACopyThatIsEvaluated(unittest.TestCase):
+    def test_in_the_place_of_the_model_and_never_moves_is_told(self) -> None:
+        self.assertEqual(unmoved(evaluated(copy.deepcopy, nothing)), UPDATES // 2)
+        self.assertEqual(unmoved(evaluated(AveragedModel, nothing)), UPDATES // 2)
+        # It is averaged with itself.
+        self.assertEqual(unmoved(evaluated(AveragedModel, lambda it, _: it.update_parameters(it.module))), UPDATES // 2)
+
+    def test_and_moves_is_right(self) -> None:
+        self.assertIsNone(unmoved(evaluated(copy.deepcopy, lambda it, model: lerp(dict(it.named_parameters()), model))))
+
+    def test_beside_the_model_may_be_a_reference(self) -> None:
+        self.assertIsNone(unmoved(evaluated(copy.deepcopy, nothing, whole=True)))
+
+    def test_at_every_micro_batch_is_a_teacher(self) -> None:
+        def script(model: nn.Module, optimizer: Any) -> Any:
+            frozen = copy.deepcopy(model)
+
+            def teach() -> None:
+                with torch.no_grad():
+                    frozen(torch.randn(4, 5))
+
+            train(model, optimizer, inside=teach)
+            return frozen
+
+        self.assertIsNone(unmoved(script))
+
+
 class AnAverage(unittest.TestCase):
     def test_that_moves_with_each_update_never_moves_within_a_window(self) -> None:
         for name in AVERAGES:

@@ -32,6 +32,10 @@ BUGS: Dict[str, List[Bug]] = {
         ("T_max=updates", "T_max=updates * ACCUMULATION", "loop/schedule", "micro-batches"),
         ("            scheduler.step()\n            optimizer.zero_grad()\n", "            optimizer.zero_grad()\n        scheduler.step()\n", "loop/schedule", "micro-batch"),
         ("        loss.backward()\n", "        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "loop/clip", "micro-batch"),
+        ("CosineAnnealingLR(optimizer, T_max=updates)", "LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 6))", "loop/schedule", "change nothing"),
+        ("CosineAnnealingLR(optimizer, T_max=updates)", "SequentialLR(optimizer, [torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 3), torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates * ACCUMULATION - 3)], [3])", "loop/schedule", "micro-batches"),
+        ("        loss.backward()\n", "        (loss * 0).backward()\n", "loop/learns", "every gradient is exactly 0"),
+        ("    with torch.no_grad():\n", "    for batch, labels in held_out:\n        criterion(model(batch), labels).backward()\n    with torch.no_grad():\n", "loop/mode", "of an evaluation run a backward pass"),
     ],
     "characters": [
         ("    optimizer.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
@@ -48,6 +52,7 @@ BUGS: Dict[str, List[Bug]] = {
     "vision": [
         ("        optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
         ("    average.swap_out(model)\n", "", "loop/evaluation", "averaged"),
+        ("        average.update(model)\n", "", "loop/average", "swapped in for evaluations never change"),
         ("    model.train()\n    for", "    for", "loop/mode", "evaluation"),
         ("    model.eval()\n", "", "loop/evaluation", "eval()"),
         ("        train(model, loader, optimizer, average)\n", "        optimizer = torch.optim.Adadelta(model.parameters(), lr=optimizer.param_groups[0]['lr'])\n        train(model, loader, optimizer, average)\n", "loop/optimizer", "anew"),
@@ -92,6 +97,10 @@ BUGS: Dict[str, List[Bug]] = {
         ("            loss.backward()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n            optimizer.step()\n", "            loss.backward()\n            optimizer.step()\n            nn.utils.clip_grad_norm_(agent.parameters(), 0.5)\n", "loop/clip", "after"),
         ("Adam(agent.parameters(), lr", "Adam([*agent.body.parameters(), *agent.actor.parameters()], lr", "loop/optimizer", "critic"),
         ("    for _ in range(3):\n", "    optimizer = torch.optim.Adam(agent.parameters(), lr=3e-3)\n    for _ in range(3):\n", "loop/optimizer", "anew"),
+    ],
+    "followed": [
+        ("        self.optimizer.zero_grad()\n", "", "loop/window", "zero_grad"),
+        ("        loss.backward()\n        self.optimizer.step()\n", "        self.optimizer.step()\n        loss.backward()\n", "loop/window", ""),
     ],
 }  # fmt: skip
 

@@ -54,8 +54,10 @@ class States:
     def fingerprint(self) -> str:
         """A digest that is quick and is not to be compared with another process's. Once optimizers step, it is of what those
         hold: a target network has an optimizer that never does, and follows by hand."""
-        stepping = [parameter for it in self.alive() if it.called for parameter in it.parameters()]
-        return self._tensors.fingerprint(stepping or self.held())
+        return self._tensors.fingerprint(self._stepping() or self.held())
+
+    def _stepping(self) -> List[Any]:
+        return [parameter for it in self.alive() if it.called for parameter in it.parameters()]
 
     def moved(self, buffers: bool) -> bool:
         """Whether parameters or moments are others than at the last call; with `buffers`, or buffers are."""
@@ -92,10 +94,11 @@ class States:
 
     def silent(self, ran: Set[int]) -> Optional[Dict[str, Any]]:
         """The parameters that train and have never had a gradient, though their module is one of those that `ran`: one that the
-        task does not use, a head or an adapter that is not active, has none to get."""
+        task does not use, a head or an adapter that is not active, has none to get, and nor has one whose optimizer never steps."""
         if not self.known or not self._silent:
             return None
-        idle = {id(it) for module in modules(self._tensors) if id(module) not in ran for it in module._parameters.values()}
+        idle = {id(it) for it in self.held()} - {id(it) for it in self._stepping()}
+        idle |= {id(it) for module in modules(self._tensors) if id(module) not in ran for it in module._parameters.values()}
         names = [name for name, it in self.named().items() if id(it) in self._silent - idle]
         return {"count": len(names), "of": len(self._trained - idle), "names": names[:NAMES_MOST]} if names else None
 

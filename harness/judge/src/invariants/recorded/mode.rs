@@ -65,17 +65,22 @@ struct Began {
     step: u64,
     /// Whether an evaluation came right before.
     evaluated: bool,
+    /// Whether no update came in the stretch, and training mode came back after it.
+    inside: bool,
 }
 
 impl Seen {
     fn add(&mut self, modes: Modes, updates: u64, line: &Line) {
         self.micro_batches += 1;
         if modes.all_off() {
-            let began = Began { step: updates, evaluated: self.evaluated };
+            let began = Began { step: updates, evaluated: self.evaluated, inside: false };
             self.began.get_or_insert(began);
             self.off.add(line);
             self.modes = modes;
         } else {
+            if let Some(began) = &mut self.began {
+                began.inside = began.step == updates;
+            }
             self.end_stretch(LEAST);
             self.on += 1;
             self.partial += u64::from(modes.evaluation > 0);
@@ -137,7 +142,12 @@ fn fallen(line: &Line, count: u64, began: Began, modules: u64, sheet: &mut Sheet
             micro_batches(count)
         ),
         component: Component::Evaluation,
-        cause: if began.evaluated {
+        cause: if began.inside {
+            format!(
+                "{} of an evaluation run a backward pass, after update {step}: their gradients are added to training's",
+                micro_batches(count)
+            )
+        } else if began.evaluated {
             format!("the evaluation after update {step} calls model.eval(), and model.train() is not called after it")
         } else {
             format!("something after update {step} calls model.eval(), and model.train() is not called after it")
@@ -238,6 +248,23 @@ mod tests {
         micro_batches(&mut events).for_each(|it| it.modes = Some(drifting));
         let found = breaks(judge(RULE.name, &events), "evaluation");
         assert!(found.contains("model.train() puts frozen batch norms back"), "{found}");
+    }
+
+    /// Training goes on in the window that was open, with the gradients of the evaluation.
+    #[test]
+    fn backward_passes_of_an_evaluation_are_named() {
+        let mut events = changed(|it| it.modes = Some(ON));
+        let at = crate::testing::position(
+            &events,
+            |event| matches!(event, Event::MicroBatch(it) if it.epoch == 1),
+        );
+        let mut inside = events[at].clone();
+        if let Event::MicroBatch(it) = &mut inside {
+            it.modes = Some(OFF);
+        }
+        events.splice(at..at, vec![inside; 4]);
+        let found = breaks(judge(RULE.name, &events), "evaluation");
+        assert!(found.starts_with("4 micro-batches of an evaluation run a backward pass"), "{found}");
     }
 
     #[test]

@@ -87,6 +87,13 @@ impl Counted {
         Self(both)
     }
 
+    /// All but so many times one count.
+    pub(super) fn without(&self, count: u64, times: u64) -> Self {
+        let mut rest = self.0.clone();
+        rest.entry(count).and_modify(|all| *all = all.saturating_sub(times));
+        Self(rest)
+    }
+
     /// What three quarters of at least three counts are.
     pub(super) fn usual(&self) -> Option<u64> {
         let (&count, &times) = self.0.iter().max_by_key(|(_, times)| **times)?;

@@ -169,12 +169,19 @@ fn cause(step: u64, wrong: &[(&ProbeGradient, Number)], right: u64, allowed: f64
             "the gradient is {one:.4} of the window's own: gradients of an earlier window are still in the buffers \
              (check zero_grad), or the loss is scaled wrongly"
         ),
-        (false, _) if right > 0 => format!(
-            "the gradients of {} tensors ({}) are {least:.4} to {most:.4} of the window's own, and those of {right} are right: no \
-             divisor does this, but one of several losses may, or what writes these gradients",
-            wrong.len(),
-            names.join(", ")
-        ),
+        (false, _) if right > 0 => {
+            let (which, range) = match names.as_slice() {
+                [one] => (format!("the gradient of {one} is"), format!("{least:.4}")),
+                some => (
+                    format!("the gradients of {} tensors ({}) are", wrong.len(), some.join(", ")),
+                    format!("{least:.4} to {most:.4}"),
+                ),
+            };
+            format!(
+                "{which} {range} of the window's own, and {right} others are right: no divisor does this, but one of several \
+                 losses may, or what writes these gradients"
+            )
+        }
         (false, _) => format!(
             "the gradients are {least:.4} to {most:.4} of the window's own, by tensor: one of several losses is weighed otherwise, \
              other rows make it, or gradients of an earlier window are left"
@@ -281,6 +288,6 @@ mod tests {
             probe.gradients[0].norm.0 *= 4.0;
         }
         let found = breaks(judge(RULE.name, &events), "normaliser");
-        assert!(found.contains("0.2500 to 0.2500 of the window's own, and those of"), "{found}");
+        assert!(found.contains("is 0.2500 of the window's own, and "), "{found}");
     }
 }

@@ -115,7 +115,7 @@ impl Replayed {
 
     fn update(&mut self, it: &Update, line: &Line, sheet: &mut Sheet) {
         self.applied = self.applied.map(|applied| applied + u64::from(it.applied));
-        if !it.applied || it.tensors.is_empty() || !self.counts(it, line, sheet) {
+        if !it.applied || it.tensors.is_empty() {
             return;
         }
         let tensors: Vec<Tensor> =
@@ -123,6 +123,7 @@ impl Replayed {
         if !self.goes_on(it, line, sheet)
             || !self.clip(it, &tensors, line, sheet)
             || !self.moments(&tensors, line, sheet)
+            || !self.counts(it, line, sheet)
         {
             return;
         }
@@ -131,7 +132,9 @@ impl Replayed {
 
     /// The optimizer has counted every update of some tensor. One that has no gradient in a window may count fewer.
     fn counts(&self, update: &Update, line: &Line, sheet: &mut Sheet) -> bool {
-        let Some((applied, most)) = self.applied.zip(update.tensors.iter().map(|it| it.updates).max()) else {
+        // A step that did not run is not counted, and is told by its moments.
+        let applied = self.applied.filter(|_| self.moments.first.is_none());
+        let Some((applied, most)) = applied.zip(update.tensors.iter().map(|it| it.updates).max()) else {
             return true;
         };
         sheet.check(most >= applied, line, || Difference {

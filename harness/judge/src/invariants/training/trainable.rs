@@ -5,7 +5,7 @@ use traintrue_protocol::plan::Adapters;
 use traintrue_protocol::trace::event::{State, TensorState};
 use traintrue_protocol::trace::recorded::Fact;
 use traintrue_protocol::trace::{Event, Line};
-use traintrue_protocol::vocabulary::Component;
+use traintrue_protocol::vocabulary::{Component, Moment};
 
 use crate::finding::{Difference, Sheet};
 use crate::rule::{Compares, Kind, Opening, Rank, Rule, TraceRule};
@@ -134,7 +134,7 @@ fn scale(it: &State, adapters: &Adapters, line: &Line, sheet: &mut Sheet) {
     sheet.check(near(of(rs)), line, || Difference {
         expected: format!("adapters scaled by {}", Number(of(rs))),
         actual: Number(found).to_string(),
-        component: Component::Adapters,
+        component: if it.at == Moment::Loaded { Component::AdapterLoader } else { Component::Adapters },
         cause: match (rs, near(of(!rs))) {
             (true, true) => {
                 "rsLoRA is ignored: the scale is alpha / r, and not alpha over the root of r".into()
@@ -159,7 +159,6 @@ impl TraceRule for Trainable {
 mod tests {
     use rstest::rstest;
     use traintrue_protocol::trace::event::Epoch;
-    use traintrue_protocol::vocabulary::Moment;
 
     use super::*;
     use crate::testing::*;

@@ -38,6 +38,8 @@ pub(super) struct Lengths {
     last: Option<Closed>,
     /// Updates after the first micro-batch of an epoch, the first update aside.
     after_first_batch: u64,
+    /// Whole windows that hold the first micro-batch of an epoch alone.
+    first_alone: u64,
     /// How often a window was shorter than the one before.
     falls: u64,
     /// Whole windows before the first in which an evaluation ran, and whether there was one.
@@ -69,6 +71,7 @@ impl Lengths {
             of_length.seen.add(line);
             of_length.evaluated += u64::from(closed.evaluated);
             self.counted.add(closed.held);
+            self.first_alone += u64::from(closed.after_first_batch && closed.held == 1);
             self.evaluated |= closed.evaluated;
             if !self.evaluated {
                 self.until_evaluated.add(closed.held);
@@ -80,7 +83,8 @@ impl Lengths {
 
     /// What most windows are; of all of them, where an epoch is about one window long.
     pub(super) fn usual(&self) -> Option<u64> {
-        let whole = self.counted.usual();
+        // A condition that is off by one closes a window after the first micro-batch of each epoch: in short epochs, many.
+        let whole = self.counted.usual().or_else(|| self.counted.without(1, self.first_alone).usual());
         if whole.is_some() || self.counted.all() >= self.edges.all() {
             whole
         } else {

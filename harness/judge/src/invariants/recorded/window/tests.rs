@@ -162,17 +162,20 @@ fn a_declared_accumulation_is_held_strictly(#[case] mut events: Vec<Event>, #[ca
     assert!(found.contains(cause), "{found}");
 }
 
-/// The loop steps after micro-batches 0, 4, 8 of each epoch.
-fn off_by_one(epochs: u64) -> Vec<Event> {
-    let mut events = clean(Shape { epochs, batches: 24, ..Shape::default() });
+/// The loop steps after micro-batches 0, 4, 8 of each epoch, of which the last may be the end of the epoch.
+fn off_by_one(epochs: u64, batches: u64) -> Vec<Event> {
+    let mut events = clean(Shape { epochs, batches, ..Shape::default() });
+    let steps_at_the_end = batches % 4 == 1;
     let steps: Vec<Event> = events.iter().filter(|it| matches!(it, Event::Update(_))).cloned().collect();
     events.retain(|event| !matches!(event, Event::Update(_)));
     for (turn, mut update) in steps.into_iter().enumerate() {
-        let (epoch, index) = (turn as u64 / 6, turn as u64 % 6 * 4);
+        let per_epoch = batches.div_ceil(4);
+        let (epoch, index) = (turn as u64 / per_epoch, turn as u64 % per_epoch * 4);
         if let Event::Update(it) = &mut update {
-            let held = if turn == 0 { 1 } else { 4 };
+            let held = if turn == 0 || (index == 0 && steps_at_the_end) { 1 } else { 4 };
+            let edge = if steps_at_the_end { index + 1 == batches } else { index == 0 };
             it.micro_batches = Some(held);
-            *since(it) = Since { micro_batches: held, epoch_ended: index == 0, ..Since::default() };
+            *since(it) = Since { micro_batches: held, epoch_ended: edge, ..Since::default() };
         }
         let after =
             |event: &Event| matches!(event, Event::MicroBatch(it) if (it.epoch, it.index) == (epoch, index));
@@ -183,10 +186,11 @@ fn off_by_one(epochs: u64) -> Vec<Event> {
 }
 
 #[rstest]
-#[case(1)]
-#[case(3)]
-fn a_step_after_the_first_micro_batch_is_named(#[case] epochs: u64) {
-    let found = breaks(judge(RULE.name, &off_by_one(epochs)), "boundary");
+#[case(1, 24)]
+#[case(3, 24)]
+#[case::in_short_epochs(3, 13)]
+fn a_step_after_the_first_micro_batch_is_named(#[case] epochs: u64, #[case] batches: u64) {
+    let found = breaks(judge(RULE.name, &off_by_one(epochs, batches)), "boundary");
     assert!(found.contains("(step + 1) % 4 == 0 is meant"), "{found}");
 }
 

@@ -298,6 +298,11 @@ fn a_state_that_begins_anew_is_told_by_its_count() {
     update_at(&mut events, 6).tensors.iter_mut().for_each(|it| it.updates = 2);
     let found = breaks(judge(RULE.name, &events), "moments");
     assert!(found.contains("begins anew after update 4"), "{found}");
+    // A step that did not run is not counted either, and nothing begins anew.
+    let mut events = trained(|p, g, m, it| if it.updates == 1 { (p, m) } else { right(p, g, m, it) }, true);
+    (1..=6).for_each(|step| update_at(&mut events, step).tensors.iter_mut().for_each(|it| it.updates -= 1));
+    let found = breaks(judge(RULE.name, &events), "moments");
+    assert!(found.contains("the step did not run"), "{found}");
 }
 
 #[test]
