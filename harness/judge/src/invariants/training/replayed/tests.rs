@@ -216,14 +216,14 @@ fn a_wrong_step_is_named(#[case] step: Step, #[case] cause: &str) {
 
 #[test]
 fn a_second_moment_that_does_not_fall_is_that_of_amsgrad() {
-    let moments = Some([1e-3, 1e-2]);
+    let moments = [1e-3, 1e-2];
     let place = Place {
         unclipped: None,
         gradient: 1e-3,
         before: 0.5,
         after: 0.4,
-        moments_before: [1e-3, 1e-2],
-        moments,
+        moments_before: moments,
+        moments: Some(moments),
     };
     let optimizer = plan().train.optimizer;
     let settings = Settings {
@@ -236,10 +236,7 @@ fn a_second_moment_that_does_not_fall_is_that_of_amsgrad() {
         updates: 9,
     };
     let explains = |expected: fn(&Place, &Settings, f64) -> [Expected; 2]| {
-        expected(&place, &settings, 6e-8)
-            .iter()
-            .zip(moments.unwrap_or_default())
-            .all(|(it, found)| it.holds(found))
+        expected(&place, &settings, 6e-8).iter().zip(moments).all(|(it, found)| it.holds(found))
     };
     let first = adam::MOMENTS.iter().find(|(_, expected)| explains(*expected)).expect("a cause");
     assert!(first.0.contains("AMSGrad"), "{}", first.0);
