@@ -35,7 +35,7 @@ BUGS: Dict[str, List[Bug]] = {
         ("CosineAnnealingLR(optimizer, T_max=updates)", "LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 6))", "loop/schedule", "change nothing"),
         ("CosineAnnealingLR(optimizer, T_max=updates)", "SequentialLR(optimizer, [torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 3), torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates * ACCUMULATION - 3)], [3])", "loop/schedule", "micro-batches"),
         ("        loss.backward()\n", "        (loss * 0).backward()\n", "loop/learns", "every gradient is exactly 0"),
-        ("    with torch.no_grad():\n", "    for batch, labels in held_out:\n        criterion(model(batch), labels).backward()\n    with torch.no_grad():\n", "loop/mode", "of an evaluation run a backward pass"),
+        ("    with torch.no_grad():\n", "    for batch, labels in [*held_out, *held_out]:\n        criterion(model(batch), labels).backward()\n    with torch.no_grad():\n", "loop/mode", "of an evaluation run a backward pass"),
     ],
     "characters": [
         ("    optimizer.zero_grad(set_to_none=True)\n", "", "loop/window", "zero_grad"),
