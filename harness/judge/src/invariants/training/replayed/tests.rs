@@ -243,40 +243,31 @@ fn a_second_moment_that_does_not_fall_is_that_of_amsgrad() {
     assert!(!explains(adam::moments));
 }
 
-#[test]
-fn eps_before_the_correction_is_named_where_eps_is_large() {
-    let mut events = trained(
-        |p: f32, g: f32, m: [f32; 2], it: &With| {
-            let after = moments(g, m, it);
-            let by = |beta: f32| 1.0 - beta.powi(it.updates);
-            let root = (after[1].sqrt() + 1e-3) / by(it.beta2).sqrt();
-            (decayed(p, it) - it.lr * after[0] / by(it.beta1) / root, after)
-        },
-        true,
-    );
-    if let Event::Run(run) = &mut events[0] {
-        run.plan.train.optimizer.eps = 1e-3;
-    }
-    let broken = judge(RULE.name, &events).broken.expect("a finding");
-    assert!(broken.cause.contains("before the second moment is corrected"), "{}", broken.cause);
+/// A step that is divided by a root of the second moment and of its correction.
+fn divided(p: f32, g: f32, m: [f32; 2], it: &With, root: impl Fn(f32, f32) -> f32) -> (f32, [f32; 2]) {
+    let after = moments(g, m, it);
+    let by = |beta: f32| 1.0 - beta.powi(it.updates);
+    (decayed(p, it) - it.lr * after[0] / by(it.beta1) / root(after[1], by(it.beta2)), after)
 }
 
-#[test]
-fn eps_inside_of_the_root_is_named_where_gradients_are_small() {
-    let mut events = trained(
-        |p: f32, g: f32, m: [f32; 2], it: &With| {
-            let after = moments(g, m, it);
-            let by = |beta: f32| 1.0 - beta.powi(it.updates);
-            let root = (after[1] / by(it.beta2) + it.eps).sqrt();
-            (decayed(p, it) - it.lr * after[0] / by(it.beta1) / root, after)
-        },
-        true,
-    );
+#[rstest]
+#[case::inside_of_the_root(
+    1e-8,
+    |p, g, m, it: &With| divided(p, g, m, it, |second, by| (second / by + 1e-8).sqrt()),
+    "inside of the root"
+)]
+#[case::before_the_correction(
+    1e-3,
+    |p, g, m, it: &With| divided(p, g, m, it, |second, by| (second.sqrt() + 1e-3) / by.sqrt()),
+    "before the second moment is corrected"
+)]
+fn eps_in_another_place_is_named(#[case] eps: f64, #[case] step: Step, #[case] cause: &str) {
+    let mut events = trained(step, true);
     if let Event::Run(run) = &mut events[0] {
-        run.plan.train.optimizer.eps = 1e-8;
+        run.plan.train.optimizer.eps = eps;
     }
     let broken = judge(RULE.name, &events).broken.expect("a finding");
-    assert!(broken.cause.contains("inside of the root"), "{}", broken.cause);
+    assert!(broken.cause.contains(cause), "{}", broken.cause);
 }
 
 #[test]
