@@ -266,3 +266,18 @@ fn a_checkpoint_of_another_run(#[case] place: &str, #[case] value: Value, #[case
     let ran = traintrue_reading(plan.to_string().as_bytes(), &["train"]).with_exit(2);
     assert!(ran.stderr.contains(message), "{}", ran.stderr);
 }
+
+#[rstest]
+#[case::a_variable("python train.py --out $OUT", "--resume: \"$OUT\" means something to a shell")]
+#[case::a_variable_in_a_word(
+    "python train.py --out=${OUT}/last",
+    "--resume: \"--out=${OUT}/last\" means something"
+)]
+#[case::an_assignment("SEED=3 python train.py", "--resume: \"SEED=3\" means something to a shell")]
+#[case::two_commands("cd {out} && python train.py", "--resume: \"&&\" means something to a shell")]
+#[case::nothing("", "--resume: \"\" is not a command")]
+fn a_resume_that_only_a_shell_would_understand(#[case] resume: &str, #[case] message: &str) {
+    for verb in if cfg!(target_os = "linux") { &["cut", "crash"][..] } else { &["cut"][..] } {
+        refused(traintrue(&[verb, "--resume", resume, "--", "true"]), Path::new("."), message);
+    }
+}

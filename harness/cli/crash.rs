@@ -11,6 +11,7 @@ use traintrue::crash::{Request, crash as run};
 
 use crate::Done;
 use crate::output::{ListFormat, write};
+use crate::resume;
 
 /// Kills a training script at each file operation of its saves, resumes it, and compares the end with the fault-free end.
 ///
@@ -63,8 +64,7 @@ pub struct CrashArgs {
 }
 
 pub fn crash(args: &CrashArgs) -> Done {
-    let resume = shlex::split(&args.resume).filter(|words| !words.is_empty());
-    let resume = resume.ok_or_else(|| format!("--resume: {:?} is not a command", args.resume))?;
+    let resume = resume::words(&args.resume)?;
     let work = match &args.out_dir {
         Some(folder) => {
             empty(folder)?;
@@ -74,7 +74,7 @@ pub fn crash(args: &CrashArgs) -> Done {
     };
     let request = Request {
         command: args.command.clone(),
-        resume: resume.into_iter().map(OsString::from).collect(),
+        resume,
         sample: args.sample,
         work: work.path().to_owned(),
         repro: args.repro.clone(),

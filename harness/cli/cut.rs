@@ -13,6 +13,7 @@ use traintrue_protocol::contract::Contract;
 use crate::Done;
 use crate::keep;
 use crate::output::Format;
+use crate::resume;
 use crate::run::show;
 
 /// Ends a training script at several places, resumes it, and judges it against the same script left alone.
@@ -63,8 +64,7 @@ enum End {
 }
 
 pub fn cut(args: &CutArgs) -> Done {
-    let resume = shlex::split(&args.resume).filter(|words| !words.is_empty());
-    let resume = resume.ok_or_else(|| format!("--resume: {:?} is not a command", args.resume))?;
+    let resume = resume::words(&args.resume)?;
     let temporary = tempfile::tempdir()?;
     let work = match &args.keep {
         Some(folder) => {
@@ -75,7 +75,7 @@ pub fn cut(args: &CutArgs) -> Done {
     };
     let request = Request {
         command: args.command.clone(),
-        resume: resume.into_iter().map(OsString::from).collect(),
+        resume,
         at: args.at.clone(),
         how: match args.how {
             End::Exit => How::Exit,

@@ -27,6 +27,7 @@ mod merge;
 mod output;
 mod progress;
 mod record;
+mod resume;
 mod run;
 mod train;
 #[cfg_attr(not(target_os = "linux"), path = "watch_elsewhere.rs")]
